@@ -1,0 +1,16 @@
+//! Public keys, signature algorithms and verification.
+//!
+//! Every package of Undercroft that looks at a signature does it through this one: tokens sign, [`PublicKey`]
+//! verifies. Nothing here holds a private key, opens a token or reads a clock.
+//!
+//! A [`PublicKey`] can only be made from bytes that passed every check of [`PublicKey::from_spki`], so a
+//! function that takes one need not ask whether the key is on its curve, long enough or canonically encoded.
+
+mod algorithm;
+mod key_id;
+mod public_key;
+mod weak_rsa;
+
+pub use algorithm::{KeyAlgorithm, KeyType, RsaBits, SignatureAlgorithm, UnknownAlgorithm};
+pub use key_id::{KeyId, SubjectKeyIdentifier};
+pub use public_key::{BadSignature, PublicKey, PublicKeyError};

@@ -1,0 +1,96 @@
+//! The traits that a token's backend implements.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use undercroft_keys::{KeyAlgorithm, PublicKey};
+
+use crate::{Error, KeyUri};
+
+/// A token, opened: it makes keys, finds them again and lists them. Destroying a key is a ceremony and no method.
+///
+/// Implementations are shared between threads; calls queue up for the token's sessions and may fail with
+/// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the queue is full.
+#[async_trait]
+pub trait KeyManager: fmt::Debug + Send + Sync {
+    /// Makes a key inside the token, not extractable, for signing alone, and reads its attributes back.
+    ///
+    /// # Errors
+    /// `Exists` if the URI already names a key (which is left as it is), `Unsupported` if the token cannot make
+    /// the algorithm, `Fault` if the attributes read back are not those asked for (the key is destroyed again).
+    async fn create(&self, uri: &KeyUri, algorithm: KeyAlgorithm) -> Result<Key, Error>;
+
+    /// Finds a key and checks that it is of the expected algorithm and cannot be exported.
+    ///
+    /// # Errors
+    /// `NotFound`; `Denied` if the key can be exported; `Fault` if the URI matches several keys or the key is of
+    /// another kind than `algorithm`.
+    async fn open(&self, uri: &KeyUri, algorithm: KeyAlgorithm) -> Result<Key, Error>;
+
+    /// The signing keys that the token holds.
+    async fn list(&self) -> Result<Vec<StoredKey>, Error>;
+
+    /// A key that the token forgets when it is dropped: for linting what a real key will sign before one exists.
+    ///
+    /// # Errors
+    /// `Unsupported` if the token cannot make the algorithm.
+    async fn throwaway(&self, algorithm: KeyAlgorithm) -> Result<Arc<dyn SigningKey>, Error>;
+}
+
+/// A private key in a token.
+#[async_trait]
+pub trait SigningKey: fmt::Debug + Send + Sync {
+    /// What the key is and how it signs; fixed for the key's life.
+    fn algorithm(&self) -> KeyAlgorithm;
+
+    /// The public half, as read from the token when the key was opened.
+    fn public_key(&self) -> &PublicKey;
+
+    /// Signs `message`, which is *not* hashed by the caller: the implementation hashes it as the algorithm says.
+    ///
+    /// The signature is as X.509 carries it (ECDSA: DER `ECDSA-Sig-Value`). It is not verified here, save the
+    /// first one after the token was opened or came back: a token may have been swapped behind our back. Callers
+    /// verify what they release.
+    ///
+    /// # Errors
+    /// `Unavailable` if the token is gone or busy, `Denied` if it refuses, `Fault` if its first signature does
+    /// not verify under [`SigningKey::public_key`].
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error>;
+}
+
+/// Says where a key lives, as far as the token can tell.
+#[async_trait]
+pub trait ProveCustody: fmt::Debug + Send + Sync {
+    /// Collects evidence from the token now. It is judged elsewhere (`undercroft-attestors`), so that an auditor
+    /// can judge it again.
+    async fn custody_evidence(&self) -> Result<CustodyEvidence, Error>;
+}
+
+/// Evidence of where a key lives: documented bytes that cross from the token's host to whoever judges them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustodyEvidence {
+    /// What the bytes are: `pkcs11-attributes-v1` or `tpm2-public-v1`. Each backend documents its own.
+    pub format: &'static str,
+    /// The evidence.
+    pub bytes: Vec<u8>,
+}
+
+/// A key and what its token can do with it. Capabilities are separate values, so that a caller holds only what
+/// it may use.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Signs.
+    pub signer: Arc<dyn SigningKey>,
+    /// Proves where the key lives.
+    pub custody: Arc<dyn ProveCustody>,
+}
+
+/// A key as [`KeyManager::list`] found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// A URI that names this key and no other on the token.
+    pub uri: KeyUri,
+    /// The public half, if it is of a kind that Undercroft uses.
+    pub public_key: Option<PublicKey>,
+}

@@ -1,0 +1,24 @@
+//! The one joint between Undercroft and key hardware.
+//!
+//! A private key of an authority, a log, a witness or a gate lives in a token and never leaves it; what our code
+//! holds is an [`Arc<dyn SigningKey>`](SigningKey). This crate says what a token must be able to do
+//! ([`KeyManager`], [`SigningKey`]), how keys are named ([`KeyUri`]), where tokens are and how they are unlocked
+//! ([`Device`], [`SecretSource`]), and how a failure is told ([`Error`]). It names no vendor library and has no
+//! features: each backend is a crate of its own that only binaries depend on, and [`Tokens`] is the one place
+//! where a URI meets the backend that opens it.
+
+mod device;
+mod error;
+mod key;
+mod secret;
+mod session_threads;
+mod tokens;
+mod uri;
+
+pub use device::{Device, DeviceConfig, DeviceError};
+pub use error::{Error, ErrorKind};
+pub use key::{CustodyEvidence, Key, KeyManager, ProveCustody, SigningKey, StoredKey};
+pub use secret::{Secret, SecretError, SecretSource};
+pub use session_threads::SessionThreads;
+pub use tokens::{Backend, Tokens};
+pub use uri::{KeyUri, Pkcs11Uri, Scheme, TpmUri, UriError};
