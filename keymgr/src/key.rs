@@ -24,8 +24,8 @@ pub trait KeyManager: fmt::Debug + Send + Sync {
     /// Finds a key and checks that it is of the expected algorithm and cannot be exported.
     ///
     /// # Errors
-    /// `NotFound`; `Denied` if the key can be exported; `Fault` if the URI matches several keys or the key is of
-    /// another kind than `algorithm`.
+    /// `NotFound` if the URI matches no key or several; `Denied` if the key can be exported; `Unsupported` if it is
+    /// of another kind than `algorithm`.
     async fn open(&self, uri: &KeyUri, algorithm: KeyAlgorithm) -> Result<Key, Error>;
 
     /// The signing keys that the token holds.
