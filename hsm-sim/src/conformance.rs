@@ -60,13 +60,9 @@ fn refuses(manager: &dyn KeyManager, uri: &KeyUri, algorithm: KeyAlgorithm, reas
     );
 }
 
-fn makes_and_uses(
-    subject: &Subject<'_>,
-    manager: &dyn KeyManager,
-    uri: &KeyUri,
-    algorithm: KeyAlgorithm,
-) {
-    let made = block_on(manager.create(uri, algorithm)).unwrap_or_else(|error| panic!("{algorithm}: {error}"));
+fn makes_and_uses(subject: &Subject<'_>, manager: &dyn KeyManager, uri: &KeyUri, algorithm: KeyAlgorithm) {
+    let made =
+        block_on(manager.create(uri, algorithm)).unwrap_or_else(|error| panic!("{algorithm}: {error}"));
     assert_eq!(made.signer.algorithm(), algorithm);
     assert_eq!(made.signer.public_key().key_type(), algorithm.key_type());
     signs(&made, algorithm);
@@ -77,8 +73,13 @@ fn makes_and_uses(
 
     // The same key after a restart.
     let manager = (subject.open)();
-    let opened = block_on(manager.open(uri, algorithm)).unwrap_or_else(|error| panic!("{algorithm}: {error}"));
-    assert_eq!(opened.signer.public_key(), made.signer.public_key(), "{algorithm}: another key after opening");
+    let opened =
+        block_on(manager.open(uri, algorithm)).unwrap_or_else(|error| panic!("{algorithm}: {error}"));
+    assert_eq!(
+        opened.signer.public_key(),
+        made.signer.public_key(),
+        "{algorithm}: another key after opening"
+    );
     signs(&opened, algorithm);
 
     // Never as something that it is not.

@@ -61,9 +61,16 @@ impl SoftHsm {
     /// SoftHSM is not installed or refuses.
     pub fn token(&self, label: &str, pin: &str) -> Result<Device, SimError> {
         run(
-            Command::new("softhsm2-util")
-                .env("SOFTHSM2_CONF", self.configuration())
-                .args(["--init-token", "--free", "--label", label, "--so-pin", "so-pin-of-a-simulator", "--pin", pin]),
+            Command::new("softhsm2-util").env("SOFTHSM2_CONF", self.configuration()).args([
+                "--init-token",
+                "--free",
+                "--label",
+                label,
+                "--so-pin",
+                "so-pin-of-a-simulator",
+                "--pin",
+                pin,
+            ]),
             "softhsm2",
         )?;
         let pin_file = self.folder.join(format!("{label}.pin"));
@@ -93,8 +100,7 @@ pub fn token_for_this_process(label: &str) -> Result<Device, SimError> {
         .ok_or_else(|| SimError::NotReady("SOFTHSM2_CONF is not set; run the tests by cargo".into()))?;
     let folder = configuration.parent().unwrap_or(Path::new("."));
     let mut suffix = [0; 4];
-    getrandom::fill(&mut suffix)
-        .map_err(|error| SimError::NotReady(format!("no random bytes: {error}")))?;
+    getrandom::fill(&mut suffix).map_err(|error| SimError::NotReady(format!("no random bytes: {error}")))?;
     let label = format!("{label}-{}", hex::encode(suffix));
     SoftHsm::in_folder(folder)?.token(&label, "1234")
 }

@@ -66,8 +66,7 @@ impl SecretSource {
 }
 
 fn read_private_file(path: &Path) -> Result<Secret, SecretError> {
-    let metadata =
-        fs::metadata(path).map_err(|error| SecretError::Unreadable(path.to_owned(), error))?;
+    let metadata = fs::metadata(path).map_err(|error| SecretError::Unreadable(path.to_owned(), error))?;
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(SecretError::Permissions(path.to_owned(), mode));

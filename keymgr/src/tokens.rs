@@ -50,7 +50,10 @@ impl Tokens {
     /// `NotFound`, with the names that there are.
     pub fn device(&self, name: &str) -> Result<&Device, Error> {
         self.devices.iter().find(|device| device.name == name).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("no device is called `{name}`; known are {}", self.names()))
+            Error::new(
+                ErrorKind::NotFound,
+                format!("no device is called `{name}`; known are {}", self.names()),
+            )
         })
     }
 
@@ -89,10 +92,8 @@ impl Tokens {
     /// # Errors
     /// `NotFound` if no device agrees with the URI or several do.
     pub fn locate(&self, uri: &KeyUri) -> Result<(&Device, KeyUri), Error> {
-        let mut matches = self
-            .devices
-            .iter()
-            .filter_map(|device| Some((device, uri.completed_by(&device.uri).ok()?)));
+        let mut matches =
+            self.devices.iter().filter_map(|device| Some((device, uri.completed_by(&device.uri).ok()?)));
         match (matches.next(), matches.next()) {
             (Some(found), None) => Ok(found),
             (None, _) => Err(Error::new(

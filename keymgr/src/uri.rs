@@ -145,7 +145,9 @@ pub enum UriError {
         rule: &'static str,
     },
     /// A PIN in a URI.
-    #[error("a PIN has no place in a URI, which is printed and logged; remove `pin-value` and give the device a `pin-file`")]
+    #[error(
+        "a PIN has no place in a URI, which is printed and logged; remove `pin-value` and give the device a `pin-file`"
+    )]
     PinInUri,
     /// The key's URI and the device's URI say different things.
     #[error("the key URI says {attribute} `{key}` but its device says `{device}`; remove one of them")]

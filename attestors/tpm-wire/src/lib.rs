@@ -9,5 +9,7 @@ mod public_area;
 mod wire;
 
 pub use object_attributes::ObjectAttributes;
-pub use public_area::{Curve, EccParameters, HashAlgorithm, Name, PublicArea, PublicKind, RsaParameters, Scheme, Symmetric};
+pub use public_area::{
+    Curve, EccParameters, HashAlgorithm, Name, PublicArea, PublicKind, RsaParameters, Scheme, Symmetric,
+};
 pub use wire::WireError;

@@ -321,9 +321,7 @@ impl Symmetric {
                     }
                 }
             }
-            value => {
-                Err(WireError::Unknown { field: "TPMT_SYM_DEF_OBJECT.algorithm", value: value.into() })
-            }
+            value => Err(WireError::Unknown { field: "TPMT_SYM_DEF_OBJECT.algorithm", value: value.into() }),
         }
     }
 

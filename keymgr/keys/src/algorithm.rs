@@ -138,7 +138,9 @@ impl FromStr for KeyAlgorithm {
 
 /// A name that is no [`KeyAlgorithm`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no key algorithm; known are ecdsa-p256, ecdsa-p384, rsa-2048-pss, rsa-3072-pss, rsa-4096-pss, rsa-2048-pkcs1, rsa-3072-pkcs1, rsa-4096-pkcs1, ed25519")]
+#[error(
+    "`{0}` is no key algorithm; known are ecdsa-p256, ecdsa-p384, rsa-2048-pss, rsa-3072-pss, rsa-4096-pss, rsa-2048-pkcs1, rsa-3072-pkcs1, rsa-4096-pkcs1, ed25519"
+)]
 pub struct UnknownAlgorithm(pub String);
 
 /// A signature algorithm as an X.509 AlgorithmIdentifier names it.
@@ -184,9 +186,9 @@ impl SignatureAlgorithm {
                 0x01, 0x08, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01,
                 0x05, 0x00, 0xa2, 0x03, 0x02, 0x01, 0x20,
             ],
-            Self::RsaPkcs1Sha256 => &[
-                0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b, 0x05, 0x00,
-            ],
+            Self::RsaPkcs1Sha256 => {
+                &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b, 0x05, 0x00]
+            }
             Self::Ed25519 => &[0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70],
         }
     }

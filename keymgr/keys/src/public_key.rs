@@ -110,25 +110,16 @@ impl PublicKey {
         Self::encode(RSA_ENCRYPTION, Some(&[0x05, 0x00]), &key.to_der().map_err(PublicKeyError::Der)?)
     }
 
-    fn encode(
-        oid: ObjectIdentifier,
-        parameters: Option<&[u8]>,
-        bits: &[u8],
-    ) -> Result<Self, PublicKeyError> {
-        let parameters =
-            parameters.map(der::AnyRef::from_der).transpose().map_err(PublicKeyError::Der)?;
+    fn encode(oid: ObjectIdentifier, parameters: Option<&[u8]>, bits: &[u8]) -> Result<Self, PublicKeyError> {
+        let parameters = parameters.map(der::AnyRef::from_der).transpose().map_err(PublicKeyError::Der)?;
         let info = SubjectPublicKeyInfoRef {
             algorithm: spki::AlgorithmIdentifierRef { oid, parameters },
-            subject_public_key: der::asn1::BitStringRef::from_bytes(bits)
-                .map_err(PublicKeyError::Der)?,
+            subject_public_key: der::asn1::BitStringRef::from_bytes(bits).map_err(PublicKeyError::Der)?,
         };
         Self::from_spki(&info.to_der().map_err(PublicKeyError::Der)?)
     }
 
-    fn ec(
-        info: &SubjectPublicKeyInfoRef<'_>,
-        point: &[u8],
-    ) -> Result<(KeyType, Verifier), PublicKeyError> {
+    fn ec(info: &SubjectPublicKeyInfoRef<'_>, point: &[u8]) -> Result<(KeyType, Verifier), PublicKeyError> {
         let curve = info
             .algorithm
             .parameters_oid()
@@ -137,22 +128,13 @@ impl PublicKey {
             return Err(PublicKeyError::CompressedPoint);
         }
         match curve {
-            P256 => Ok((
-                KeyType::P256,
-                Verifier::Fixed(parse(&signature::ECDSA_P256_SHA256_ASN1, point)?),
-            )),
-            P384 => Ok((
-                KeyType::P384,
-                Verifier::Fixed(parse(&signature::ECDSA_P384_SHA384_ASN1, point)?),
-            )),
+            P256 => Ok((KeyType::P256, Verifier::Fixed(parse(&signature::ECDSA_P256_SHA256_ASN1, point)?))),
+            P384 => Ok((KeyType::P384, Verifier::Fixed(parse(&signature::ECDSA_P384_SHA384_ASN1, point)?))),
             other => Err(PublicKeyError::Unsupported(format!("curve {other}"))),
         }
     }
 
-    fn rsa(
-        info: &SubjectPublicKeyInfoRef<'_>,
-        bits: &[u8],
-    ) -> Result<(KeyType, Verifier), PublicKeyError> {
+    fn rsa(info: &SubjectPublicKeyInfoRef<'_>, bits: &[u8]) -> Result<(KeyType, Verifier), PublicKeyError> {
         // RFC 3279 section 2.3.1: the parameters field MUST have ASN.1 type NULL.
         if !info.algorithm.parameters.is_some_and(|p| p.is_null()) {
             return Err(PublicKeyError::NotCanonical);
@@ -266,7 +248,9 @@ pub struct BadSignature;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PublicKeyError {
     /// More bytes than any supported key needs.
-    #[error("a SubjectPublicKeyInfo of {0} bytes is longer than any supported key ({MAX_SPKI} bytes at most)")]
+    #[error(
+        "a SubjectPublicKeyInfo of {0} bytes is longer than any supported key ({MAX_SPKI} bytes at most)"
+    )]
     TooLong(usize),
     /// Not DER, or trailing bytes.
     #[error("the public key is not the DER of a SubjectPublicKeyInfo: {0}")]
@@ -275,7 +259,9 @@ pub enum PublicKeyError {
     #[error("the public key is not canonically encoded (RFC 3279 section 2.3, RFC 5480 section 2)")]
     NotCanonical,
     /// A key type, curve or parameter that we do not use.
-    #[error("the public key is of a kind that is not supported: {0}; use P-256, P-384, RSA-2048/3072/4096 or Ed25519")]
+    #[error(
+        "the public key is of a kind that is not supported: {0}; use P-256, P-384, RSA-2048/3072/4096 or Ed25519"
+    )]
     Unsupported(String),
     /// A compressed or hybrid EC point.
     #[error("the EC point is not in uncompressed form (RFC 5480 section 2.2)")]
@@ -293,7 +279,9 @@ pub enum PublicKeyError {
     #[error("the RSA modulus is divisible by {0}: its generator is broken")]
     RsaFactor(u32),
     /// A modulus of Infineon's broken generator.
-    #[error("the RSA modulus was made by a ROCA-affected generator (CVE-2017-15361); replace the device's firmware")]
+    #[error(
+        "the RSA modulus was made by a ROCA-affected generator (CVE-2017-15361); replace the device's firmware"
+    )]
     Roca,
 }
 

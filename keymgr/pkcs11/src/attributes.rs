@@ -37,7 +37,13 @@ impl Protection {
             AttributeType::NeverExtractable,
             AttributeType::Local,
         ];
-        let mut read = Self { sensitive: false, always_sensitive: false, extractable: true, never_extractable: false, local: false };
+        let mut read = Self {
+            sensitive: false,
+            always_sensitive: false,
+            extractable: true,
+            never_extractable: false,
+            local: false,
+        };
         let attributes = session
             .get_attributes(key, &wanted)
             .map_err(failed(format!("cannot read the attributes of {subject}")))?;
@@ -83,8 +89,9 @@ pub(crate) fn id_and_label(session: &Session, object: ObjectHandle) -> Result<(V
 /// It comes from the public key object, since private ones need not carry the point (SoftHSM's do not).
 pub(crate) fn public_key(session: &Session, id: &[u8], subject: &str) -> Result<PublicKey, Error> {
     let template = [Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::Id(id.to_vec())];
-    let objects =
-        session.find_objects(&template).map_err(failed(format!("cannot look for the public key of {subject}")))?;
+    let objects = session
+        .find_objects(&template)
+        .map_err(failed(format!("cannot look for the public key of {subject}")))?;
     let [object] = objects[..] else {
         return Err(Error::new(
             ErrorKind::Fault,
@@ -98,7 +105,12 @@ pub(crate) fn public_key(session: &Session, id: &[u8], subject: &str) -> Result<
     let attributes = session
         .get_attributes(
             object,
-            &[AttributeType::KeyType, AttributeType::EcPoint, AttributeType::EcParams, AttributeType::Modulus],
+            &[
+                AttributeType::KeyType,
+                AttributeType::EcPoint,
+                AttributeType::EcParams,
+                AttributeType::Modulus,
+            ],
         )
         .map_err(failed(format!("cannot read the public key of {subject}")))?;
     let mut kind = None;
@@ -121,16 +133,18 @@ pub(crate) fn public_key(session: &Session, id: &[u8], subject: &str) -> Result<
             let key_type = if point.len() == 65 { KeyType::P256 } else { KeyType::P384 };
             PublicKey::from_ec_point(key_type, point)
         }
-        (Some(Pkcs11KeyType::EC_EDWARDS), Some(point), _) => {
-            PublicKey::from_ed25519(ec_point(&point).map_err(|_| malformed("CKA_EC_POINT is no OCTET STRING"))?)
-        }
+        (Some(Pkcs11KeyType::EC_EDWARDS), Some(point), _) => PublicKey::from_ed25519(
+            ec_point(&point).map_err(|_| malformed("CKA_EC_POINT is no OCTET STRING"))?,
+        ),
         (Some(Pkcs11KeyType::RSA), _, Some(modulus)) => {
             let digits = modulus.iter().position(|byte| *byte != 0).unwrap_or(modulus.len());
             PublicKey::from_rsa_modulus(&modulus[digits..])
         }
         _ => return Err(malformed("it is no EC, Ed25519 or RSA key")),
     };
-    parsed.map_err(|error| Error::with_source(ErrorKind::Unsupported, format!("the public key of {subject}"), error))
+    parsed.map_err(|error| {
+        Error::with_source(ErrorKind::Unsupported, format!("the public key of {subject}"), error)
+    })
 }
 
 /// PKCS #11 3.1 section 6.3.3: the DER of the point in an OCTET STRING; old modules give the bare point.

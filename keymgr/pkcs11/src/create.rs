@@ -34,14 +34,16 @@ pub(crate) fn key_pair(
         Some(id) => id,
         None => random_id()?,
     };
-    let common = [
-        Attribute::Token(token),
-        Attribute::Id(id.clone()),
-        Attribute::Label(label.as_bytes().to_vec()),
-    ];
+    let common =
+        [Attribute::Token(token), Attribute::Id(id.clone()), Attribute::Label(label.as_bytes().to_vec())];
     let (mechanism, mut public) = mechanism::generation(algorithm);
     public.extend(common.clone());
-    public.extend([Attribute::Private(false), Attribute::Verify(true), Attribute::Encrypt(false), Attribute::Wrap(false)]);
+    public.extend([
+        Attribute::Private(false),
+        Attribute::Verify(true),
+        Attribute::Encrypt(false),
+        Attribute::Wrap(false),
+    ]);
     let mut private = common.to_vec();
     private.extend([
         Attribute::Private(true),
@@ -62,7 +64,9 @@ pub(crate) fn key_pair(
             [public, private],
             Error::new(
                 ErrorKind::Fault,
-                format!("{subject} was made, but its attributes read back as {other:?}; it was destroyed again"),
+                format!(
+                    "{subject} was made, but its attributes read back as {other:?}; it was destroyed again"
+                ),
             ),
         )),
         Err(error) => Err(undo(session, [public, private], error)),
@@ -75,7 +79,9 @@ fn undo(session: &Session, objects: [ObjectHandle; 2], error: Error) -> Error {
         if let Err(left) = session.destroy_object(object) {
             return Error::new(
                 error.kind(),
-                format!("{error}. Half of it could not be destroyed again ({left}); remove it with the token's own tool"),
+                format!(
+                    "{error}. Half of it could not be destroyed again ({left}); remove it with the token's own tool"
+                ),
             );
         }
     }

@@ -71,7 +71,10 @@ impl Module {
             if wanted(slot, &info) && found.replace((slot, info)).is_some() {
                 return Err(Error::new(
                     ErrorKind::NotFound,
-                    format!("device `{name}` matches several tokens; add `serial` to its URI: {}", seen.join(", ")),
+                    format!(
+                        "device `{name}` matches several tokens; add `serial` to its URI: {}",
+                        seen.join(", ")
+                    ),
                 ));
             }
         }
@@ -106,7 +109,12 @@ impl Module {
         };
         match session.login(UserType::User, Some(&AuthPin::from(pin.expose().to_owned()))) {
             Ok(()) | Err(Pkcs11Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-            Err(error @ Pkcs11Error::Pkcs11(RvError::PinIncorrect | RvError::PinLocked | RvError::PinLenRange, _)) => {
+            Err(
+                error @ Pkcs11Error::Pkcs11(
+                    RvError::PinIncorrect | RvError::PinLocked | RvError::PinLenRange,
+                    _,
+                ),
+            ) => {
                 let state = match self.pkcs11.get_token_info(slot) {
                     Ok(info) if info.user_pin_locked() => "the PIN is locked now; unlock it with the SO PIN",
                     Ok(info) if info.user_pin_final_try() => "one try is left before the token locks",

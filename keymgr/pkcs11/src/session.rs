@@ -46,7 +46,8 @@ impl TokenSession {
             return Ok(known.handle);
         }
         let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Id(id.to_vec())];
-        let found = self.session.find_objects(&template).map_err(failed(format!("cannot look for {subject}")))?;
+        let found =
+            self.session.find_objects(&template).map_err(failed(format!("cannot look for {subject}")))?;
         let [handle] = found[..] else {
             return Err(Error::new(
                 ErrorKind::Unavailable,
@@ -98,7 +99,10 @@ impl TokenSession {
     }
 
     pub(crate) fn token_info(&self, subject: &str) -> Result<TokenInfo, Error> {
-        self.module.pkcs11().get_token_info(self.slot).map_err(failed(format!("cannot ask the token of {subject}")))
+        self.module
+            .pkcs11()
+            .get_token_info(self.slot)
+            .map_err(failed(format!("cannot ask the token of {subject}")))
     }
 }
 

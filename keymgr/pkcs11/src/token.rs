@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use cryptoki::slot::{Limit, Slot, TokenInfo};
 use undercroft_keymgr::{
-    Device, Error, ErrorKind, Key, KeyManager, KeyUri, Pkcs11Uri, Secret, SessionThreads, SigningKey, StoredKey,
+    Device, Error, ErrorKind, Key, KeyManager, KeyUri, Pkcs11Uri, Secret, SessionThreads, SigningKey,
+    StoredKey,
 };
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 
@@ -217,9 +218,8 @@ impl KeyManager for Token {
             Ok(ThrowawaySession { session, handle, id })
         })?;
         let what = subject.clone();
-        let public_key = threads
-            .run(move |own| attributes::public_key(&own.session.session, &own.id, &what))
-            .await?;
+        let public_key =
+            threads.run(move |own| attributes::public_key(&own.session.session, &own.id, &what)).await?;
         Ok(Arc::new(ThrowawayKey { threads, algorithm, public_key, subject }))
     }
 }
@@ -241,13 +241,16 @@ fn find(session: &mut TokenSession, uri: &Pkcs11Uri, subject: &str) -> Result<Fo
     let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY)];
     template.extend(uri.object.as_ref().map(|label| Attribute::Label(label.as_bytes().to_vec())));
     template.extend(uri.id.as_ref().map(|id| Attribute::Id(id.clone())));
-    let keys = session.session.find_objects(&template).map_err(failed(format!("cannot look for {subject}")))?;
+    let keys =
+        session.session.find_objects(&template).map_err(failed(format!("cannot look for {subject}")))?;
     let handle = match keys[..] {
         [handle] => handle,
         [] => {
             return Err(Error::new(
                 ErrorKind::NotFound,
-                format!("{subject} is not in its token; make it with `undercroft keys create`, or correct the URI"),
+                format!(
+                    "{subject} is not in its token; make it with `undercroft keys create`, or correct the URI"
+                ),
             ));
         }
         _ => {

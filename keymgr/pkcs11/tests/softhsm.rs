@@ -90,7 +90,16 @@ fn an_extractable_key_is_refused() {
     let status = std::process::Command::new("pkcs11-tool")
         .args(["--module", softhsm::module().unwrap().to_str().unwrap()])
         .args(["--token-label", device.name.as_str(), "--login", "--pin", "1234"])
-        .args(["--keypairgen", "--key-type", "EC:prime256v1", "--label", "loose", "--id", "0a", "--extractable"])
+        .args([
+            "--keypairgen",
+            "--key-type",
+            "EC:prime256v1",
+            "--label",
+            "loose",
+            "--id",
+            "0a",
+            "--extractable",
+        ])
         .output()
         .unwrap();
     assert!(status.status.success(), "{status:?}");
@@ -121,8 +130,7 @@ fn a_wrong_pin_is_tried_once_and_never_again() {
 fn what_is_missing_is_named() {
     let device = &tokens().keys;
     let refusal = |uri: &str, pin: Option<SecretSource>| {
-        let device =
-            Device { name: "hsm".into(), uri: uri.parse().unwrap(), pin, sessions: None };
+        let device = Device { name: "hsm".into(), uri: uri.parse().unwrap(), pin, sessions: None };
         Pkcs11Backend.open(&device).unwrap_err()
     };
     let module = softhsm::module().unwrap();

@@ -6,8 +6,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use super::{Scheme, UriError};
 
-/// RFC 7512 section 2.3: the characters that stand for themselves in an attribute of the path (`pk11-pchar`),
-/// which also serves the query and the `tpm:` scheme. `/` stays readable in the query, where paths are.
+/// The characters that stand for themselves: `pk11-pchar` of RFC 7512 section 2.3, which also serves the query and
+/// the `tpm:` scheme, and `/`, which stays readable in the query, where paths are.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -15,8 +15,18 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b':')
     .remove(b'/')
+    .remove(b'[')
+    .remove(b']')
+    .remove(b'@')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
     .remove(b',')
-    .remove(b'+');
+    .remove(b'=');
 
 /// Splits `a=b;c=d` and hands each attribute, decoded, to `take`, which says whether it knows the name.
 pub(super) fn each(
@@ -71,11 +81,9 @@ pub(super) fn complete<T: Clone + PartialEq + fmt::Debug>(
     device: &Option<T>,
 ) -> Result<Option<T>, UriError> {
     match (key, device) {
-        (Some(key), Some(device)) if key != device => Err(UriError::Conflict {
-            attribute,
-            key: plain(key),
-            device: plain(device),
-        }),
+        (Some(key), Some(device)) if key != device => {
+            Err(UriError::Conflict { attribute, key: plain(key), device: plain(device) })
+        }
         (Some(value), _) | (None, Some(value)) => Ok(Some(value.clone())),
         (None, None) => Ok(None),
     }

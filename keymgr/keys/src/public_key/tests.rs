@@ -99,8 +99,10 @@ fn constructors_agree_with_the_encoding_of_another_library() {
 /// RFC 8410 section 10.1 prints this key and its encoding.
 #[test]
 fn ed25519_of_rfc_8410() {
-    let der = hex::decode("302a300506032b657003210019bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1")
-        .unwrap();
+    let der = hex::decode(
+        "302a300506032b657003210019bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1",
+    )
+    .unwrap();
     let key = PublicKey::from_spki(&der).unwrap();
     assert_eq!(key.key_type(), KeyType::Ed25519);
     assert_eq!(key.ed25519_bytes().unwrap()[..2], [0x19, 0xbf]);

@@ -1,0 +1,130 @@
+//! TPM and TSS response codes, sorted by who must act.
+
+use std::fmt;
+
+use undercroft_keymgr::{Error, ErrorKind};
+
+/// A response code of the TPM or of the layers between it and us (TSS2 Overview, section 3.11).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ResponseCode(u32);
+
+/// Where a code comes from: bits 16 to 23. Zero is the TPM itself.
+const LAYER: u32 = 0x00ff_0000;
+/// Format-one codes name a handle, parameter or session besides (Part 2, section 6.6.3); their number is left.
+const FORMAT_ONE: u32 = 0x080;
+const FORMAT_ONE_CODE: u32 = 0x0bf;
+const FORMAT_ZERO_CODE: u32 = 0xfff;
+
+const AUTH_FAIL: u32 = 0x08e;
+const HANDLE: u32 = 0x08b;
+const VALUE: u32 = 0x084;
+const KEY_SIZE: u32 = 0x087;
+const TYPE: u32 = 0x08a;
+const SCHEME: u32 = 0x092;
+const BAD_AUTH: u32 = 0x0a2;
+const CURVE: u32 = 0x0a6;
+const POLICY_FAIL: u32 = 0x09d;
+const AUTH_UNAVAILABLE: u32 = 0x12f;
+const NV_SPACE: u32 = 0x14b;
+const NV_DEFINED: u32 = 0x14c;
+const LOCKOUT: u32 = 0x921;
+
+impl ResponseCode {
+    pub(crate) fn new(code: u32) -> Self {
+        Self(code)
+    }
+
+    fn is_of_the_tpm(self) -> bool {
+        self.0 & LAYER == 0
+    }
+
+    fn number(self) -> u32 {
+        match self.0 & FORMAT_ONE {
+            0 => self.0 & FORMAT_ZERO_CODE,
+            _ => self.0 & FORMAT_ONE_CODE,
+        }
+    }
+
+    fn kind(self) -> ErrorKind {
+        if !self.is_of_the_tpm() {
+            // ESAPI, SAPI and TCTI: the connection to the TPM is gone or was never there.
+            return ErrorKind::Unavailable;
+        }
+        match self.number() {
+            AUTH_FAIL | BAD_AUTH | POLICY_FAIL | AUTH_UNAVAILABLE | LOCKOUT => ErrorKind::Denied,
+            HANDLE => ErrorKind::NotFound,
+            VALUE | KEY_SIZE | TYPE | SCHEME | CURVE => ErrorKind::Unsupported,
+            NV_DEFINED => ErrorKind::Exists,
+            // Warnings: out of slots, testing, yielded, retry (Part 2, table 17).
+            number if number & 0xf00 == 0x900 => ErrorKind::Unavailable,
+            _ => ErrorKind::Fault,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        if !self.is_of_the_tpm() {
+            return "the connection to the TPM failed";
+        }
+        match self.number() {
+            AUTH_FAIL => "TPM_RC_AUTH_FAIL: the authorisation value is wrong, and the TPM counts it",
+            BAD_AUTH => "TPM_RC_BAD_AUTH: the authorisation value is wrong",
+            HANDLE => "TPM_RC_HANDLE: no such object",
+            VALUE => "TPM_RC_VALUE: a value that this TPM does not take",
+            KEY_SIZE => "TPM_RC_KEY_SIZE: this TPM makes no keys of that size",
+            TYPE => "TPM_RC_TYPE",
+            SCHEME => "TPM_RC_SCHEME: this TPM does not have the signing scheme",
+            CURVE => "TPM_RC_CURVE: this TPM does not have the curve",
+            POLICY_FAIL => "TPM_RC_POLICY_FAIL",
+            AUTH_UNAVAILABLE => "TPM_RC_AUTH_UNAVAILABLE: the key wants a policy, not a password",
+            NV_SPACE => "TPM_RC_NV_SPACE: no room for another persistent key",
+            NV_DEFINED => "TPM_RC_NV_DEFINED: the handle is taken",
+            LOCKOUT => {
+                "TPM_RC_LOCKOUT: the TPM is in dictionary-attack lockout; wait, or reset it with the lockout authorisation"
+            }
+            _ => "see TPM 2.0 Part 2, section 6.6.3",
+        }
+    }
+
+    /// Tells the failure of a command.
+    pub(crate) fn failed(self, doing: impl fmt::Display) -> Error {
+        Error::new(self.kind(), format!("{doing}: {self}"))
+    }
+}
+
+impl fmt::Display for ResponseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:#05x})", self.name(), self.0)
+    }
+}
+
+impl fmt::Debug for ResponseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ResponseCode({:#x})", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Codes as tpm2-tools 5.4 and the reference page print them.
+    #[test]
+    fn codes_are_sorted_by_who_must_act() {
+        for (code, kind) in [
+            (0x98e, ErrorKind::Denied),            // AUTH_FAIL, session 1
+            (0x99d, ErrorKind::Denied),            // POLICY_FAIL, session 1
+            (0x12f, ErrorKind::Denied),            // AUTH_UNAVAILABLE
+            (0x921, ErrorKind::Denied),            // LOCKOUT
+            (0x18b, ErrorKind::NotFound),          // HANDLE, handle 1
+            (0x2d2, ErrorKind::Unsupported),       // SCHEME, parameter 2
+            (0x2c4, ErrorKind::Unsupported),       // VALUE, parameter 2
+            (0x14c, ErrorKind::Exists),            // NV_DEFINED
+            (0x902, ErrorKind::Unavailable),       // OBJECT_MEMORY
+            (0x922, ErrorKind::Unavailable),       // RETRY
+            (0x000a_000a, ErrorKind::Unavailable), // TCTI, IO_ERROR
+            (0x101, ErrorKind::Fault),             // FAILURE
+        ] {
+            assert_eq!(ResponseCode::new(code).kind(), kind, "{code:#x}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Keys in a TPM.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_lc_rs::digest;
+use undercroft_keymgr::{Error, ErrorKind, SessionThreads, SigningKey};
+use undercroft_keys::{KeyAlgorithm, PublicKey};
+use undercroft_tpm_wire::PublicArea;
+
+use crate::esys::{Esys, Hierarchy, Object};
+use crate::signature::x509_signature;
+use crate::template::{self, Guessing};
+use crate::tpm::Session;
+
+/// Which key it is, and what it must be.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) handle: u32,
+    pub(crate) algorithm: KeyAlgorithm,
+    pub(crate) public_key: PublicKey,
+    pub(crate) subject: String,
+}
+
+/// A persistent key.
+pub(crate) struct TpmKey {
+    pub(crate) threads: Arc<SessionThreads<Session>>,
+    pub(crate) identity: Identity,
+}
+
+#[async_trait]
+impl SigningKey for TpmKey {
+    fn algorithm(&self) -> KeyAlgorithm {
+        self.identity.algorithm
+    }
+
+    fn public_key(&self) -> &PublicKey {
+        &self.identity.public_key
+    }
+
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let identity = self.identity.clone();
+        let message = message.to_vec();
+        self.threads.run(move |session| session.sign(&identity, &message)).await
+    }
+}
+
+/// A primary key of the null hierarchy. Its template determines it until the TPM is reset, so it is made again for
+/// each use and holds no slot in between.
+pub(crate) struct ThrowawayKey {
+    pub(crate) threads: Arc<SessionThreads<Session>>,
+    pub(crate) algorithm: KeyAlgorithm,
+    pub(crate) unique: Vec<u8>,
+    pub(crate) public_key: PublicKey,
+}
+
+#[async_trait]
+impl SigningKey for ThrowawayKey {
+    fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm
+    }
+
+    fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let (algorithm, unique, message) = (self.algorithm, self.unique.clone(), message.to_vec());
+        self.threads
+            .run(move |session| {
+                with_throwaway(&mut session.esys, algorithm, &unique, |esys, object| {
+                    sign(esys, object, algorithm, &message, "a throwaway key")
+                })
+            })
+            .await
+    }
+}
+
+/// The public half of a throwaway key.
+pub(crate) fn throwaway_public_key(
+    esys: &mut Esys,
+    algorithm: KeyAlgorithm,
+    unique: &[u8],
+) -> Result<PublicKey, Error> {
+    with_throwaway(esys, algorithm, unique, |esys, object| Ok(read(esys, object, "a throwaway key")?.1))
+}
+
+fn with_throwaway<T>(
+    esys: &mut Esys,
+    algorithm: KeyAlgorithm,
+    unique: &[u8],
+    job: impl FnOnce(&mut Esys, Object) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let template = template::signing_key(algorithm, Guessing::Exempt, unique)?;
+    let object = esys
+        .create_primary(Hierarchy::Null, &template)
+        .map_err(|error| error.failed(format!("cannot make a throwaway {algorithm} key")))?;
+    with_transient(esys, object, job)
+}
+
+/// Runs `job` with a transient object and gives its slot back, whatever happened.
+pub(crate) fn with_transient<T>(
+    esys: &mut Esys,
+    object: Object,
+    job: impl FnOnce(&mut Esys, Object) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let result = job(esys, object);
+    let flushed = esys.flush(object).map_err(|code| code.failed("cannot give a transient slot back"));
+    result.and_then(|value| flushed.map(|()| value))
+}
+
+/// The persistent object of a key that was there when it was opened.
+pub(crate) fn persistent(esys: &mut Esys, identity: &Identity) -> Result<Object, Error> {
+    esys.persistent(identity.handle)
+        .map_err(|error| error.failed(format!("cannot look for {}", identity.subject)))?
+        .ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, format!("{} is not in its TPM any more", identity.subject))
+        })
+}
+
+/// The public area and public key of an object.
+pub(crate) fn read(esys: &mut Esys, object: Object, subject: &str) -> Result<(PublicArea, PublicKey), Error> {
+    let bytes = esys.read_public(object).map_err(|error| error.failed(format!("cannot read {subject}")))?;
+    let area = PublicArea::parse(&bytes).map_err(|error| {
+        Error::with_source(ErrorKind::Unsupported, format!("the public area of {subject}"), error)
+    })?;
+    let key = area.public_key().map_err(|error| {
+        Error::with_source(ErrorKind::Unsupported, format!("the public key of {subject}"), error)
+    })?;
+    Ok((area, key))
+}
+
+/// Hashes `message` as the algorithm says and lets the TPM sign the digest.
+pub(crate) fn sign(
+    esys: &mut Esys,
+    object: Object,
+    algorithm: KeyAlgorithm,
+    message: &[u8],
+    subject: &str,
+) -> Result<Vec<u8>, Error> {
+    let hash = match algorithm {
+        KeyAlgorithm::EcdsaP384 => &digest::SHA384,
+        KeyAlgorithm::EcdsaP256 | KeyAlgorithm::RsaPss(_) | KeyAlgorithm::RsaPkcs1(_) => &digest::SHA256,
+        KeyAlgorithm::Ed25519 => return Err(template::no_ed25519()),
+    };
+    let signature = esys
+        .sign(object, digest::digest(hash, message).as_ref(), template::signature_scheme(algorithm)?)
+        .map_err(|error| error.failed(format!("cannot sign with {subject}")))?;
+    x509_signature(&signature)
+}
+
+impl fmt::Debug for TpmKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:?})", self.identity.subject, self.identity.public_key)
+    }
+}
+
+impl fmt::Debug for ThrowawayKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a throwaway {} TPM key ({:?})", self.algorithm, self.public_key)
+    }
+}

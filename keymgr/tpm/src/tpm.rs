@@ -1,0 +1,322 @@
+//! A TPM and the keys in it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use undercroft_keymgr::{
+    Device, Error, ErrorKind, Key, KeyManager, KeyUri, Secret, SessionThreads, SigningKey, StoredKey, TpmUri,
+};
+use undercroft_keys::{KeyAlgorithm, PublicKey};
+use undercroft_tpm_wire::{ObjectAttributes, PublicArea, PublicKind, Scheme};
+
+use crate::custody::Custody;
+use crate::esys::{Esys, Hierarchy, Object};
+use crate::key::{self, Identity, ThrowawayKey, TpmKey};
+use crate::template::{self, Guessing};
+
+/// The first handle of persistent objects (Part 2, section 7.4).
+const PERSISTENT_FIRST: u32 = 0x8100_0000;
+
+/// Commands that may wait for the TPM before callers are told to come back.
+const QUEUE: usize = 256;
+
+/// A TPM 2.0. The device's PIN, if it has one, is the authValue of the keys that we make in it.
+#[derive(Debug)]
+pub(crate) struct Tpm {
+    name: String,
+    uri: TpmUri,
+    threads: Arc<SessionThreads<Session>>,
+}
+
+/// A connection, and what it knows.
+pub(crate) struct Session {
+    pub(crate) esys: Esys,
+    auth: Option<Secret>,
+    /// Persistent keys whose public half was compared in this connection, and whether they have signed verifiably.
+    keys: HashMap<u32, Known>,
+    /// Why the TPM refused our authValue, shared by all connections: it is not tried again.
+    refused: Arc<Mutex<Option<String>>>,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    object: Object,
+    proven: bool,
+}
+
+impl Tpm {
+    /// Opens the device: connects once, so that an absent TPM is told now.
+    pub(crate) fn open(device: &Device, uri: &TpmUri) -> Result<Self, Error> {
+        let name = device.name.clone();
+        let tcti = uri.tcti.clone().ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "device `{name}`: its URI does not say how to reach the TPM; add tcti=device:/dev/tpmrm0"
+                ),
+            )
+        })?;
+        let auth = device
+            .pin
+            .as_ref()
+            .map(|source| source.read(&format!("device `{name}`")))
+            .transpose()
+            .map_err(|error| Error::with_source(ErrorKind::Denied, format!("device `{name}`"), error))?;
+        let refused = Arc::new(Mutex::new(None));
+        let first = Mutex::new(Some(Esys::connect(&tcti)?));
+        let threads = SessionThreads::start(&name, 1, QUEUE, move || {
+            // The connection that showed that the TPM is there serves the first session.
+            let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let esys = match ready {
+                Some(esys) => esys,
+                None => Esys::connect(&tcti)?,
+            };
+            Ok(Session { esys, auth: auth.clone(), keys: HashMap::new(), refused: refused.clone() })
+        })?;
+        Ok(Self { name, uri: uri.clone(), threads: Arc::new(threads) })
+    }
+
+    fn handle(&self, uri: &KeyUri) -> Result<u32, Error> {
+        match uri {
+            KeyUri::Tpm(TpmUri { handle: Some(handle), .. }) => Ok(*handle),
+            KeyUri::Tpm(_) => Err(Error::new(
+                ErrorKind::NotFound,
+                format!("{uri} names a TPM but no key; add handle=0x81… to it"),
+            )),
+            KeyUri::Pkcs11(_) => Err(Error::new(ErrorKind::Unsupported, format!("{uri} names no TPM key"))),
+        }
+    }
+
+    fn key(&self, identity: Identity) -> Key {
+        Key {
+            signer: Arc::new(TpmKey { threads: self.threads.clone(), identity: identity.clone() }),
+            custody: Arc::new(Custody { threads: self.threads.clone(), identity }),
+        }
+    }
+}
+
+#[async_trait]
+impl KeyManager for Tpm {
+    async fn create(&self, uri: &KeyUri, algorithm: KeyAlgorithm) -> Result<Key, Error> {
+        let handle = self.handle(uri)?;
+        if algorithm == KeyAlgorithm::Ed25519 {
+            return Err(template::no_ed25519());
+        }
+        let subject = uri.to_string();
+        let what = subject.clone();
+        let public_key = self.threads.run(move |session| session.create(handle, algorithm, &what)).await?;
+        let key = self.key(Identity { handle, algorithm, public_key, subject });
+        key.signer.sign(b"undercroft: a new key signs for the first time").await?;
+        Ok(key)
+    }
+
+    async fn open(&self, uri: &KeyUri, algorithm: KeyAlgorithm) -> Result<Key, Error> {
+        let handle = self.handle(uri)?;
+        let subject = uri.to_string();
+        let what = subject.clone();
+        let public_key = self.threads.run(move |session| session.find(handle, algorithm, &what)).await?;
+        Ok(self.key(Identity { handle, algorithm, public_key, subject }))
+    }
+
+    async fn list(&self) -> Result<Vec<StoredKey>, Error> {
+        let (name, uri) = (self.name.clone(), self.uri.clone());
+        self.threads
+            .run(move |session| {
+                let esys = &mut session.esys;
+                let handles = esys
+                    .handles(PERSISTENT_FIRST)
+                    .map_err(|error| error.failed(format!("cannot list the keys of device `{name}`")))?;
+                let mut keys = Vec::new();
+                for handle in handles {
+                    let Ok(Some(object)) = esys.persistent(handle) else { continue };
+                    // Endorsement and storage keys are no keys of ours, and may be of kinds that we do not read.
+                    if let Ok((area, public_key)) = key::read(esys, object, "a persistent object")
+                        && signs_messages(area.attributes)
+                    {
+                        let uri = KeyUri::Tpm(TpmUri { handle: Some(handle), ..uri.clone() });
+                        keys.push(StoredKey { uri, public_key: Some(public_key) });
+                    }
+                }
+                Ok(keys)
+            })
+            .await
+    }
+
+    async fn throwaway(&self, algorithm: KeyAlgorithm) -> Result<Arc<dyn SigningKey>, Error> {
+        if algorithm == KeyAlgorithm::Ed25519 {
+            return Err(template::no_ed25519());
+        }
+        let mut unique = vec![0; 32];
+        getrandom::fill(&mut unique).map_err(|error| {
+            Error::with_source(ErrorKind::Unavailable, "the operating system gives no random bytes", error)
+        })?;
+        let template = unique.clone();
+        let public_key = self
+            .threads
+            .run(move |session| key::throwaway_public_key(&mut session.esys, algorithm, &template))
+            .await?;
+        Ok(Arc::new(ThrowawayKey { threads: self.threads.clone(), algorithm, unique, public_key }))
+    }
+}
+
+impl Session {
+    /// Makes a key under the storage root and persists it at `handle`.
+    fn create(&mut self, handle: u32, algorithm: KeyAlgorithm, subject: &str) -> Result<PublicKey, Error> {
+        let taken = self
+            .esys
+            .persistent(handle)
+            .map_err(|error| error.failed(format!("cannot look for {subject}")))?;
+        if taken.is_some() {
+            return Err(Error::new(
+                ErrorKind::Exists,
+                format!("{subject} exists already and was not touched; choose another handle"),
+            ));
+        }
+        let guessing = match self.auth {
+            Some(_) => Guessing::Counted,
+            None => Guessing::Exempt,
+        };
+        let template = template::signing_key(algorithm, guessing, &[])?;
+        let auth = self.auth.clone();
+        let auth = auth.as_ref().map_or(&[][..], |secret| secret.expose().as_bytes());
+        let failed = |what: &str| format!("cannot {what} {subject} as {algorithm}");
+        let root = self
+            .esys
+            .create_primary(Hierarchy::Owner, &template::storage_root()?)
+            .map_err(|error| error.failed(failed("make the storage root for")))?;
+        let (area, public_key) = key::with_transient(&mut self.esys, root, |esys, root| {
+            let created = esys.create(root, &template, auth).map_err(|error| error.failed(failed("make")))?;
+            let loaded = esys.load(root, &created).map_err(|error| error.failed(failed("load")))?;
+            key::with_transient(esys, loaded, |esys, loaded| {
+                let read = key::read(esys, loaded, subject)?;
+                esys.persist(loaded, handle).map_err(|error| error.failed(failed("persist")))?;
+                Ok(read)
+            })
+        })?;
+        is_sound(&area, algorithm, subject)?;
+        Ok(public_key)
+    }
+
+    fn find(&mut self, handle: u32, algorithm: KeyAlgorithm, subject: &str) -> Result<PublicKey, Error> {
+        let object = self
+            .esys
+            .persistent(handle)
+            .map_err(|error| error.failed(format!("cannot look for {subject}")))?
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::NotFound,
+                    format!("{subject} is not in its TPM; make it with `undercroft keys create`, or correct the handle"),
+                )
+            })?;
+        let (area, public_key) = key::read(&mut self.esys, object, subject)?;
+        is_sound(&area, algorithm, subject)?;
+        Ok(public_key)
+    }
+
+    pub(crate) fn sign(&mut self, identity: &Identity, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(refusal) = refused {
+            return Err(Error::new(ErrorKind::Denied, refusal));
+        }
+        let known = self.known(identity)?;
+        let signed = key::sign(&mut self.esys, known.object, identity.algorithm, message, &identity.subject);
+        let signature = match signed {
+            Err(error) if error.kind() == ErrorKind::Denied => {
+                let refusal = format!(
+                    "{error}. It is not tried again by this process, so that the TPM does not lock; correct the PIN, then start again"
+                );
+                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal.clone());
+                return Err(Error::new(ErrorKind::Denied, refusal));
+            }
+            other => other?,
+        };
+        if !known.proven {
+            let algorithm = identity.algorithm.signature_algorithm();
+            identity.public_key.verify(algorithm, message, &signature).map_err(|_| {
+                Error::new(
+                    ErrorKind::Fault,
+                    format!(
+                        "the first signature of {} does not verify under its public key",
+                        identity.subject
+                    ),
+                )
+            })?;
+            self.keys.insert(identity.handle, Known { proven: true, ..known });
+        }
+        Ok(signature)
+    }
+
+    /// The open object of a key, after comparing its public half with the one expected.
+    fn known(&mut self, identity: &Identity) -> Result<Known, Error> {
+        if let Some(known) = self.keys.get(&identity.handle) {
+            return Ok(*known);
+        }
+        let subject = &identity.subject;
+        let object = key::persistent(&mut self.esys, identity)?;
+        let (_, found) = key::read(&mut self.esys, object, subject)?;
+        if found != identity.public_key {
+            return Err(Error::new(
+                ErrorKind::Fault,
+                format!(
+                    "{subject} has become another key: {} instead of {}. Nothing is signed with it; find out who changed the TPM",
+                    found.id(),
+                    identity.public_key.id()
+                ),
+            ));
+        }
+        if let Some(auth) = &self.auth {
+            self.esys
+                .set_auth(object, auth.expose().as_bytes())
+                .map_err(|error| error.failed(format!("cannot set the authorisation of {subject}")))?;
+        }
+        let known = Known { object, proven: false };
+        self.keys.insert(identity.handle, known);
+        Ok(known)
+    }
+}
+
+fn signs_messages(attributes: ObjectAttributes) -> bool {
+    attributes.has(ObjectAttributes::SIGN) && !attributes.has(ObjectAttributes::RESTRICTED)
+}
+
+/// A key that signs for us was made in its TPM, cannot leave it, and signs as `algorithm` says.
+fn is_sound(area: &PublicArea, algorithm: KeyAlgorithm, subject: &str) -> Result<(), Error> {
+    let held = ObjectAttributes::FIXED_TPM
+        | ObjectAttributes::FIXED_PARENT
+        | ObjectAttributes::SENSITIVE_DATA_ORIGIN;
+    if !area.attributes.has(held) {
+        return Err(Error::new(
+            ErrorKind::Denied,
+            format!(
+                "{subject} can leave its TPM or was not made in it (attributes {}); make a new key that is fixedTPM, fixedParent and sensitiveDataOrigin",
+                area.attributes
+            ),
+        ));
+    }
+    let key = area.public_key().map_err(|error| {
+        Error::with_source(ErrorKind::Unsupported, format!("the public key of {subject}"), error)
+    })?;
+    let scheme = match &area.kind {
+        PublicKind::Ecc(ecc) => ecc.scheme,
+        PublicKind::Rsa(rsa) => rsa.scheme,
+    };
+    let signs_so = matches!(
+        (algorithm, scheme),
+        (_, Scheme::None)
+            | (KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384, Scheme::Ecdsa(_))
+            | (KeyAlgorithm::RsaPss(_), Scheme::RsaPss(_))
+            | (KeyAlgorithm::RsaPkcs1(_), Scheme::RsaSsa(_))
+    );
+    if key.key_type() != algorithm.key_type() || !signs_so || !signs_messages(area.attributes) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "{subject} is a {} key with attributes {} and scheme {scheme:?}, but {algorithm} was expected; correct the algorithm or the handle",
+                key.key_type(),
+                area.attributes
+            ),
+        ));
+    }
+    Ok(())
+}
