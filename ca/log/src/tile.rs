@@ -281,7 +281,7 @@ mod tests {
         let tile = encode_hashes(&hashes);
         assert_eq!(
             hex::encode(Sha256::digest(&tile)),
-            "e99f493b599ba703533733aef52f8c7d065829a1ab763aac3f97a11854400cc9"
+            "e99f493b599ba703533533aef52f8c7d065829a1ab763aac3f97a11854400cc9"
         );
         assert_eq!(decode_hashes(&tile, 7).unwrap(), hashes);
     }
