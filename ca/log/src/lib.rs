@@ -11,16 +11,19 @@
 //! | [`note`], [`checkpoint`] | signed notes, verifier keys, checkpoints |
 //! | [`tile`], [`proof`] | tiles, entry bundles, `.tlog-proof` files |
 //! | [`leaf`] | what an entry says |
-//! | [`store`], [`sequencer`] | how entries become durable, signed and provable |
+//! | [`store`], [`sequencer`], [`Receipt`] | how entries become durable, signed and provable |
 
 pub mod checkpoint;
 pub mod leaf;
 pub mod note;
 pub mod proof;
+mod receipt;
 pub mod sequencer;
 pub mod store;
 pub mod tile;
 pub mod tree;
+
+pub use receipt::Receipt;
 
 /// Gives the time, in whole seconds. Binaries read the system's clock in one file; tests own theirs.
 pub trait Clock: Send + Sync {

@@ -150,13 +150,19 @@ impl GrowingTree {
     }
 }
 
+/// The root of a full tile: the hash that stands for it in the level above. Nothing if it is not full.
+pub fn tile_root(hashes: &[Hash]) -> Option<Hash> {
+    let mut tile = Tile::default();
+    hashes.iter().fold(None, |_, hash| tile.push(*hash))
+}
+
 /// The first leaf after a tile.
 fn end(level: u32, index: u64) -> u64 {
     (index + 1) << ((level + 1) * TILE_HEIGHT)
 }
 
 /// How many hashes the partial tile of `level` has in a tree of `size` leaves; 0 if there is none.
-pub(crate) fn partial_width(size: u64, level: u32) -> usize {
+pub fn partial_width(size: u64, level: u32) -> usize {
     ((size >> (level * TILE_HEIGHT)) % TILE_WIDTH as u64) as usize
 }
 

@@ -1,0 +1,179 @@
+use proptest::prelude::*;
+use undercroft_keys::SignatureAlgorithm;
+
+use super::*;
+
+fn intent() -> Intent {
+    Intent {
+        object: Object::Certificate,
+        domain: "prod.example".into(),
+        profile: "workload".into(),
+        key_id: HexKeyId(KeyId::from([0xab; 32])),
+        algorithm: SignatureAlgorithm::EcdsaP256Sha256,
+        tbs: ToBeSigned::Der(Base64Bytes(vec![0x30, 0x00])),
+        caller: Caller { id: "spiffe://control.example/operator/a".into(), by: Channel::Mtls },
+        rule: "prod-workloads".into(),
+        policy: Digest([1; 32]),
+        request: Some(Digest([2; 32])),
+        withheld: vec!["subject CN=\"root\"".into()],
+        evidence: Vec::new(),
+    }
+}
+
+fn stamped(body: &Body) -> Vec<u8> {
+    let sequence = matches!(body, Body::Intent(_)).then_some(3);
+    let time = "2026-11-22T08:00:00Z".parse().unwrap();
+    Draft::new(body).unwrap().stamp("\"ca.example/undercroft/prod.example/1\"", 7, time, sequence)
+}
+
+fn refusal(text: &str) -> String {
+    Leaf::parse(text.as_bytes()).unwrap_err().to_string()
+}
+
+/// The exact text, written down here once: what is hashed must not change by accident.
+#[test]
+fn an_intent_is_written_exactly_so() {
+    let text = String::from_utf8(stamped(&Body::Intent(intent()))).unwrap();
+    assert_eq!(
+        text,
+        concat!(
+            r#"{"v":1,"origin":"ca.example/undercroft/prod.example/1","index":7,"time":"2026-11-22T08:00:00Z","#,
+            r#""kind":"intent","sequence":3,"body":{"object":"certificate","domain":"prod.example","#,
+            r#""profile":"workload","key_id":"abababababababababababababababababababababababababababababababab","#,
+            r#""algorithm":"ecdsa-p256-sha256","tbs":{"der":"MAA="},"#,
+            r#""caller":{"id":"spiffe://control.example/operator/a","by":"mtls"},"rule":"prod-workloads","#,
+            r#""policy":"0101010101010101010101010101010101010101010101010101010101010101","#,
+            r#""request":"0202020202020202020202020202020202020202020202020202020202020202","#,
+            r#""withheld":["subject CN=\"root\""]}}"#,
+        )
+    );
+}
+
+#[test]
+fn every_kind_reads_back_as_it_was_written() {
+    let caller = || Caller { id: "uid:0".into(), by: Channel::UnixSocket };
+    let bodies = [
+        Body::Intent(intent()),
+        Body::Intent(Intent {
+            object: Object::Crl,
+            tbs: ToBeSigned::Blob { sha256: Digest([3; 32]), length: 40_000 },
+            evidence: vec![Evidence { format: "x".into(), sha256: Digest([4; 32]) }],
+            ..intent()
+        }),
+        Body::Outcome(Outcome { intent: 7, result: OutcomeResult::Signature(Base64Bytes(vec![1, 2])) }),
+        Body::Outcome(Outcome { intent: 7, result: OutcomeResult::Abandoned("restart".into()) }),
+        Body::Refusal(Refusal {
+            action: RefusedAction::Issue,
+            domain: "prod.example".into(),
+            caller: caller(),
+            rule: "no-rule".into(),
+            reason: "nobody may".into(),
+            asked: Asked { lifetime: Some(3600), ..Asked::default() },
+            policy: Digest([1; 32]),
+            request: None,
+        }),
+        Body::Policy(Policy { sha256: Digest([1; 32]), previous: None, text: Text::Inline("# none".into()) }),
+        Body::Key(Key {
+            event: KeyEvent::Opened,
+            purpose: "authority prod".into(),
+            key_id: HexKeyId(KeyId::from([9; 32])),
+            spki: Base64Bytes(vec![0x30]),
+            algorithm: "ecdsa-p384".parse().unwrap(),
+            uri: "pkcs11:object=ca".into(),
+            grade: Grade::Declared,
+            findings: vec!["the token says so".into()],
+            format: "pkcs11-attributes-v1".into(),
+            evidence: Base64Bytes(b"{}".to_vec()),
+        }),
+        Body::Bundle(Bundle {
+            domain: "prod.example".into(),
+            sequence: 1,
+            roots: vec![Base64Bytes(vec![0x30])],
+        }),
+        Body::Enrolment(Enrolment {
+            event: EnrolmentEvent::Made,
+            token: Digest([5; 32]),
+            id: "spiffe://control.example/operator/a".into(),
+            expires: "2026-11-22T09:00:00Z".parse().unwrap(),
+            caller: caller(),
+        }),
+        Body::Ceremony(Ceremony {
+            event: CeremonyEvent::Adopted,
+            plan: Digest([6; 32]),
+            text: "first".into(),
+            transcript: Some(TranscriptHead { verifier_key: "k".into(), checkpoint: "c\n".into() }),
+        }),
+        Body::Start(Start { version: "0.1.0".into(), configuration: Digest([7; 32]), development: true }),
+    ];
+    for body in bodies {
+        let bytes = stamped(&body);
+        let leaf = Leaf::parse(&bytes).unwrap();
+        assert_eq!(leaf.body, body);
+        assert_eq!(leaf.index, 7);
+        assert_eq!(leaf.origin.as_str(), "ca.example/undercroft/prod.example/1");
+        assert_eq!(Leaf::raw_body(&bytes).unwrap(), Draft::new(&body).unwrap().body());
+    }
+}
+
+#[test]
+fn strictness() {
+    let good = String::from_utf8(stamped(&Body::Outcome(Outcome {
+        intent: 7,
+        result: OutcomeResult::Abandoned("x".into()),
+    })))
+    .unwrap();
+    Leaf::parse(good.as_bytes()).unwrap();
+    for (from, to, part) in [
+        (r#""v":1"#, r#""v":2"#, "version 2"),
+        (r#""v":1"#, r#""v":1,"v":1"#, "duplicate field"),
+        (r#""v":1"#, r#""v":1,"w":1"#, "unknown field `w`"),
+        (r#""v":1,"#, "", "missing field `v`"),
+        (r#""intent":7"#, r#""intent":7,"intent":8"#, "duplicate field"),
+        (r#""intent":7"#, r#""intent":7,"extra":8"#, "unknown field `extra`"),
+        (r#""intent":7"#, r#""intent":-7"#, "integer"),
+        (r#""intent":7"#, r#""intent":7.0"#, "floating point"),
+        (r#""intent":7"#, r#""intent":"7""#, "string"),
+        (r#""abandoned":"x""#, r#""abandoned":"x","signature":"AA==""#, "expected"),
+        (r#""abandoned":"x""#, r#""signature":"AA""#, "base64"),
+        (r#""index":7"#, r#""index":9007199254740992"#, "`index` is 2^53"),
+        ("08:00:00Z", "08:00:00.5Z", "not a time"),
+        ("08:00:00Z", "08:00:00+00:00", "not a time"),
+        ("T08:00:00Z", " 08:00:00Z", "not a time"),
+        ("08:00:00Z", "08:00Z", "not a time"),
+        (r#""kind":"outcome""#, r#""kind":"anchor""#, "not written by this version"),
+        (r#""kind":"outcome""#, r#""kind":"outcomes""#, "unknown variant"),
+        (r#""kind":"outcome""#, r#""kind":"outcome","sequence":1"#, "sequence"),
+        (r#""kind":"outcome""#, r#""kind":"intent""#, "sequence"),
+        ("ca.example", "ca example", "origin"),
+    ] {
+        let changed = good.replacen(from, to, 1);
+        assert_ne!(changed, good, "{from}");
+        assert!(refusal(&changed).contains(part), "{to}: {}", refusal(&changed));
+    }
+    assert!(refusal(&format!("{good}x")).contains("trailing"));
+    assert!(Leaf::parse(&[b"\xff", good.as_bytes()].concat()).is_err());
+}
+
+#[test]
+fn digests_are_lower_case() {
+    let good = String::from_utf8(stamped(&Body::Intent(intent()))).unwrap();
+    let upper = good.replace("abababab", "ABABABAB");
+    assert!(refusal(&upper).contains("lower-case"));
+    let short = good.replace("0101", "01");
+    assert!(refusal(&short).contains("64"));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Leaf::parse(&bytes);
+    }
+
+    #[test]
+    fn a_changed_byte_never_panics(index in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = stamped(&Body::Intent(intent()));
+        let at = index.index(bytes.len());
+        bytes[at] = byte;
+        let _ = Leaf::parse(&bytes);
+    }
+}
