@@ -1,0 +1,253 @@
+//! Certificates that we hold: parsed once, with the bytes that others must match.
+
+use std::fmt;
+use std::sync::Arc;
+
+use der::asn1::{AnyRef, BitStringRef};
+use der::{Decode, Encode, Sequence};
+use jiff::Timestamp;
+use undercroft_keys::{PublicKey, PublicKeyError, SignatureAlgorithm};
+use x509_cert::ext::pkix::{BasicConstraints, SubjectKeyIdentifier};
+
+use crate::subject::{Subject, SubjectError};
+use crate::time::{EmptyValidity, Validity};
+
+/// The longest certificate that is read.
+pub const MAX_CERTIFICATE: usize = 16 * 1024;
+
+/// The certificate of an authority: a root or an intermediate. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthorityCertificate(Arc<Fields>);
+
+#[derive(PartialEq, Eq)]
+struct Fields {
+    der: Vec<u8>,
+    issuer: Vec<u8>,
+    subject: Subject,
+    validity: Validity,
+    public_key: PublicKey,
+    subject_key_identifier: Vec<u8>,
+    path_length: Option<u8>,
+    algorithm: SignatureAlgorithm,
+    tbs: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+/// Certificate (RFC 5280 section 4.1), with the signed bytes kept as they are.
+#[derive(Sequence)]
+struct CertificateRef<'a> {
+    tbs: AnyRef<'a>,
+    algorithm: AnyRef<'a>,
+    signature: BitStringRef<'a>,
+}
+
+/// Puts a signature under to-be-signed bytes: SEQUENCE { tbs, AlgorithmIdentifier, BIT STRING }.
+///
+/// This is the only place that assembles what a key of ours has signed; certificates and CRLs have the same form.
+pub(crate) fn assemble(
+    tbs: &[u8],
+    algorithm: SignatureAlgorithm,
+    signature: &[u8],
+) -> Result<Vec<u8>, der::Error> {
+    CertificateRef {
+        tbs: AnyRef::from_der(tbs)?,
+        algorithm: AnyRef::from_der(algorithm.der())?,
+        signature: BitStringRef::from_bytes(signature)?,
+    }
+    .to_der()
+}
+
+impl AuthorityCertificate {
+    /// Reads the certificate of an authority.
+    ///
+    /// # Errors
+    /// It is malformed or not one of an authority: no CA, no subject key identifier, a key or signature algorithm
+    /// that we do not use.
+    pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        if der.len() > MAX_CERTIFICATE {
+            return Err(CertificateError::TooLong(der.len()));
+        }
+        let outer = CertificateRef::from_der(der)?;
+        let algorithm_der = outer.algorithm.to_der()?;
+        let algorithm = SignatureAlgorithm::from_der(&algorithm_der).ok_or(CertificateError::Algorithm)?;
+        let tbs = outer.tbs.to_der()?;
+        let signature = outer.signature.as_bytes().ok_or(CertificateError::Algorithm)?.to_vec();
+        let parsed = x509_cert::Certificate::from_der(der)?;
+        let fields = parsed.tbs_certificate();
+        // RFC 5280 section 4.1.1.2: both algorithm fields must be the same.
+        if fields.signature().to_der()? != algorithm_der {
+            return Err(CertificateError::Algorithm);
+        }
+        let basic = fields
+            .get_extension::<BasicConstraints>()
+            .map_err(|_| CertificateError::NoAuthority)?
+            .filter(|(_, basic)| basic.ca)
+            .ok_or(CertificateError::NoAuthority)?;
+        let (_, ski) = fields
+            .get_extension::<SubjectKeyIdentifier>()
+            .ok()
+            .flatten()
+            .ok_or(CertificateError::NoKeyIdentifier)?;
+        let timestamp = |time: x509_cert::time::Time| {
+            let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+            Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+        };
+        Ok(Self(Arc::new(Fields {
+            der: der.to_vec(),
+            issuer: fields.issuer().to_der()?,
+            subject: Subject::from_der(&fields.subject().to_der()?)?,
+            validity: Validity::new(
+                timestamp(fields.validity().not_before),
+                timestamp(fields.validity().not_after),
+            )?,
+            public_key: PublicKey::from_spki(&fields.subject_public_key_info().to_der()?)?,
+            subject_key_identifier: ski.0.as_bytes().to_vec(),
+            path_length: basic.1.path_len_constraint,
+            algorithm,
+            tbs,
+            signature,
+        })))
+    }
+
+    /// Reads a PEM file with one certificate in it.
+    ///
+    /// # Errors
+    /// It is no PEM of one certificate, or as [`AuthorityCertificate::from_der`].
+    pub fn from_pem(pem: &str) -> Result<Self, CertificateError> {
+        match &certificates_from_pem(pem)?[..] {
+            [der] => Self::from_der(der),
+            several => Err(CertificateError::Count(several.len())),
+        }
+    }
+
+    /// The DER.
+    pub fn der(&self) -> &[u8] {
+        &self.0.der
+    }
+
+    /// The subject.
+    pub fn subject(&self) -> &Subject {
+        &self.0.subject
+    }
+
+    /// The validity period.
+    pub fn validity(&self) -> Validity {
+        self.0.validity
+    }
+
+    /// The key.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.0.public_key
+    }
+
+    /// The subject key identifier as it stands in the extension, by whatever method it was computed.
+    pub fn subject_key_identifier(&self) -> &[u8] {
+        &self.0.subject_key_identifier
+    }
+
+    /// The path length constraint; none if the certificate has none.
+    pub fn path_length(&self) -> Option<u8> {
+        self.0.path_length
+    }
+
+    /// Whether it names itself as issuer and its own key verifies it.
+    pub fn is_self_signed(&self) -> bool {
+        self.is_issued_by(self)
+    }
+
+    /// Whether `issuer`'s name stands in it as issuer and `issuer`'s key verifies it.
+    ///
+    /// Validity, path lengths and constraints are a path validator's business.
+    pub fn is_issued_by(&self, issuer: &Self) -> bool {
+        self.0.issuer == issuer.0.subject.der()
+            && issuer.0.public_key.verify(self.0.algorithm, &self.0.tbs, &self.0.signature).is_ok()
+    }
+}
+
+impl fmt::Debug for AuthorityCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AuthorityCertificate({}, {})", self.0.subject, self.0.validity)
+    }
+}
+
+/// The DER of each certificate in a PEM text (RFC 7468), which may hold nothing else.
+///
+/// # Errors
+/// It is no PEM, holds something else, or a certificate longer than [`MAX_CERTIFICATE`].
+pub fn certificates_from_pem(pem: &str) -> Result<Vec<Vec<u8>>, CertificateError> {
+    pem_blocks(pem, "CERTIFICATE")
+}
+
+/// The DER of each block of a PEM text, all of which must have `label`.
+pub(crate) fn pem_blocks(pem: &str, label: &str) -> Result<Vec<Vec<u8>>, CertificateError> {
+    const END: &str = "-----END ";
+    let mut blocks = Vec::new();
+    let mut rest = pem.trim_start();
+    while !rest.is_empty() {
+        let end = rest.find(END).and_then(|at| Some(at + rest[at..].find('\n').unwrap_or(rest.len() - at)));
+        let (block, after) = rest.split_at(end.ok_or(CertificateError::Pem("no END line".into()))?);
+        let (found, der) = der::pem::decode_vec(block.as_bytes())
+            .map_err(|error| CertificateError::Pem(error.to_string()))?;
+        if found != label {
+            return Err(CertificateError::Label { expected: label.to_owned(), found: found.to_owned() });
+        }
+        if der.len() > MAX_CERTIFICATE {
+            return Err(CertificateError::TooLong(der.len()));
+        }
+        blocks.push(der);
+        rest = after.trim_start();
+    }
+    if blocks.is_empty() { Err(CertificateError::Count(0)) } else { Ok(blocks) }
+}
+
+/// Writes DER as PEM (RFC 7468), with `\n` at line ends.
+///
+/// # Errors
+/// The label cannot stand in PEM.
+pub fn to_pem(label: &str, der: &[u8]) -> Result<String, CertificateError> {
+    der::pem::encode_string(label, der::pem::LineEnding::LF, der)
+        .map_err(|error| CertificateError::Pem(error.to_string()))
+}
+
+/// What is wrong with a certificate or its PEM.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// Longer than any that we read.
+    #[error("{0} bytes are more than a certificate may have ({MAX_CERTIFICATE})")]
+    TooLong(usize),
+    /// Not PEM.
+    #[error("it is no PEM: {0}")]
+    Pem(String),
+    /// PEM of something else.
+    #[error("it holds a `{found}` where a `{expected}` belongs")]
+    Label {
+        /// What belongs there.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+    /// None, or more than one.
+    #[error("it holds {0} certificates instead of one")]
+    Count(usize),
+    /// Not DER of a certificate, or trailing bytes.
+    #[error("it is not the DER of a certificate: {0}")]
+    Der(#[from] der::Error),
+    /// Two signature algorithms, or one that we do not use.
+    #[error("its signature algorithm is not one of ours, or its two fields disagree (RFC 5280 section 4.1.1.2)")]
+    Algorithm,
+    /// A leaf.
+    #[error("it is not the certificate of an authority (basicConstraints says no CA)")]
+    NoAuthority,
+    /// No subjectKeyIdentifier.
+    #[error("it has no subject key identifier (RFC 5280 section 4.2.1.2)")]
+    NoKeyIdentifier,
+    /// Its subject.
+    #[error(transparent)]
+    Subject(#[from] SubjectError),
+    /// Its validity.
+    #[error(transparent)]
+    Validity(#[from] EmptyValidity),
+    /// Its key.
+    #[error(transparent)]
+    Key(#[from] PublicKeyError),
+}

@@ -1,0 +1,188 @@
+//! Certification requests (PKCS #10, RFC 2986): a key that proves itself, and wishes.
+
+use der::asn1::{AnyRef, BitStringRef, ObjectIdentifier};
+use der::{Decode, Encode, Sequence};
+use undercroft_keys::{PublicKey, PublicKeyError, SignatureAlgorithm};
+use undercroft_log::leaf::Digest;
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{BasicConstraints, SubjectAltName};
+use x509_cert::request::{CertReqInfo, ExtensionReq};
+
+use crate::certificate::{CertificateError, pem_blocks};
+
+/// The longest request that is read. An RSA-4096 request with a dozen names has 2 KiB.
+pub const MAX_CSR: usize = 16 * 1024;
+
+/// The most names that are read from a request.
+const MAX_NAMES: usize = 100;
+
+/// A request whose self-signature has verified: whoever made it held the private key.
+///
+/// Nothing in it but the key is ever copied into a certificate. The rest are wishes: policy looks at them, and what
+/// it does not grant is recorded.
+#[derive(Clone, Debug)]
+pub struct Csr {
+    digest: Digest,
+    public_key: PublicKey,
+    wishes: Wishes,
+}
+
+/// What a request asks for besides a certificate for its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// URI names, as written.
+    pub uris: Vec<String>,
+    /// DNS names, as written.
+    pub dns_names: Vec<String>,
+    /// Everything else, in words: the subject, other names, other extensions.
+    pub others: Vec<String>,
+}
+
+/// CertificationRequest, with the signed bytes kept as they are.
+#[derive(Sequence)]
+struct CsrRef<'a> {
+    info: AnyRef<'a>,
+    algorithm: AnyRef<'a>,
+    signature: BitStringRef<'a>,
+}
+
+impl Csr {
+    /// Reads a request and verifies its self-signature.
+    ///
+    /// # Errors
+    /// It is too long, malformed or has trailing bytes; its key is weak or of a kind that we do not take; its
+    /// signature algorithm is none of ours; or the signature does not verify.
+    pub fn from_der(der: &[u8]) -> Result<Self, CsrError> {
+        if der.len() > MAX_CSR {
+            return Err(CsrError::TooLong(der.len()));
+        }
+        let outer = CsrRef::from_der(der)?;
+        let signed = outer.info.to_der()?;
+        let algorithm =
+            SignatureAlgorithm::from_der(&outer.algorithm.to_der()?).ok_or_else(|| CsrError::Algorithm)?;
+        let info = CertReqInfo::from_der(&signed)?;
+        let public_key = PublicKey::from_spki(&info.public_key.to_der()?)?;
+        let signature = outer.signature.as_bytes().ok_or(CsrError::Signature)?;
+        public_key.verify(algorithm, &signed, signature).map_err(|_| CsrError::Signature)?;
+        Ok(Self { digest: Digest::of(der), public_key, wishes: Wishes::read(&info)? })
+    }
+
+    /// Reads a PEM file with one request in it (`CERTIFICATE REQUEST`, RFC 7468 section 7).
+    ///
+    /// # Errors
+    /// It is no such PEM, or as [`Csr::from_der`].
+    pub fn from_pem(pem: &str) -> Result<Self, CsrError> {
+        Self::from_der(&der_from_pem(pem)?)
+    }
+
+    /// SHA-256 of the DER.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The key that made the request.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    /// What it asks for.
+    pub fn wishes(&self) -> &Wishes {
+        &self.wishes
+    }
+}
+
+/// The DER in a PEM file with one request in it.
+///
+/// # Errors
+/// It is no PEM of one `CERTIFICATE REQUEST`.
+pub fn der_from_pem(pem: &str) -> Result<Vec<u8>, CsrError> {
+    let mut blocks = pem_blocks(pem, "CERTIFICATE REQUEST").map_err(CsrError::Pem)?;
+    match (blocks.pop(), blocks.len()) {
+        (Some(der), 0) => Ok(der),
+        (_, others) => Err(CsrError::Count(others + 1)),
+    }
+}
+
+impl Wishes {
+    fn read(info: &CertReqInfo) -> Result<Self, CsrError> {
+        const EXTENSION_REQUEST: ObjectIdentifier = const_oid::db::rfc5912::ID_EXTENSION_REQ;
+        let mut wishes = Self::default();
+        if !info.subject.is_empty() {
+            wishes.others.push(format!("subject {}", info.subject));
+        }
+        let mut extensions: Vec<Extension> = Vec::new();
+        for attribute in info.attributes.iter() {
+            if attribute.oid != EXTENSION_REQUEST {
+                wishes.others.push(format!("attribute {}", attribute.oid));
+                continue;
+            }
+            for value in attribute.values.iter() {
+                extensions.extend(ExtensionReq::from_der(&value.to_der()?)?.0);
+            }
+        }
+        for extension in extensions {
+            wishes.take(&extension)?;
+        }
+        if wishes.uris.len() + wishes.dns_names.len() + wishes.others.len() > MAX_NAMES {
+            return Err(CsrError::TooMany);
+        }
+        Ok(wishes)
+    }
+
+    fn take(&mut self, extension: &Extension) -> Result<(), CsrError> {
+        let value = extension.extn_value.as_bytes();
+        match extension.extn_id {
+            const_oid::db::rfc5280::ID_CE_SUBJECT_ALT_NAME => {
+                for name in SubjectAltName::from_der(value)?.0 {
+                    match name {
+                        GeneralName::UniformResourceIdentifier(uri) => self.uris.push(uri.to_string()),
+                        GeneralName::DnsName(name) => self.dns_names.push(name.to_string()),
+                        GeneralName::Rfc822Name(name) => self.others.push(format!("e-mail {name}")),
+                        GeneralName::IpAddress(_) => self.others.push("an IP address".into()),
+                        _ => self.others.push("a name of another kind".into()),
+                    }
+                }
+            }
+            const_oid::db::rfc5280::ID_CE_BASIC_CONSTRAINTS => {
+                if BasicConstraints::from_der(value)?.ca {
+                    self.others.push("basicConstraints CA:TRUE".into());
+                }
+            }
+            other => self.others.push(format!("extension {other}")),
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CsrError {
+    /// Longer than any that we read.
+    #[error("the request has {0} bytes, more than the {MAX_CSR} that are read")]
+    TooLong(usize),
+    /// Not PEM of a request.
+    #[error("the request: {0}")]
+    Pem(CertificateError),
+    /// None, or more than one.
+    #[error("the file holds {0} requests instead of one")]
+    Count(usize),
+    /// Not DER of a request, or trailing bytes.
+    #[error("the request is not the DER of a PKCS #10 request: {0}")]
+    Der(#[from] der::Error),
+    /// Its key.
+    #[error("the request: {0}")]
+    Key(#[from] PublicKeyError),
+    /// Signed in a way that we do not know.
+    #[error("the request is signed with an algorithm that is not supported; use ECDSA with SHA-256 (P-256) or SHA-384 (P-384), RSA with SHA-256, or Ed25519")]
+    Algorithm,
+    /// The self-signature.
+    #[error("the signature of the request does not verify: it was changed, or whoever made it does not hold its key")]
+    Signature,
+    /// More names than anyone needs.
+    #[error("the request asks for more than {MAX_NAMES} things")]
+    TooMany,
+}
+
+#[cfg(test)]
+mod tests;

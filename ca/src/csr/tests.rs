@@ -1,0 +1,116 @@
+use proptest::prelude::*;
+use rcgen::{CertificateParams, CustomExtension, IsCa, KeyPair, SanType};
+
+use super::*;
+
+fn request(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    change(&mut params);
+    params.serialize_request(&key).unwrap().der().to_vec()
+}
+
+fn uri(text: &str) -> SanType {
+    SanType::URI(text.try_into().unwrap())
+}
+
+#[test]
+fn wishes_are_read() {
+    let der = request(|params| {
+        params.subject_alt_names = vec![
+            uri("spiffe://prod.example/ns/a"),
+            SanType::DnsName("a.prod.example".try_into().unwrap()),
+            SanType::IpAddress("10.0.0.1".parse().unwrap()),
+        ];
+        params.distinguished_name.push(rcgen::DnType::CommonName, "root");
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 2, 3], vec![5, 0])];
+    });
+    let csr = Csr::from_der(&der).unwrap();
+    assert_eq!(csr.digest(), Digest::of(&der));
+    let wishes = csr.wishes();
+    assert_eq!(wishes.uris, ["spiffe://prod.example/ns/a"]);
+    assert_eq!(wishes.dns_names, ["a.prod.example"]);
+    for wish in ["subject CN=root", "an IP address", "extension 1.2.3"] {
+        assert!(wishes.others.iter().any(|other| other == wish), "{wish}: {:?}", wishes.others);
+    }
+}
+
+#[test]
+fn a_request_with_nothing_but_a_key_is_fine() {
+    let csr = Csr::from_der(&request(|_| {})).unwrap();
+    assert_eq!(csr.wishes(), &Wishes::default());
+}
+
+#[test]
+fn a_broken_signature_is_refused() {
+    let mut der = request(|_| {});
+    let last = der.len() - 1;
+    der[last] ^= 1;
+    assert_eq!(Csr::from_der(&der).unwrap_err(), CsrError::Signature);
+    // Another key's request with this key put in: nobody proved to hold it.
+    let (honest, other) = (request(|_| {}), request(|_| {}));
+    let key = |der: &[u8]| x509_cert::request::CertReq::from_der(der).unwrap().info.public_key.to_der().unwrap();
+    let (from, to) = (key(&honest), key(&other));
+    let at = honest.windows(from.len()).position(|window| window == from).unwrap();
+    let mut forged = honest.clone();
+    forged[at..at + to.len()].copy_from_slice(&to);
+    assert_eq!(Csr::from_der(&forged).unwrap_err(), CsrError::Signature);
+}
+
+#[test]
+fn malformed_and_oversized_requests_are_refused() {
+    let der = request(|_| {});
+    let mut trailing = der.clone();
+    trailing.push(0);
+    assert!(matches!(Csr::from_der(&trailing), Err(CsrError::Der(_))));
+    assert!(matches!(Csr::from_der(&der[..der.len() - 1]), Err(CsrError::Der(_))));
+    assert!(matches!(Csr::from_der(&[]), Err(CsrError::Der(_))));
+    assert_eq!(Csr::from_der(&vec![0x30; MAX_CSR + 1]).unwrap_err(), CsrError::TooLong(MAX_CSR + 1));
+    let many = request(|params| {
+        params.subject_alt_names = (0..101).map(|n| uri(&format!("spiffe://a/{n}"))).collect();
+    });
+    assert_eq!(Csr::from_der(&many).unwrap_err(), CsrError::TooMany);
+}
+
+#[test]
+fn keys_and_algorithms_that_are_not_ours_are_refused() {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
+    let der = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
+    assert_eq!(Csr::from_der(&der).unwrap_err(), CsrError::Algorithm);
+    // A P-256 key that signs with SHA-384 is no pair of ours either.
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+    let der = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
+    Csr::from_der(&der).unwrap();
+}
+
+#[test]
+fn pem_is_read_strictly() {
+    let key = KeyPair::generate().unwrap();
+    let pem = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+    Csr::from_pem(&pem).unwrap();
+    assert_eq!(Csr::from_pem(&format!("{pem}{pem}")).unwrap_err(), CsrError::Count(2));
+    assert!(matches!(Csr::from_pem(""), Err(CsrError::Pem(CertificateError::Count(0)))));
+    assert!(matches!(Csr::from_pem("hello"), Err(CsrError::Pem(CertificateError::Pem(_)))));
+    let label = pem.replace("CERTIFICATE REQUEST", "CERTIFICATE");
+    assert!(matches!(Csr::from_pem(&label), Err(CsrError::Pem(CertificateError::Label { .. }))));
+    let garbage = pem.replacen('M', "!", 1);
+    assert!(Csr::from_pem(&garbage).is_err());
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Csr::from_der(&bytes);
+        let _ = Csr::from_pem(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn a_changed_byte_is_refused(index in any::<prop::sample::Index>(), bit in 0u8..8) {
+        let mut der = request(|params| params.subject_alt_names = vec![uri("spiffe://prod.example/a")]);
+        let at = index.index(der.len());
+        der[at] ^= 1 << bit;
+        prop_assert!(Csr::from_der(&der).is_err());
+    }
+}

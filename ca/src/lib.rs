@@ -1,0 +1,19 @@
+//! What the CA decides.
+//!
+//! Everything here is a decision about bytes and names: what a certificate looks like ([`profile`], [`tbs`],
+//! [`lint`]), who may have one ([`policy`]), in which order things must happen before a key signs ([`issuance`]), and
+//! what a ceremony makes ([`plan`]). Tokens are behind `undercroft-keymgr`'s traits, the log behind `undercroft-log`'s;
+//! there is no clock, no randomness and no runtime in here that was not handed in.
+
+pub mod certificate;
+pub mod csr;
+#[cfg(test)]
+mod fixtures;
+pub mod lint;
+pub mod names;
+pub mod profile;
+pub mod serial;
+pub mod strict_toml;
+pub mod subject;
+pub mod tbs;
+pub mod time;
