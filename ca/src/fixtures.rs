@@ -1,5 +1,8 @@
 //! What the tests of this crate share: a time, names, and specifications that pass lint.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use hsm_sim::software::SoftwareKey;
 use jiff::Timestamp;
 use undercroft_keymgr::SigningKey as _;
@@ -17,8 +20,16 @@ pub(crate) fn now() -> Timestamp {
     "2026-11-22T08:00:00Z".parse().unwrap()
 }
 
+/// A new key; RSA keys take long to make, so there is one of each length in a process.
 pub(crate) fn key(algorithm: KeyAlgorithm) -> PublicKey {
-    SoftwareKey::generate(algorithm).unwrap().public_key().clone()
+    static RSA: Mutex<BTreeMap<KeyAlgorithm, PublicKey>> = Mutex::new(BTreeMap::new());
+    let make = || SoftwareKey::generate(algorithm).unwrap().public_key().clone();
+    match algorithm {
+        KeyAlgorithm::RsaPss(bits) | KeyAlgorithm::RsaPkcs1(bits) => {
+            RSA.lock().unwrap().entry(KeyAlgorithm::RsaPss(bits)).or_insert_with(make).clone()
+        }
+        _ => make(),
+    }
 }
 
 /// Randomness that is different each time and the same in each run.

@@ -11,6 +11,7 @@ pub mod csr;
 mod fixtures;
 pub mod lint;
 pub mod names;
+pub mod policy;
 pub mod profile;
 pub mod serial;
 pub mod strict_toml;
