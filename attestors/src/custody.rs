@@ -58,13 +58,20 @@ impl Custody {
 /// Evidence that is malformed, of an unknown format or about another key is graded [`Grade::Unknown`].
 pub fn judge(format: &str, evidence: &[u8], key: &PublicKey) -> Custody {
     if evidence.len() > MAX_EVIDENCE {
-        return Custody::unknown(format!("the evidence has {} bytes, more than {MAX_EVIDENCE}", evidence.len()));
+        return Custody::unknown(format!(
+            "the evidence has {} bytes, more than {MAX_EVIDENCE}",
+            evidence.len()
+        ));
     }
     match format {
         "pkcs11-attributes-v1" => judge_pkcs11(evidence, key),
         "tpm2-public-v1" => judge_tpm(evidence, key),
-        "software-v1" => Custody::new(Grade::Software, vec!["the key is held in memory by a simulator".into()]),
-        other => Custody::unknown(format!("evidence of the format `{other}` cannot be judged by this version")),
+        "software-v1" => {
+            Custody::new(Grade::Software, vec!["the key is held in memory by a simulator".into()])
+        }
+        other => {
+            Custody::unknown(format!("evidence of the format `{other}` cannot be judged by this version"))
+        }
     }
 }
 
@@ -140,7 +147,8 @@ fn judge_pkcs11(evidence: &[u8], key: &PublicKey) -> Custody {
         findings.extend(unsound);
         return Custody::new(Grade::Unknown, findings);
     }
-    findings.push("the token says that the key was made in it, is sensitive and was never extractable".into());
+    findings
+        .push("the token says that the key was made in it, is sensitive and was never extractable".into());
     let Pkcs11Module { manufacturer: maker, description, version } = &evidence.module;
     let names = format!("{maker} {description} {manufacturer} {model}").to_lowercase();
     if SOFTWARE_MODULES.iter().any(|software| names.contains(software)) {
@@ -197,7 +205,9 @@ fn judge_tpm(evidence: &[u8], key: &PublicKey) -> Custody {
         | ObjectAttributes::SENSITIVE_DATA_ORIGIN
         | ObjectAttributes::SIGN;
     if !area.attributes.has(held) || area.attributes.has(ObjectAttributes::DECRYPT) {
-        findings.push("a key that stays in its TPM is fixedTPM, fixedParent, sensitiveDataOrigin and sign alone".into());
+        findings.push(
+            "a key that stays in its TPM is fixedTPM, fixedParent, sensitiveDataOrigin and sign alone".into(),
+        );
         return Custody::new(Grade::Unknown, findings);
     }
     // libtpms, the library behind swtpm, calls itself so.
@@ -205,7 +215,8 @@ fn judge_tpm(evidence: &[u8], key: &PublicKey) -> Custody {
         findings.push("this is swtpm, a TPM in software".into());
         return Custody::new(Grade::Software, findings);
     }
-    findings.push("the key was not certified by an attestation key that is bound to an endorsement key".into());
+    findings
+        .push("the key was not certified by an attestation key that is bound to an endorsement key".into());
     Custody::new(Grade::Declared, findings)
 }
 
@@ -249,7 +260,10 @@ mod tests {
     #[test]
     fn a_sound_hsm_key_is_declared_and_a_software_one_is_called_so() {
         assert_eq!(grade("pkcs11-attributes-v1", &pkcs11()), Grade::Declared);
-        for (from, to) in [("\"Vendor\",\"description\":\"HSM\"", "\"SoftHSM\",\"description\":\"x\""), ("HSM 9", "SoftHSM v2")] {
+        for (from, to) in [
+            ("\"Vendor\",\"description\":\"HSM\"", "\"SoftHSM\",\"description\":\"x\""),
+            ("HSM 9", "SoftHSM v2"),
+        ] {
             assert_eq!(grade("pkcs11-attributes-v1", &pkcs11().replace(from, to)), Grade::Software);
         }
     }
@@ -301,7 +315,11 @@ mod tests {
 
     #[test]
     fn grades_are_ordered_by_trust() {
-        assert!(Grade::Unknown < Grade::Software && Grade::Software < Grade::Declared && Grade::Declared < Grade::Proven);
+        assert!(
+            Grade::Unknown < Grade::Software
+                && Grade::Software < Grade::Declared
+                && Grade::Declared < Grade::Proven
+        );
     }
 
     proptest! {

@@ -7,7 +7,8 @@ use der::asn1::{AnyRef, BitStringRef};
 use der::{Decode, Encode, Sequence};
 use jiff::Timestamp;
 use undercroft_keys::{PublicKey, PublicKeyError, SignatureAlgorithm};
-use x509_cert::ext::pkix::{BasicConstraints, SubjectKeyIdentifier};
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{BasicConstraints, NameConstraints, SubjectAltName, SubjectKeyIdentifier};
 
 use crate::subject::{Subject, SubjectError};
 use crate::time::{EmptyValidity, Validity};
@@ -28,9 +29,22 @@ struct Fields {
     public_key: PublicKey,
     subject_key_identifier: Vec<u8>,
     path_length: Option<u8>,
+    uris: Vec<String>,
+    constraints: Constraints,
     algorithm: SignatureAlgorithm,
     tbs: Vec<u8>,
     signature: Vec<u8>,
+}
+
+/// The name constraints of an authority, as far as they tell domains apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Constraints {
+    /// There are none: it may speak for every name.
+    None,
+    /// Critical, with these hosts of URIs permitted and no others.
+    Uris(Vec<String>),
+    /// Something else, which does not keep trust domains apart.
+    Other,
 }
 
 /// Certificate (RFC 5280 section 4.1), with the signed bytes kept as they are.
@@ -88,6 +102,17 @@ impl AuthorityCertificate {
             .ok()
             .flatten()
             .ok_or(CertificateError::NoKeyIdentifier)?;
+        let constraints =
+            match fields.get_extension::<NameConstraints>().map_err(|_| CertificateError::NoAuthority)? {
+                None => Constraints::None,
+                Some((critical, constraints)) => Constraints::read(critical, &constraints),
+            };
+        let uris = fields
+            .get_extension::<SubjectAltName>()
+            .ok()
+            .flatten()
+            .map(|(_, names)| uris_in(names.0.iter()))
+            .unwrap_or_default();
         let timestamp = |time: x509_cert::time::Time| {
             let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
             Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
@@ -103,6 +128,8 @@ impl AuthorityCertificate {
             public_key: PublicKey::from_spki(&fields.subject_public_key_info().to_der()?)?,
             subject_key_identifier: ski.0.as_bytes().to_vec(),
             path_length: basic.1.path_len_constraint,
+            uris,
+            constraints,
             algorithm,
             tbs,
             signature,
@@ -150,6 +177,16 @@ impl AuthorityCertificate {
         self.0.path_length
     }
 
+    /// The URIs in its subjectAltName: for an authority of one trust domain, that domain's ID.
+    pub fn uris(&self) -> &[String] {
+        &self.0.uris
+    }
+
+    /// Its name constraints.
+    pub fn constraints(&self) -> &Constraints {
+        &self.0.constraints
+    }
+
     /// Whether it names itself as issuer and its own key verifies it.
     pub fn is_self_signed(&self) -> bool {
         self.is_issued_by(self)
@@ -162,6 +199,23 @@ impl AuthorityCertificate {
         self.0.issuer == issuer.0.subject.der()
             && issuer.0.public_key.verify(self.0.algorithm, &self.0.tbs, &self.0.signature).is_ok()
     }
+}
+
+impl Constraints {
+    fn read(critical: bool, constraints: &NameConstraints) -> Self {
+        let permitted = constraints.permitted_subtrees.as_deref().unwrap_or_default();
+        let hosts = uris_in(permitted.iter().map(|subtree| &subtree.base));
+        if critical && !hosts.is_empty() { Self::Uris(hosts) } else { Self::Other }
+    }
+}
+
+fn uris_in<'a>(names: impl Iterator<Item = &'a GeneralName>) -> Vec<String> {
+    names
+        .filter_map(|name| match name {
+            GeneralName::UniformResourceIdentifier(uri) => Some(uri.to_string()),
+            _ => None,
+        })
+        .collect()
 }
 
 impl fmt::Debug for AuthorityCertificate {
@@ -233,7 +287,9 @@ pub enum CertificateError {
     #[error("it is not the DER of a certificate: {0}")]
     Der(#[from] der::Error),
     /// Two signature algorithms, or one that we do not use.
-    #[error("its signature algorithm is not one of ours, or its two fields disagree (RFC 5280 section 4.1.1.2)")]
+    #[error(
+        "its signature algorithm is not one of ours, or its two fields disagree (RFC 5280 section 4.1.1.2)"
+    )]
     Algorithm,
     /// A leaf.
     #[error("it is not the certificate of an authority (basicConstraints says no CA)")]

@@ -174,10 +174,14 @@ pub enum CsrError {
     #[error("the request: {0}")]
     Key(#[from] PublicKeyError),
     /// Signed in a way that we do not know.
-    #[error("the request is signed with an algorithm that is not supported; use ECDSA with SHA-256 (P-256) or SHA-384 (P-384), RSA with SHA-256, or Ed25519")]
+    #[error(
+        "the request is signed with an algorithm that is not supported; use ECDSA with SHA-256 (P-256) or SHA-384 (P-384), RSA with SHA-256, or Ed25519"
+    )]
     Algorithm,
     /// The self-signature.
-    #[error("the signature of the request does not verify: it was changed, or whoever made it does not hold its key")]
+    #[error(
+        "the signature of the request does not verify: it was changed, or whoever made it does not hold its key"
+    )]
     Signature,
     /// More names than anyone needs.
     #[error("the request asks for more than {MAX_NAMES} things")]

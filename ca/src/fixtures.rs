@@ -86,7 +86,8 @@ impl Parts {
 pub(crate) fn parts(kind: Kind) -> Parts {
     let domain = parse_trust_domain("prod.example").unwrap();
     let profile = Profile::standard(kind);
-    let issuer_validity = Validity::new(now() - Lifetime::days(30).0, now() + Lifetime::days(7300).0).unwrap();
+    let issuer_validity =
+        Validity::new(now() - Lifetime::days(30).0, now() + Lifetime::days(7300).0).unwrap();
     let leaf = |id: &str, dns: &[&str]| {
         Identity::leaf(&parse_spiffe_id(id).unwrap(), dns.iter().map(|name| name.parse().unwrap()).collect())
     };

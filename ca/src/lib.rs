@@ -5,15 +5,23 @@
 //! what a ceremony makes ([`plan`]). Tokens are behind `undercroft-keymgr`'s traits, the log behind `undercroft-log`'s;
 //! there is no clock, no randomness and no runtime in here that was not handed in.
 
+pub mod authority;
+pub mod bundle;
 pub mod certificate;
 pub mod csr;
+pub mod custody;
 #[cfg(test)]
 mod fixtures;
+pub mod issuance;
 pub mod lint;
+pub mod log_key;
 pub mod names;
+pub mod plan;
 pub mod policy;
 pub mod profile;
 pub mod serial;
+pub mod service;
+pub mod store;
 pub mod strict_toml;
 pub mod subject;
 pub mod tbs;

@@ -52,7 +52,9 @@ impl Rule {
 /// Every rule that there is.
 pub fn rules() -> impl Iterator<Item = Rule> {
     let certificate = certificate::RULES.iter().map(|(rule, _)| *rule);
-    certificate.chain(certificate::GRANT_RULES.iter().map(|(rule, _)| *rule)).chain(crl::RULES.iter().map(|(rule, _)| *rule))
+    certificate
+        .chain(certificate::GRANT_RULES.iter().map(|(rule, _)| *rule))
+        .chain(crl::RULES.iter().map(|(rule, _)| *rule))
 }
 
 /// The bytes cannot be read back at all.

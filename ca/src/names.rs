@@ -135,7 +135,9 @@ pub enum NameError {
         rule: String,
     },
     /// Not a DNS name.
-    #[error("`{0}` is no DNS name that may stand in a certificate: lower-case letters, digits and hyphens, no wildcard")]
+    #[error(
+        "`{0}` is no DNS name that may stand in a certificate: lower-case letters, digits and hyphens, no wildcard"
+    )]
     Dns(String),
 }
 
@@ -202,7 +204,9 @@ mod tests {
             assert_eq!(name.parse::<DnsName>().unwrap().as_str(), name);
         }
         let long = format!("{}.example", "a".repeat(64));
-        for name in ["", ".", "a.", ".a", "a..b", "*.a", "A.example", "-a", "a-", "a_b", "10.0.0.1", "1", &long] {
+        for name in
+            ["", ".", "a.", ".a", "a..b", "*.a", "A.example", "-a", "a-", "a_b", "10.0.0.1", "1", &long]
+        {
             assert!(name.parse::<DnsName>().is_err(), "{name}");
         }
     }

@@ -99,7 +99,10 @@ impl Policy {
         let mut rules = Vec::with_capacity(config.rules.len());
         for rule in config.rules {
             if !names.insert(rule.name.clone()) {
-                return Err(PolicyError::Rule { rule: rule.name, what: "another rule has the same name".into() });
+                return Err(PolicyError::Rule {
+                    rule: rule.name,
+                    what: "another rule has the same name".into(),
+                });
             }
             let name = rule.name.clone();
             rules.push(Rule::new(rule, known).map_err(|what| PolicyError::Rule { rule: name, what })?);
@@ -128,12 +131,17 @@ impl Rule {
         let domain = parse_trust_domain(&config.domain).map_err(|error| error.to_string())?;
         if !known.domains.contains(&domain) {
             let names: Vec<_> = known.domains.iter().map(TrustDomain::as_str).collect();
-            return Err(format!("the domain `{}` is not one of this installation: {}", config.domain, names.join(", ")));
+            return Err(format!(
+                "the domain `{}` is not one of this installation: {}",
+                config.domain,
+                names.join(", ")
+            ));
         }
-        let profile = known.profiles.iter().find(|profile| profile.name() == config.profile).ok_or_else(|| {
-            let names: Vec<_> = known.profiles.iter().map(Profile::name).collect();
-            format!("there is no profile `{}`; known are {}", config.profile, names.join(", "))
-        })?;
+        let profile =
+            known.profiles.iter().find(|profile| profile.name() == config.profile).ok_or_else(|| {
+                let names: Vec<_> = known.profiles.iter().map(Profile::name).collect();
+                format!("there is no profile `{}`; known are {}", config.profile, names.join(", "))
+            })?;
         let max_lifetime = config.max_lifetime.unwrap_or(profile.max_lifetime());
         if max_lifetime > profile.max_lifetime() {
             return Err(format!(
@@ -145,7 +153,8 @@ impl Rule {
         if config.callers.is_empty() {
             return Err("callers is empty, so that it would grant nothing".into());
         }
-        let callers = config.callers.iter().map(|text| IdPattern::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let callers =
+            config.callers.iter().map(|text| IdPattern::parse(text)).collect::<Result<Vec<_>, _>>()?;
         let spiffe_ids =
             config.spiffe_ids.iter().map(|text| IdPattern::parse(text)).collect::<Result<Vec<_>, _>>()?;
         let dns_names =
@@ -162,12 +171,16 @@ impl Rule {
                     ));
                 }
                 if let Some(reserved) = spiffe_ids.iter().find(|pattern| pattern.is_reserved()) {
-                    return Err(format!("the pattern {reserved} is below /undercroft or /spire, which are reserved"));
+                    return Err(format!(
+                        "the pattern {reserved} is below /undercroft or /spire, which are reserved"
+                    ));
                 }
             }
             Kind::SpireCa => {
                 if !spiffe_ids.is_empty() || !dns_names.is_empty() {
-                    return Err("a SPIRE CA speaks for the domain itself; leave spiffe-ids and dns-names out".into());
+                    return Err(
+                        "a SPIRE CA speaks for the domain itself; leave spiffe-ids and dns-names out".into(),
+                    );
                 }
             }
             Kind::Root | Kind::Intermediate | Kind::Server => {

@@ -183,10 +183,9 @@ impl Profile {
     pub fn policies(&self, arc: &PolicyArc) -> Result<Vec<ObjectIdentifier>, ProfileError> {
         const ANY_POLICY: ObjectIdentifier = const_oid::db::rfc5280::ANY_POLICY;
         let own = || {
-            arc.0
-                .push_arc(self.kind.arc())
-                .and_then(|oid| oid.push_arc(SIGNED))
-                .map_err(|error| ProfileError { profile: self.name.clone(), rule: format!("policy arc: {error}") })
+            arc.0.push_arc(self.kind.arc()).and_then(|oid| oid.push_arc(SIGNED)).map_err(|error| {
+                ProfileError { profile: self.name.clone(), rule: format!("policy arc: {error}") }
+            })
         };
         match self.kind {
             Kind::Root => Ok(vec![ANY_POLICY]),
@@ -290,7 +289,8 @@ mod tests {
     #[test]
     fn keys_are_taken_by_family() {
         let profile =
-            Profile::from_config(ProfileConfig { keys: Some(vec![KeyFamily::P256]), ..config(Kind::Svid) }).unwrap();
+            Profile::from_config(ProfileConfig { keys: Some(vec![KeyFamily::P256]), ..config(Kind::Svid) })
+                .unwrap();
         assert!(profile.takes(KeyType::P256));
         assert!(!profile.takes(KeyType::P384));
         assert!(!profile.takes(KeyType::Ed25519));

@@ -48,7 +48,8 @@ impl Subject {
         for (oid, attribute, value) in attributes {
             let Some(value) = value else { continue };
             let wrong = |rule| SubjectError::Attribute { attribute, value: value.clone(), rule };
-            if value.is_empty() || value.chars().count() > UPPER_BOUND || value.chars().any(char::is_control) {
+            if value.is_empty() || value.chars().count() > UPPER_BOUND || value.chars().any(char::is_control)
+            {
                 return Err(wrong("it must have 1 to 64 characters, none of them a control character"));
             }
             let encoded = if attribute == "country" {
@@ -134,7 +135,6 @@ pub enum SubjectError {
     Der(der::Error),
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,7 +159,9 @@ mod tests {
         assert!(matches!(Subject::from_der(&[0x30, 0x01]), Err(SubjectError::Der(_))));
         for country in ["ch", "CHE", "C", "C1"] {
             let config = SubjectConfig { country: Some(country.into()), ..SubjectConfig::default() };
-            assert!(Subject::from_config(&config).unwrap_err().to_string().contains("two upper-case letters"));
+            assert!(
+                Subject::from_config(&config).unwrap_err().to_string().contains("two upper-case letters")
+            );
         }
         for name in ["", "a\nb", &"x".repeat(65)] {
             assert!(Subject::new(name, None).unwrap_err().to_string().contains("1 to 64"), "{name}");

@@ -12,7 +12,7 @@ use undercroft_keys::{PublicKey, SignatureAlgorithm};
 use x509_cert::ext::Extension;
 use x509_cert::time::Validity as X509Validity;
 
-pub use crl::{CrlSpec, Revoked, RevocationReason, crl};
+pub use crl::{CrlSpec, RevocationReason, Revoked, crl};
 pub use extensions::{DomainConstraints, HttpUrl, Urls};
 
 use crate::names::Identity;

@@ -208,8 +208,14 @@ mod tests {
     #[test]
     fn times_change_their_encoding_in_2050() {
         use der::Encode as _;
-        assert_eq!(x509_time(at("2049-12-31T23:59:59Z")).unwrap().to_der().unwrap(), b"\x17\x0d491231235959Z");
-        assert_eq!(x509_time(at("2050-01-01T00:00:00Z")).unwrap().to_der().unwrap(), b"\x18\x0f20500101000000Z");
+        assert_eq!(
+            x509_time(at("2049-12-31T23:59:59Z")).unwrap().to_der().unwrap(),
+            b"\x17\x0d491231235959Z"
+        );
+        assert_eq!(
+            x509_time(at("2050-01-01T00:00:00Z")).unwrap().to_der().unwrap(),
+            b"\x18\x0f20500101000000Z"
+        );
         assert!(x509_time(at("1969-12-31T23:59:59Z")).is_err());
     }
 }

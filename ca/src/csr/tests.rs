@@ -51,7 +51,8 @@ fn a_broken_signature_is_refused() {
     assert_eq!(Csr::from_der(&der).unwrap_err(), CsrError::Signature);
     // Another key's request with this key put in: nobody proved to hold it.
     let (honest, other) = (request(|_| {}), request(|_| {}));
-    let key = |der: &[u8]| x509_cert::request::CertReq::from_der(der).unwrap().info.public_key.to_der().unwrap();
+    let key =
+        |der: &[u8]| x509_cert::request::CertReq::from_der(der).unwrap().info.public_key.to_der().unwrap();
     let (from, to) = (key(&honest), key(&other));
     let at = honest.windows(from.len()).position(|window| window == from).unwrap();
     let mut forged = honest.clone();

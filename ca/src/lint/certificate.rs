@@ -118,7 +118,9 @@ pub(super) const RULES: &[(Rule, Check)] = &[
         let key = undercroft_keys::PublicKey::from_spki(c.tbs.subject_pki.raw)
             .map_err(|error| format!("the subject's key: {error}"))?;
         present(&c.subject_key_identifier, "subjectKeyIdentifier", false).and_then(|id| {
-            hold(**id == key.subject_key_identifier().as_bytes()[..], || "it is not the SHA-1 of the key".into())
+            hold(**id == key.subject_key_identifier().as_bytes()[..], || {
+                "it is not the SHA-1 of the key".into()
+            })
         })
     }),
     (Rule::new("authority-key-identifier", "RFC 5280 4.2.1.1"), |c| {
@@ -137,17 +139,22 @@ pub(super) const RULES: &[(Rule, Check)] = &[
     (Rule::new("certificate-policies", "RFC 5280 4.2.1.4"), |c| {
         present(&c.policies, "certificatePolicies", false).and_then(|policies| {
             let distinct: BTreeSet<_> = policies.iter().map(|p| p.policy_id.to_id_string()).collect();
-            hold(distinct.len() == policies.len() && !policies.is_empty(), || "a policy stands twice".into())?;
+            hold(distinct.len() == policies.len() && !policies.is_empty(), || {
+                "a policy stands twice".into()
+            })?;
             hold(policies.iter().all(|p| p.policy_qualifiers.is_none()), || "a policy has qualifiers".into())
         })
     }),
     (Rule::new("alternative-names-known", "X509-SVID 2"), |c| {
-        let other = c.general_names().find(|name| !matches!(name, GeneralName::URI(_) | GeneralName::DNSName(_)));
+        let other =
+            c.general_names().find(|name| !matches!(name, GeneralName::URI(_) | GeneralName::DNSName(_)));
         hold(other.is_none(), || format!("the only names are URIs and DNS names, not {other:?}"))
     }),
     (Rule::new("one-uri", "X509-SVID 2"), |c| {
         let uris = c.uris().len();
-        hold(uris == 1 || (uris == 0 && is_self_issued(c)), || format!("it has {uris} URI names instead of one"))
+        hold(uris == 1 || (uris == 0 && is_self_issued(c)), || {
+            format!("it has {uris} URI names instead of one")
+        })
     }),
     (Rule::new("spiffe-id", "SPIFFE-ID 2, X509-SVID 3"), |c| match c.uris()[..] {
         [uri] if c.is_authority() => {
@@ -223,8 +230,11 @@ pub(super) const GRANT_RULES: &[(Rule, GrantCheck)] = &[
             SignedBy::Issuer(issuer) => issuer.algorithm,
             SignedBy::Itself(algorithm) => algorithm,
         };
-        let (_, expected) = AlgorithmIdentifier::from_der(algorithm.der()).map_err(|error| error.to_string())?;
-        hold(g.certificate.tbs.signature == expected, || format!("the signature algorithm is not {algorithm}"))
+        let (_, expected) =
+            AlgorithmIdentifier::from_der(algorithm.der()).map_err(|error| error.to_string())?;
+        hold(g.certificate.tbs.signature == expected, || {
+            format!("the signature algorithm is not {algorithm}")
+        })
     }),
     (Rule::new("granted-validity", "Undercroft invariant 6"), |g| {
         let validity = &g.certificate.tbs.validity;
@@ -265,7 +275,9 @@ pub(super) const GRANT_RULES: &[(Rule, GrantCheck)] = &[
         })?;
         // Roots are not limited: a path length there breaks cross-signing.
         let limited = matches!(g.spec.profile.kind(), Kind::Intermediate | Kind::SpireCa);
-        hold(read.is_some() == limited, || "intermediates have a path length, roots and leaves have none".into())
+        hold(read.is_some() == limited, || {
+            "intermediates have a path length, roots and leaves have none".into()
+        })
     }),
     (Rule::new("granted-names", "Undercroft invariant 6"), |g| {
         let uris: Vec<_> = g.spec.identity.uri.iter().map(String::as_str).collect();
@@ -295,16 +307,16 @@ pub(super) const GRANT_RULES: &[(Rule, GrantCheck)] = &[
             subtrees.iter().flatten().map(|subtree| format!("{:?}", subtree.base)).collect()
         };
         let mut permitted = vec![format!("{:?}", GeneralName::URI(granted.domain.as_str()))];
-        permitted.extend(granted.dns_names.iter().map(|name| format!("{:?}", GeneralName::DNSName(name.as_str()))));
-        let excluded = [
-            GeneralName::IPAddress(&[0; 8]),
-            GeneralName::IPAddress(&[0; 32]),
-            GeneralName::RFC822Name(""),
-        ]
-        .map(|name| format!("{name:?}"));
-        hold(bases(&read.permitted_subtrees) == permitted && bases(&read.excluded_subtrees) == excluded, || {
-            "other name constraints".into()
-        })
+        permitted.extend(
+            granted.dns_names.iter().map(|name| format!("{:?}", GeneralName::DNSName(name.as_str()))),
+        );
+        let excluded =
+            [GeneralName::IPAddress(&[0; 8]), GeneralName::IPAddress(&[0; 32]), GeneralName::RFC822Name("")]
+                .map(|name| format!("{name:?}"));
+        hold(
+            bases(&read.permitted_subtrees) == permitted && bases(&read.excluded_subtrees) == excluded,
+            || "other name constraints".into(),
+        )
     }),
     (Rule::new("granted-urls", "RFC 5280 4.2.1.13, 4.2.2.1"), |g| {
         let SignedBy::Issuer(issuer) = g.signed_by else { return Ok(()) };

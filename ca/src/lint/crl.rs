@@ -38,8 +38,8 @@ pub(super) const RULES: &[(Rule, Check)] = &[
         hold(g.list.version.is_some_and(|version| version.0 == 1), || "the version is not 2".into())
     }),
     (Rule::new("crl-algorithm", "RFC 5280 5.1.2.2"), |g| {
-        let (_, expected) =
-            AlgorithmIdentifier::from_der(g.spec.issuer.algorithm.der()).map_err(|error| error.to_string())?;
+        let (_, expected) = AlgorithmIdentifier::from_der(g.spec.issuer.algorithm.der())
+            .map_err(|error| error.to_string())?;
         hold(g.list.signature == expected, || format!("the algorithm is not {}", g.spec.issuer.algorithm))
     }),
     (Rule::new("crl-issuer", "RFC 5280 5.1.2.3"), |g| {
@@ -81,7 +81,8 @@ pub(super) const RULES: &[(Rule, Check)] = &[
     }),
     (Rule::new("crl-reasons", "RFC 5280 5.3.1"), |g| {
         for (entry, revoked) in g.list.revoked_certificates.iter().zip(g.spec.revoked) {
-            let reasons: Vec<_> = entry.extensions().iter().map(|extension| extension.parsed_extension()).collect();
+            let reasons: Vec<_> =
+                entry.extensions().iter().map(|extension| extension.parsed_extension()).collect();
             let right = match (&reasons[..], revoked.reason) {
                 ([], None) => true,
                 ([ParsedExtension::ReasonCode(read)], Some(reason)) => read.0 == reason as u8,
@@ -110,6 +111,8 @@ pub(super) const RULES: &[(Rule, Check)] = &[
         })
     }),
     (Rule::new("crl-extensions-known", "RFC 5280 5.2"), |g| {
-        hold(g.list.extensions().len() == 2, || "it has other extensions than its number and its issuer's key".into())
+        hold(g.list.extensions().len() == 2, || {
+            "it has other extensions than its number and its issuer's key".into()
+        })
     }),
 ];

@@ -2,8 +2,8 @@
 
 use x509_parser::certificate::TbsCertificate;
 use x509_parser::extensions::{
-    AuthorityInfoAccess, AuthorityKeyIdentifier, BasicConstraints, CRLDistributionPoints, CertificatePolicies,
-    ExtendedKeyUsage, GeneralName, KeyUsage, NameConstraints, ParsedExtension,
+    AuthorityInfoAccess, AuthorityKeyIdentifier, BasicConstraints, CRLDistributionPoints,
+    CertificatePolicies, ExtendedKeyUsage, GeneralName, KeyUsage, NameConstraints, ParsedExtension,
 };
 use x509_parser::prelude::FromDer;
 
@@ -59,9 +59,13 @@ impl<'a> Certificate<'a> {
             let critical = extension.critical;
             let oid = extension.oid.to_id_string();
             let twice = match extension.parsed_extension().clone() {
-                ParsedExtension::BasicConstraints(value) => certificate.basic_constraints.put(critical, value),
+                ParsedExtension::BasicConstraints(value) => {
+                    certificate.basic_constraints.put(critical, value)
+                }
                 ParsedExtension::KeyUsage(value) => certificate.key_usage.put(critical, value),
-                ParsedExtension::ExtendedKeyUsage(value) => certificate.extended_key_usage.put(critical, value),
+                ParsedExtension::ExtendedKeyUsage(value) => {
+                    certificate.extended_key_usage.put(critical, value)
+                }
                 ParsedExtension::SubjectKeyIdentifier(value) => {
                     certificate.subject_key_identifier.put(critical, value.0)
                 }
@@ -74,7 +78,9 @@ impl<'a> Certificate<'a> {
                 }
                 ParsedExtension::NameConstraints(value) => certificate.name_constraints.put(critical, value),
                 ParsedExtension::CRLDistributionPoints(value) => certificate.crl_points.put(critical, value),
-                ParsedExtension::AuthorityInfoAccess(value) => certificate.authority_access.put(critical, value),
+                ParsedExtension::AuthorityInfoAccess(value) => {
+                    certificate.authority_access.put(critical, value)
+                }
                 _ => {
                     certificate.foreign.push(oid.clone());
                     false

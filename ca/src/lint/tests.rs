@@ -7,8 +7,9 @@ use undercroft_keys::KeyAlgorithm;
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
-    AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CertificatePolicies, CrlDistributionPoints,
-    ExtendedKeyUsage, KeyUsage, KeyUsages, NameConstraints, SubjectAltName, SubjectKeyIdentifier,
+    AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CertificatePolicies,
+    CrlDistributionPoints, ExtendedKeyUsage, KeyUsage, KeyUsages, NameConstraints, SubjectAltName,
+    SubjectKeyIdentifier,
 };
 
 use super::*;
@@ -17,7 +18,7 @@ use crate::names::Identity;
 use crate::profile::Kind;
 use crate::serial::SerialNumber;
 use crate::subject::Subject;
-use crate::tbs::{self, CrlSpec, DomainConstraints, Revoked, RevocationReason, SignedBy, ToBeSigned};
+use crate::tbs::{self, CrlSpec, DomainConstraints, RevocationReason, Revoked, SignedBy, ToBeSigned};
 use crate::time::{Lifetime, Validity};
 
 fn names(findings: Result<(), Vec<Finding>>) -> Vec<&'static str> {
@@ -86,7 +87,11 @@ impl Mangled {
     }
 
     fn add(&mut self, oid: ObjectIdentifier, critical: bool, value: Vec<u8>) {
-        self.extensions.push(Extension { extn_id: oid, critical, extn_value: OctetString::new(value).unwrap() });
+        self.extensions.push(Extension {
+            extn_id: oid,
+            critical,
+            extn_value: OctetString::new(value).unwrap(),
+        });
     }
 
     fn drop<T: AssociatedOid>(&mut self) {
@@ -114,7 +119,10 @@ fn certificate_rows() -> Vec<(&'static str, Vec<&'static str>)> {
     vec![
         ("version-3", mangled(Svid, |m| m.version = 1)),
         ("serial-16-random-bytes", mangled(Svid, |m| m.serial = any(&[2, 1, 5]))),
-        ("serial-16-random-bytes", mangled(Svid, |m| m.serial = any(&[&[2, 16, 0x80][..], &[1; 15]].concat()))),
+        (
+            "serial-16-random-bytes",
+            mangled(Svid, |m| m.serial = any(&[&[2, 16, 0x80][..], &[1; 15]].concat())),
+        ),
         ("issuer-not-empty", mangled(Svid, |m| m.issuer = any(&[0x30, 0]))),
         ("subject-not-empty", mangled(Svid, |m| m.subject = any(&[0x30, 0]))),
         ("time-encoding", {
@@ -127,116 +135,197 @@ fn certificate_rows() -> Vec<(&'static str, Vec<&'static str>)> {
         ("no-unique-identifiers", {
             mangled(Svid, |m| m.subject_unique_id = Some(der::asn1::BitString::from_bytes(&[1]).unwrap()))
         }),
-        ("extensions-once", mangled(Svid, |m| {
-            let first = m.extensions[0].clone();
-            m.extensions.push(first);
-        })),
-        ("extensions-known", mangled(Svid, |m| {
-            m.add(ObjectIdentifier::new_unwrap("1.2.3.4"), false, vec![5, 0]);
-        })),
+        (
+            "extensions-once",
+            mangled(Svid, |m| {
+                let first = m.extensions[0].clone();
+                m.extensions.push(first);
+            }),
+        ),
+        (
+            "extensions-known",
+            mangled(Svid, |m| {
+                m.add(ObjectIdentifier::new_unwrap("1.2.3.4"), false, vec![5, 0]);
+            }),
+        ),
         ("basic-constraints", mangled(Svid, |m| m.drop::<BasicConstraints>())),
         ("basic-constraints", mangled(Intermediate, |m| m.flip::<BasicConstraints>())),
-        ("basic-constraints", mangled(Svid, |m| {
-            m.set(true, &BasicConstraints { ca: false, path_len_constraint: Some(0) });
-        })),
+        (
+            "basic-constraints",
+            mangled(Svid, |m| {
+                m.set(true, &BasicConstraints { ca: false, path_len_constraint: Some(0) });
+            }),
+        ),
         ("key-usage", mangled(Svid, |m| m.drop::<KeyUsage>())),
         ("key-usage", mangled(Svid, |m| m.flip::<KeyUsage>())),
-        ("key-usage", mangled(Svid, |m| m.set(true, &KeyUsage(KeyUsages::DigitalSignature | KeyUsages::KeyCertSign)))),
+        (
+            "key-usage",
+            mangled(Svid, |m| m.set(true, &KeyUsage(KeyUsages::DigitalSignature | KeyUsages::KeyCertSign))),
+        ),
         ("key-usage", mangled(Intermediate, |m| m.set(true, &KeyUsage(KeyUsages::KeyCertSign.into())))),
         ("extended-key-usage", mangled(Svid, |m| m.drop::<ExtendedKeyUsage>())),
-        ("extended-key-usage", mangled(Svid, |m| {
-            m.set(false, &ExtendedKeyUsage(vec![const_oid::db::rfc5280::ID_KP_SERVER_AUTH]));
-        })),
-        ("extended-key-usage", mangled(Intermediate, |m| {
-            m.set(false, &ExtendedKeyUsage(vec![const_oid::db::rfc5280::ID_KP_SERVER_AUTH]));
-        })),
+        (
+            "extended-key-usage",
+            mangled(Svid, |m| {
+                m.set(false, &ExtendedKeyUsage(vec![const_oid::db::rfc5280::ID_KP_SERVER_AUTH]));
+            }),
+        ),
+        (
+            "extended-key-usage",
+            mangled(Intermediate, |m| {
+                m.set(false, &ExtendedKeyUsage(vec![const_oid::db::rfc5280::ID_KP_SERVER_AUTH]));
+            }),
+        ),
         ("subject-key-identifier", mangled(Svid, |m| m.drop::<SubjectKeyIdentifier>())),
         ("subject-key-identifier", mangled(Svid, |m| m.flip::<SubjectKeyIdentifier>())),
-        ("subject-key-identifier", mangled(Svid, |m| {
-            m.set(false, &SubjectKeyIdentifier(OctetString::new([1; 20]).unwrap()));
-        })),
+        (
+            "subject-key-identifier",
+            mangled(Svid, |m| {
+                m.set(false, &SubjectKeyIdentifier(OctetString::new([1; 20]).unwrap()));
+            }),
+        ),
         ("authority-key-identifier", mangled(Svid, |m| m.drop::<AuthorityKeyIdentifier>())),
         ("authority-key-identifier", mangled(Svid, |m| m.flip::<AuthorityKeyIdentifier>())),
-        ("authority-key-identifier", mangled(Root, |m| {
-            let id = Some(OctetString::new([1; 20]).unwrap());
-            m.set(false, &AuthorityKeyIdentifier {
-                key_identifier: id,
-                authority_cert_issuer: None,
-                authority_cert_serial_number: None,
-            });
-        })),
+        (
+            "authority-key-identifier",
+            mangled(Root, |m| {
+                let id = Some(OctetString::new([1; 20]).unwrap());
+                m.set(
+                    false,
+                    &AuthorityKeyIdentifier {
+                        key_identifier: id,
+                        authority_cert_issuer: None,
+                        authority_cert_serial_number: None,
+                    },
+                );
+            }),
+        ),
         ("certificate-policies", mangled(Svid, |m| m.drop::<CertificatePolicies>())),
         ("certificate-policies", mangled(Svid, |m| m.flip::<CertificatePolicies>())),
-        ("certificate-policies", mangled(Svid, |m| {
-            let extension = m.extensions.iter().find(|e| e.extn_id == CertificatePolicies::OID).unwrap();
-            let mut policies = CertificatePolicies::from_der(extension.extn_value.as_bytes()).unwrap();
-            policies.0.push(policies.0[0].clone());
-            m.set(false, &policies);
-        })),
-        ("alternative-names-known", mangled(Svid, |m| {
-            let address = GeneralName::IpAddress(OctetString::new([10, 0, 0, 1]).unwrap());
-            m.set(false, &SubjectAltName(vec![uri(id), address]));
-        })),
+        (
+            "certificate-policies",
+            mangled(Svid, |m| {
+                let extension = m.extensions.iter().find(|e| e.extn_id == CertificatePolicies::OID).unwrap();
+                let mut policies = CertificatePolicies::from_der(extension.extn_value.as_bytes()).unwrap();
+                policies.0.push(policies.0[0].clone());
+                m.set(false, &policies);
+            }),
+        ),
+        (
+            "alternative-names-known",
+            mangled(Svid, |m| {
+                let address = GeneralName::IpAddress(OctetString::new([10, 0, 0, 1]).unwrap());
+                m.set(false, &SubjectAltName(vec![uri(id), address]));
+            }),
+        ),
         ("one-uri", mangled(Svid, |m| m.set(false, &SubjectAltName(vec![uri(id), uri(id)])))),
         ("one-uri", mangled(Svid, |m| m.drop::<SubjectAltName>())),
         ("spiffe-id", mangled(Svid, |m| m.set(false, &SubjectAltName(vec![uri("spiffe://prod.example")])))),
         ("spiffe-id", mangled(Svid, |m| m.set(false, &SubjectAltName(vec![uri("https://prod.example/a")])))),
-        ("spiffe-id", mangled(Svid, |m| m.set(false, &SubjectAltName(vec![uri("spiffe://prod.example/a/../b")])))),
+        (
+            "spiffe-id",
+            mangled(Svid, |m| m.set(false, &SubjectAltName(vec![uri("spiffe://prod.example/a/../b")]))),
+        ),
         ("spiffe-id", mangled(Intermediate, |m| m.set(false, &SubjectAltName(vec![uri(id)])))),
-        ("dns-names", mangled(Svid, |m| {
-            let name = GeneralName::DnsName(Ia5String::new("*.prod.example").unwrap());
-            m.set(false, &SubjectAltName(vec![uri(id), name]));
-        })),
-        ("dns-names", mangled(Intermediate, |m| {
-            let name = GeneralName::DnsName(Ia5String::new("prod.example").unwrap());
-            m.set(false, &SubjectAltName(vec![uri("spiffe://prod.example"), name]));
-        })),
-        ("name-constraints", mangled(Svid, |m| {
-            m.set(true, &NameConstraints { permitted_subtrees: Some(Vec::new()), excluded_subtrees: None });
-        })),
-        ("name-constraints", mangled(Intermediate, |m| {
-            m.set(false, &NameConstraints { permitted_subtrees: Some(Vec::new()), excluded_subtrees: None });
-        })),
+        (
+            "dns-names",
+            mangled(Svid, |m| {
+                let name = GeneralName::DnsName(Ia5String::new("*.prod.example").unwrap());
+                m.set(false, &SubjectAltName(vec![uri(id), name]));
+            }),
+        ),
+        (
+            "dns-names",
+            mangled(Intermediate, |m| {
+                let name = GeneralName::DnsName(Ia5String::new("prod.example").unwrap());
+                m.set(false, &SubjectAltName(vec![uri("spiffe://prod.example"), name]));
+            }),
+        ),
+        (
+            "name-constraints",
+            mangled(Svid, |m| {
+                m.set(
+                    true,
+                    &NameConstraints { permitted_subtrees: Some(Vec::new()), excluded_subtrees: None },
+                );
+            }),
+        ),
+        (
+            "name-constraints",
+            mangled(Intermediate, |m| {
+                m.set(
+                    false,
+                    &NameConstraints { permitted_subtrees: Some(Vec::new()), excluded_subtrees: None },
+                );
+            }),
+        ),
         ("crl-distribution-point", mangled(Svid, |m| m.drop::<CrlDistributionPoints>())),
         ("crl-distribution-point", mangled(Svid, |m| m.set(false, &CrlDistributionPoints(Vec::new())))),
         ("crl-distribution-point", mangled(Root, |m| m.set(false, &CrlDistributionPoints(Vec::new())))),
         ("authority-information-access", mangled(Svid, |m| m.drop::<AuthorityInfoAccessSyntax>())),
         ("authority-information-access", mangled(Svid, |m| m.flip::<AuthorityInfoAccessSyntax>())),
-        ("authority-information-access", mangled(Root, |m| m.set(false, &AuthorityInfoAccessSyntax(Vec::new())))),
+        (
+            "authority-information-access",
+            mangled(Root, |m| m.set(false, &AuthorityInfoAccessSyntax(Vec::new()))),
+        ),
         ("granted-serial", against(Svid, |p| p.serial = SerialNumber::from_bytes([1; 16]).unwrap())),
-        ("granted-issuer", against(Svid, |p| {
-            p.issuer.as_mut().unwrap().name = Subject::new("other", None).unwrap();
-        })),
-        ("granted-algorithm", against(Svid, |p| {
-            p.issuer.as_mut().unwrap().algorithm = KeyAlgorithm::EcdsaP256.signature_algorithm();
-        })),
-        ("granted-validity", against(Svid, |p| {
-            p.validity = Validity::new(p.validity.not_before(), p.validity.not_after() + Lifetime::seconds(1).0).unwrap();
-        })),
+        (
+            "granted-issuer",
+            against(Svid, |p| {
+                p.issuer.as_mut().unwrap().name = Subject::new("other", None).unwrap();
+            }),
+        ),
+        (
+            "granted-algorithm",
+            against(Svid, |p| {
+                p.issuer.as_mut().unwrap().algorithm = KeyAlgorithm::EcdsaP256.signature_algorithm();
+            }),
+        ),
+        (
+            "granted-validity",
+            against(Svid, |p| {
+                p.validity =
+                    Validity::new(p.validity.not_before(), p.validity.not_after() + Lifetime::seconds(1).0)
+                        .unwrap();
+            }),
+        ),
         ("granted-subject", against(Svid, |p| p.subject = Subject::new("other", None).unwrap())),
         ("granted-key", against(Svid, |p| p.public_key = key(KeyAlgorithm::EcdsaP256))),
         ("granted-kind", against(Svid, |p| p.profile = parts(Intermediate).profile)),
         ("granted-path-length", against(Intermediate, |p| p.path_length = Some(2))),
         ("granted-path-length", against(Intermediate, |p| p.path_length = None)),
         ("granted-names", against(Svid, |p| p.identity.dns_names.clear())),
-        ("granted-names", against(Svid, |p| {
-            p.identity = Identity { uri: Some(id.into()), dns_names: p.identity.dns_names.clone() };
-        })),
+        (
+            "granted-names",
+            against(Svid, |p| {
+                p.identity = Identity { uri: Some(id.into()), dns_names: p.identity.dns_names.clone() };
+            }),
+        ),
         ("granted-authority-key", against(Svid, |p| p.issuer.as_mut().unwrap().key_identifier = vec![1; 20])),
         ("granted-policies", against(Svid, |p| p.arc = "1.3.6.1.4.1.32473.2".parse().unwrap())),
-        ("granted-constraints", against(Intermediate, |p| {
-            let domain = crate::names::parse_trust_domain("prod.example").unwrap();
-            p.constraints = Some(DomainConstraints { domain, dns_names: Vec::new() });
-        })),
-        ("granted-urls", against(Svid, |p| {
-            p.issuer.as_mut().unwrap().urls.crl = "http://other.example/x".parse().unwrap();
-        })),
+        (
+            "granted-constraints",
+            against(Intermediate, |p| {
+                let domain = crate::names::parse_trust_domain("prod.example").unwrap();
+                p.constraints = Some(DomainConstraints { domain, dns_names: Vec::new() });
+            }),
+        ),
+        (
+            "granted-urls",
+            against(Svid, |p| {
+                p.issuer.as_mut().unwrap().urls.crl = "http://other.example/x".parse().unwrap();
+            }),
+        ),
     ]
 }
 
 fn crl_parts() -> (Parts, Vec<Revoked>) {
     let revoked = vec![
-        Revoked { serial: SerialNumber::from_bytes([1; 16]).unwrap(), date: now() - Lifetime::hours(1).0, reason: None },
+        Revoked {
+            serial: SerialNumber::from_bytes([1; 16]).unwrap(),
+            date: now() - Lifetime::hours(1).0,
+            reason: None,
+        },
         Revoked {
             serial: SerialNumber::from_bytes([2; 16]).unwrap(),
             date: now() - Lifetime::hours(2).0,
@@ -251,10 +340,15 @@ fn crl_against(change: impl FnOnce(&mut CrlChange)) -> Vec<&'static str> {
     let issuer = parts.issuer.unwrap();
     let period = Validity::new(now(), now() + Lifetime::days(7).0).unwrap();
     let granted = CrlSpec { issuer: &issuer, number: 7, period, revoked: &revoked };
-    let mut other = CrlChange { issuer: issuer.clone(), number: 7, period, revoked: revoked.clone(), der: |der| der };
+    let mut other =
+        CrlChange { issuer: issuer.clone(), number: 7, period, revoked: revoked.clone(), der: |der| der };
     change(&mut other);
-    let spec =
-        CrlSpec { issuer: &other.issuer, number: other.number, period: other.period, revoked: &other.revoked };
+    let spec = CrlSpec {
+        issuer: &other.issuer,
+        number: other.number,
+        period: other.period,
+        revoked: &other.revoked,
+    };
     let der = (other.der)(tbs::crl(&spec).unwrap().der().to_vec());
     names(crl(&ToBeSigned::from_der_unchecked(der), &granted))
 }
@@ -291,16 +385,22 @@ fn crl_rows() -> Vec<(&'static str, Vec<&'static str>)> {
         ("crl-version-2", crl_against(|c| c.der = |der| mangled_crl(der, |m| m.version = 0))),
         ("crl-algorithm", crl_against(|c| c.issuer.algorithm = KeyAlgorithm::Ed25519.signature_algorithm())),
         ("crl-issuer", crl_against(|c| c.issuer.name = Subject::new("other", None).unwrap())),
-        ("crl-period", crl_against(|c| {
-            c.period = Validity::new(now(), now() + Lifetime::days(8).0).unwrap();
-        })),
+        (
+            "crl-period",
+            crl_against(|c| {
+                c.period = Validity::new(now(), now() + Lifetime::days(8).0).unwrap();
+            }),
+        ),
         ("crl-entries", crl_against(|c| c.revoked.truncate(1))),
         ("crl-reasons", crl_against(|c| c.revoked[1].reason = None)),
         ("crl-number", crl_against(|c| c.number = 6)),
         ("crl-authority-key", crl_against(|c| c.issuer.key_identifier = vec![9; 20])),
-        ("crl-extensions-known", crl_against(|c| {
-            c.der = |der| mangled_crl(der, |m| m.extensions.push(m.extensions[0].clone()));
-        })),
+        (
+            "crl-extensions-known",
+            crl_against(|c| {
+                c.der = |der| mangled_crl(der, |m| m.extensions.push(m.extensions[0].clone()));
+            }),
+        ),
     ]
 }
 

@@ -127,7 +127,10 @@ impl Policy {
     pub fn decide(&self, caller: &SpiffeId, request: &Request<'_>) -> Result<Grant, Refusal> {
         let of_caller: Vec<_> = self.rules.iter().filter(|rule| rule.speaks_of(caller)).collect();
         if of_caller.is_empty() {
-            return Err(Refusal::new("caller-unknown", format!("no rule of the policy names the caller {caller}")));
+            return Err(Refusal::new(
+                "caller-unknown",
+                format!("no rule of the policy names the caller {caller}"),
+            ));
         }
         let candidates: Vec<_> = of_caller
             .into_iter()
@@ -136,7 +139,10 @@ impl Policy {
         if candidates.is_empty() {
             return Err(Refusal::new(
                 "no-rule",
-                format!("{caller} may have no certificate of profile `{}` in `{}`", request.profile, request.domain),
+                format!(
+                    "{caller} may have no certificate of profile `{}` in `{}`",
+                    request.profile, request.domain
+                ),
             ));
         }
         // Any rule may grant; the refusal that is told is that of the rule which got furthest.
@@ -232,7 +238,10 @@ impl Rule {
         let mut granted = Vec::new();
         for asked in request.dns_names {
             let name = allowed(asked).ok_or_else(|| {
-                Refusal::new("dns-not-allowed", format!("rule `{}` does not allow the DNS name `{asked}`", self.name))
+                Refusal::new(
+                    "dns-not-allowed",
+                    format!("rule `{}` does not allow the DNS name `{asked}`", self.name),
+                )
             })?;
             if !granted.contains(&name) {
                 granted.push(name);
@@ -253,7 +262,10 @@ impl Rule {
         match request.lifetime {
             Some(asked) if asked > self.max_lifetime => Err(Refusal::new(
                 "lifetime-over-cap",
-                format!("rule `{}` allows lifetimes up to {}, and {asked} was asked for", self.name, self.max_lifetime),
+                format!(
+                    "rule `{}` allows lifetimes up to {}, and {asked} was asked for",
+                    self.name, self.max_lifetime
+                ),
             )),
             Some(asked) => Ok(asked),
             None => Ok(self.profile.lifetime().min(self.max_lifetime)),
@@ -267,7 +279,10 @@ fn asked_id<'a>(request: &Request<'a>) -> Result<Option<&'a str>, Refusal> {
         [] => None,
         [uri] => Some(uri.as_str()),
         several => {
-            return Err(Refusal::new("id-several", format!("the CSR asks for {} URI names; an SVID has one", several.len())));
+            return Err(Refusal::new(
+                "id-several",
+                format!("the CSR asks for {} URI names; an SVID has one", several.len()),
+            ));
         }
     };
     match (request.spiffe_id, in_csr) {

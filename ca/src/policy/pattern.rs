@@ -41,7 +41,9 @@ impl IdPattern {
                     segments.push(Segment::Any);
                     open = true;
                 }
-                _ if part.contains('*') => return Err(wrong("a star stands for a whole segment, and ** only at the end")),
+                _ if part.contains('*') => {
+                    return Err(wrong("a star stands for a whole segment, and ** only at the end"));
+                }
                 _ => {
                     let example = format!("spiffe://{}/{part}", domain.as_str());
                     parse_spiffe_id(&example).map_err(|error| error.to_string())?;
@@ -122,9 +124,9 @@ impl FromStr for DnsPattern {
             Some(name) => (true, name),
             None => (false, text),
         };
-        let name = name.parse().map_err(|_| {
-            format!("`{text}` is no pattern of DNS names; write a name, or *. and a name")
-        })?;
+        let name = name
+            .parse()
+            .map_err(|_| format!("`{text}` is no pattern of DNS names; write a name, or *. and a name"))?;
         Ok(Self { star, name })
     }
 }

@@ -89,7 +89,15 @@ struct Ask<'a> {
 
 impl Default for Ask<'_> {
     fn default() -> Self {
-        Self { caller: OPERATOR, domain: "prod.example", profile: "svid", id: ID, dns: &[], lifetime: None, csr: csr(&[]) }
+        Self {
+            caller: OPERATOR,
+            domain: "prod.example",
+            profile: "svid",
+            id: ID,
+            dns: &[],
+            lifetime: None,
+            csr: csr(&[]),
+        }
     }
 }
 
@@ -103,7 +111,10 @@ fn decide(ask: Ask<'_>) -> Result<Grant, &'static str> {
         lifetime: ask.lifetime,
         csr: &ask.csr,
     };
-    parse(POLICY).unwrap().decide(&parse_spiffe_id(ask.caller).unwrap(), &request).map_err(|refusal| refusal.rule)
+    parse(POLICY)
+        .unwrap()
+        .decide(&parse_spiffe_id(ask.caller).unwrap(), &request)
+        .map_err(|refusal| refusal.rule)
 }
 
 #[test]
@@ -211,7 +222,11 @@ fn policies_that_contradict_themselves_are_refused() {
         ("max-lifetime = \"2h\"", "max-lifetime = \"soon\"", "policy.toml:9:16"),
         ("max-lifetime", "max-lifetimes", "did you mean `max-lifetime`?"),
         ("\"*.prod.example\"", "\"*.*.example\"", "no pattern of DNS names"),
-        ("profile = \"spire-ca\"", "profile = \"spire-ca\"\ndns-names = [\"a\"]", "leave spiffe-ids and dns-names out"),
+        (
+            "profile = \"spire-ca\"",
+            "profile = \"spire-ca\"\ndns-names = [\"a\"]",
+            "leave spiffe-ids and dns-names out",
+        ),
     ] {
         let changed = POLICY.replacen(from, to, 1);
         assert_ne!(changed, POLICY, "{from}");
@@ -225,7 +240,16 @@ fn policies_that_contradict_themselves_are_refused() {
 fn an_empty_policy_grants_nothing() {
     let policy = parse("").unwrap();
     let csr = csr(&[]);
-    let request =
-        Request { domain: "prod.example", profile: "svid", spiffe_id: ID, dns_names: &[], lifetime: None, csr: &csr };
-    assert_eq!(policy.decide(&parse_spiffe_id(OPERATOR).unwrap(), &request).unwrap_err().rule, "caller-unknown");
+    let request = Request {
+        domain: "prod.example",
+        profile: "svid",
+        spiffe_id: ID,
+        dns_names: &[],
+        lifetime: None,
+        csr: &csr,
+    };
+    assert_eq!(
+        policy.decide(&parse_spiffe_id(OPERATOR).unwrap(), &request).unwrap_err().rule,
+        "caller-unknown"
+    );
 }

@@ -8,9 +8,9 @@ use x509_cert::ext::pkix::constraints::name::{GeneralSubtree, NameConstraints};
 use x509_cert::ext::pkix::crl::dp::DistributionPoint;
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
-    AccessDescription, AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CertificatePolicies,
-    CrlDistributionPoints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName, SubjectKeyIdentifier,
-    certpolicy::PolicyInformation,
+    AccessDescription, AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints,
+    CertificatePolicies, CrlDistributionPoints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
+    SubjectKeyIdentifier, certpolicy::PolicyInformation,
 };
 
 use crate::names::{DnsName, Identity, TrustDomain};
@@ -43,7 +43,8 @@ impl std::str::FromStr for HttpUrl {
     fn from_str(text: &str) -> Result<Self, String> {
         let sound = text.strip_prefix("http://").is_some_and(|rest| {
             let host = rest.split('/').next().unwrap_or_default();
-            !host.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte))
+            !host.is_empty()
+                && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte))
         });
         if sound && text.len() <= 512 {
             Ok(Self(text.to_owned()))
@@ -106,7 +107,8 @@ pub(super) fn authority_key_identifier(id: &[u8]) -> Result<Extension, der::Erro
 }
 
 pub(super) fn certificate_policies(policies: &[ObjectIdentifier]) -> Result<Extension, der::Error> {
-    let information = |oid: &ObjectIdentifier| PolicyInformation { policy_identifier: *oid, policy_qualifiers: None };
+    let information =
+        |oid: &ObjectIdentifier| PolicyInformation { policy_identifier: *oid, policy_qualifiers: None };
     plain(&CertificatePolicies(policies.iter().map(information).collect()))
 }
 
@@ -124,9 +126,8 @@ pub(super) fn subject_alt_name(identity: &Identity) -> Result<Option<Extension>,
 
 pub(super) fn name_constraints(constraints: &DomainConstraints) -> Result<Extension, der::Error> {
     let subtree = |base| GeneralSubtree { base, minimum: 0, maximum: None };
-    let mut permitted = vec![subtree(GeneralName::UniformResourceIdentifier(Ia5String::new(
-        constraints.domain.as_str(),
-    )?))];
+    let mut permitted =
+        vec![subtree(GeneralName::UniformResourceIdentifier(Ia5String::new(constraints.domain.as_str())?))];
     for name in &constraints.dns_names {
         permitted.push(subtree(GeneralName::DnsName(Ia5String::new(name.as_str())?)));
     }
@@ -171,7 +172,16 @@ mod tests {
     #[test]
     fn only_plain_http_urls_may_stand_in_certificates() {
         "http://pki.example/prod/root.crl".parse::<HttpUrl>().unwrap();
-        for url in ["", "https://a/b", "http://", "http:///a", "http://a/b c", "http://a/\u{e4}", "ldap://a", "http://a/\"b"] {
+        for url in [
+            "",
+            "https://a/b",
+            "http://",
+            "http:///a",
+            "http://a/b c",
+            "http://a/\u{e4}",
+            "ldap://a",
+            "http://a/\"b",
+        ] {
             assert!(url.parse::<HttpUrl>().is_err(), "{url}");
         }
     }

@@ -13,4 +13,4 @@ mod weak_rsa;
 
 pub use algorithm::{KeyAlgorithm, KeyType, RsaBits, SignatureAlgorithm, UnknownAlgorithm};
 pub use key_id::{KeyId, SubjectKeyIdentifier};
-pub use public_key::{BadSignature, PublicKey, PublicKeyError};
+pub use public_key::{BadSignature, Numbers, PublicKey, PublicKeyError};

@@ -182,6 +182,26 @@ impl PublicKey {
         }
     }
 
+    /// The numbers that the key is made of, big-endian, as a JWK writes them (RFC 7518 section 6, RFC 8037 section 2).
+    pub fn numbers(&self) -> Numbers<'_> {
+        match &self.0.verifier {
+            Verifier::Rsa(der) => match RsaPublicKey::from_der(der) {
+                Ok(key) => Numbers::Rsa { n: key.modulus.as_bytes(), e: key.public_exponent.as_bytes() },
+                // `from_spki` has parsed it.
+                Err(_) => Numbers::Rsa { n: &[], e: &[] },
+            },
+            Verifier::Fixed(parsed) if self.0.key_type == KeyType::Ed25519 => {
+                Numbers::Ed25519 { x: parsed.as_ref() }
+            }
+            Verifier::Fixed(parsed) => {
+                // An uncompressed point: 04 ‖ x ‖ y.
+                let coordinates = &parsed.as_ref()[1..];
+                let (x, y) = coordinates.split_at(coordinates.len() / 2);
+                Numbers::Ec { x, y }
+            }
+        }
+    }
+
     /// Verifies a signature over `message`.
     ///
     /// Signatures are as X.509 carries them: ECDSA as DER `ECDSA-Sig-Value`, RSA and Ed25519 as plain bytes.
@@ -223,6 +243,30 @@ impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PublicKey({}, {})", self.0.key_type, self.0.id)
     }
+}
+
+/// The numbers that a public key is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Numbers<'a> {
+    /// A point of P-256 or P-384.
+    Ec {
+        /// The x coordinate, padded to the width of the curve.
+        x: &'a [u8],
+        /// The y coordinate, padded likewise.
+        y: &'a [u8],
+    },
+    /// An RSA key.
+    Rsa {
+        /// The modulus.
+        n: &'a [u8],
+        /// The exponent.
+        e: &'a [u8],
+    },
+    /// An Ed25519 key.
+    Ed25519 {
+        /// Its 32 bytes.
+        x: &'a [u8],
+    },
 }
 
 /// RSAPublicKey (RFC 8017 appendix A.1.1).

@@ -1,0 +1,212 @@
+//! Authorities: an intermediate's certificate and the handle of its key.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use undercroft_keymgr::{Key, SigningKey};
+use undercroft_keys::SignatureAlgorithm;
+use undercroft_log::leaf::{Caller, Digest, Evidence};
+
+use crate::certificate::{AuthorityCertificate, Constraints};
+use crate::issuance::{Decision, PrepareError, Prepared};
+use crate::names::TrustDomain;
+use crate::policy::Grant;
+use crate::profile::{Kind, PolicyArc};
+use crate::serial::{Entropy, NoEntropy, SerialNumber};
+use crate::subject::{Subject, SubjectError};
+use crate::tbs::{CertificateSpec, Issuer, SignedBy, Urls};
+use crate::time::{EmptyValidity, Validity};
+
+/// The intermediate of one domain, ready to sign.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    name: String,
+    domain: TrustDomain,
+    certificate: AuthorityCertificate,
+    key: Key,
+    issuer: Issuer,
+}
+
+/// What is certified, and why.
+#[derive(Clone, Debug)]
+pub struct Order<'a> {
+    /// What policy allows.
+    pub grant: &'a Grant,
+    /// Who asked.
+    pub caller: Caller,
+    /// The key that is certified.
+    pub public_key: &'a undercroft_keys::PublicKey,
+    /// SHA-256 of the request, where there was one.
+    pub request: Option<Digest>,
+    /// Evidence that decided besides.
+    pub evidence: Vec<Evidence>,
+}
+
+impl Authority {
+    /// Joins a certificate and its key.
+    ///
+    /// # Errors
+    /// They do not belong together, the certificate is not signed by one of the domain's roots, or it is not an
+    /// intermediate of that domain.
+    pub fn new(
+        name: String,
+        domain: TrustDomain,
+        certificate: AuthorityCertificate,
+        roots: &[AuthorityCertificate],
+        key: Key,
+        urls: Urls,
+    ) -> Result<Self, AuthorityError> {
+        let refuse = |what: String| AuthorityError { authority: name.clone(), what };
+        if key.signer.public_key() != certificate.public_key() {
+            return Err(refuse(format!(
+                "its certificate is for the key {} and its token holds {}; correct the key's URI or the certificate",
+                certificate.public_key().id(),
+                key.signer.public_key().id()
+            )));
+        }
+        if !roots.iter().any(|root| root.is_self_signed() && certificate.is_issued_by(root)) {
+            return Err(refuse(format!(
+                "its certificate is signed by none of the roots of `{}`; correct the certificate or the roots",
+                domain.as_str()
+            )));
+        }
+        if certificate.is_self_signed() {
+            return Err(refuse("its certificate is a root, and roots stay offline".into()));
+        }
+        if certificate.uris() != [domain.id_string()] {
+            return Err(refuse(format!(
+                "its certificate is for {:?} and not for {}",
+                certificate.uris(),
+                domain.id_string()
+            )));
+        }
+        if let Constraints::Uris(hosts) = certificate.constraints()
+            && *hosts != [domain.as_str()]
+        {
+            return Err(refuse(format!("its name constraints permit {hosts:?} and not {}", domain.as_str())));
+        }
+        let issuer = Issuer {
+            name: certificate.subject().clone(),
+            key_identifier: certificate.subject_key_identifier().to_vec(),
+            algorithm: key.signer.algorithm().signature_algorithm(),
+            validity: certificate.validity(),
+            urls,
+        };
+        Ok(Self { name, domain, certificate, key, issuer })
+    }
+
+    /// How configuration and rules call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The domain that it issues for.
+    pub fn domain(&self) -> &TrustDomain {
+        &self.domain
+    }
+
+    /// Its certificate.
+    pub fn certificate(&self) -> &AuthorityCertificate {
+        &self.certificate
+    }
+
+    /// Its key.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The key that signs.
+    pub fn signer(&self) -> &Arc<dyn SigningKey> {
+        &self.key.signer
+    }
+
+    /// How it signs.
+    pub fn algorithm(&self) -> SignatureAlgorithm {
+        self.issuer.algorithm
+    }
+
+    /// Builds and lints the certificate of an order.
+    ///
+    /// # Errors
+    /// The authority has expired, the source of randomness is not available, or lint refuses.
+    pub fn prepare(
+        &self,
+        order: Order<'_>,
+        arc: &PolicyArc,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<Prepared, OrderError> {
+        let grant = order.grant;
+        let kind = grant.profile().kind();
+        let validity = Validity::within(&self.issuer.validity, now, grant.lifetime())
+            .map_err(|error| OrderError::Expired { authority: self.name.clone(), error })?;
+        let serial = SerialNumber::random(entropy)?;
+        let subject = self.subject(kind, &serial)?;
+        let spec = CertificateSpec {
+            profile: grant.profile(),
+            policy_arc: arc,
+            serial,
+            validity,
+            subject: &subject,
+            public_key: order.public_key,
+            identity: grant.identity(),
+            path_length: (kind == Kind::SpireCa).then_some(0),
+            constraints: None,
+        };
+        let decision = Decision {
+            domain: self.domain.as_str().to_owned(),
+            profile: grant.profile().name().to_owned(),
+            caller: order.caller,
+            rule: grant.rule().to_owned(),
+            policy: grant.policy(),
+            request: order.request,
+            withheld: grant.withheld().to_vec(),
+            evidence: order.evidence,
+        };
+        let signer = self.certificate.public_key();
+        Ok(Prepared::certificate(&spec, SignedBy::Issuer(&self.issuer), signer, decision)?)
+    }
+
+    /// Leaves are their SPIFFE ID and need no name of their own; a CA needs a name that no other CA has, since
+    /// certificates find their issuer by it.
+    fn subject(&self, kind: Kind, serial: &SerialNumber) -> Result<Subject, SubjectError> {
+        // A label for people, cut to what RFC 5280 allows; what counts is the URI.
+        let domain: String = self.domain.as_str().chars().take(64).collect();
+        match kind {
+            Kind::SpireCa => Subject::new(&domain, Some(&format!("SPIRE CA {serial}"))),
+            _ => Subject::new(&domain, None),
+        }
+    }
+}
+
+/// A certificate and a key that make no authority.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("authority `{authority}`: {what}")]
+pub struct AuthorityError {
+    /// Its name.
+    pub authority: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Why an order cannot be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    /// The authority is not valid now.
+    #[error("authority `{authority}` can issue nothing now: {error}")]
+    Expired {
+        /// Its name.
+        authority: String,
+        /// What is left.
+        error: EmptyValidity,
+    },
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    /// No subject.
+    #[error(transparent)]
+    Subject(#[from] SubjectError),
+    /// Lint, or the builder.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+}

@@ -1,0 +1,264 @@
+//! The issuance cycle: `prepare`, log, `issue`. Nothing can be signed in any other way.
+//!
+//! ```text
+//!  Grant or plan ──▶ Prepared ──▶ (intent in the log) ──▶ Receipt ──▶ issue(Prepared, Receipt) ──▶ Issued
+//!                    built once,                           durable,    consumes both, compares,
+//!                    linted                                signed      signs, verifies
+//! ```
+//!
+//! A [`Prepared`] owns the bytes that were linted and the text of the intent that describes them. [`issue`] takes a
+//! receipt of exactly that text, hands exactly those bytes to the key, and verifies the signature before it leaves.
+//! A power cut between the log and the key leaves an intent that shows what would have been signed, and nothing else.
+
+use std::sync::Arc;
+
+use undercroft_keymgr::SigningKey;
+use undercroft_keys::{KeyId, PublicKey, SignatureAlgorithm};
+use undercroft_log::Receipt;
+use undercroft_log::leaf::{
+    Base64Bytes, Body, Caller, Digest, Draft, Evidence, HexKeyId, Intent, LeafError, Object, Outcome,
+    OutcomeResult, ToBeSigned as LoggedBytes,
+};
+use undercroft_log::sequencer::Append;
+
+use crate::certificate::assemble;
+use crate::lint::{self, Finding};
+use crate::store::{CertificateFact, Effect};
+use crate::tbs::{self, CertificateSpec, CrlSpec, SignedBy, TbsError, ToBeSigned};
+
+/// Bytes longer than this stand in the log by their digest, with the bytes in a blob.
+const INLINE: usize = 32 * 1024;
+
+/// Who asked for something to be signed, and what decided.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// The trust domain that it is for.
+    pub domain: String,
+    /// The profile.
+    pub profile: String,
+    /// Who asked.
+    pub caller: Caller,
+    /// The rule that granted it.
+    pub rule: String,
+    /// SHA-256 of the policy, or of the plan of a ceremony.
+    pub policy: Digest,
+    /// SHA-256 of the request, where there was one.
+    pub request: Option<Digest>,
+    /// What was asked for and not granted.
+    pub withheld: Vec<String>,
+    /// Evidence that decided.
+    pub evidence: Vec<Evidence>,
+}
+
+/// To-be-signed bytes that were built once, linted, and described by an intent. Used up by [`issue`].
+#[derive(Debug)]
+pub struct Prepared {
+    key_id: KeyId,
+    algorithm: SignatureAlgorithm,
+    tbs: ToBeSigned,
+    draft: Draft,
+    effects: Vec<Effect>,
+}
+
+impl Prepared {
+    /// Builds and lints a certificate. Only what has decided may call it: a grant's authority, or a ceremony's plan.
+    pub(crate) fn certificate(
+        spec: &CertificateSpec<'_>,
+        signed_by: SignedBy<'_>,
+        signer: &PublicKey,
+        decision: Decision,
+    ) -> Result<Self, PrepareError> {
+        let tbs = tbs::certificate(spec, signed_by)?;
+        lint::certificate(&tbs, spec, signed_by).map_err(PrepareError::Lint)?;
+        let fact = CertificateFact {
+            serial: spec.serial,
+            issuer: signer.id(),
+            name: spec.identity.uri.clone().unwrap_or_else(|| spec.subject.to_string()),
+            not_after: spec.validity.not_after(),
+        };
+        let algorithm = match signed_by {
+            SignedBy::Issuer(issuer) => issuer.algorithm,
+            SignedBy::Itself(algorithm) => algorithm,
+        };
+        Self::new(Object::Certificate, tbs, signer.id(), algorithm, decision, vec![Effect::Certificate(fact)])
+    }
+
+    /// Builds and lints a CRL.
+    pub(crate) fn crl(
+        spec: &CrlSpec<'_>,
+        signer: &PublicKey,
+        decision: Decision,
+    ) -> Result<Self, PrepareError> {
+        let tbs = tbs::crl(spec)?;
+        lint::crl(&tbs, spec).map_err(PrepareError::Lint)?;
+        Self::new(Object::Crl, tbs, signer.id(), spec.issuer.algorithm, decision, vec![Effect::Signed])
+    }
+
+    fn new(
+        object: Object,
+        tbs: ToBeSigned,
+        key_id: KeyId,
+        algorithm: SignatureAlgorithm,
+        decision: Decision,
+        effects: Vec<Effect>,
+    ) -> Result<Self, PrepareError> {
+        let logged = match tbs.der().len() {
+            ..=INLINE => LoggedBytes::Der(Base64Bytes(tbs.der().to_vec())),
+            length => LoggedBytes::Blob { sha256: Digest::of(tbs.der()), length: length as u64 },
+        };
+        let draft = Draft::new(&Body::Intent(Intent {
+            object,
+            domain: decision.domain,
+            profile: decision.profile,
+            key_id: HexKeyId(key_id),
+            algorithm,
+            tbs: logged,
+            caller: decision.caller,
+            rule: decision.rule,
+            policy: decision.policy,
+            request: decision.request,
+            withheld: decision.withheld,
+            evidence: decision.evidence,
+        }))?;
+        Ok(Self { key_id, algorithm, tbs, draft, effects })
+    }
+
+    /// What is to be appended to the log before the key may sign.
+    pub fn intent(&self) -> Append<Effect> {
+        let blobs = match self.tbs.der().len() {
+            ..=INLINE => Vec::new(),
+            _ => vec![self.tbs.der().to_vec()],
+        };
+        Append { draft: self.draft.clone(), effects: self.effects.clone(), blobs }
+    }
+
+    /// The same, with an effect that must become durable in the same transaction.
+    pub fn intent_with(&self, effect: Effect) -> Append<Effect> {
+        let mut append = self.intent();
+        append.effects.push(effect);
+        append
+    }
+
+    /// The bytes that will be signed.
+    pub fn to_be_signed(&self) -> &[u8] {
+        self.tbs.der()
+    }
+
+    /// The key that is to sign.
+    pub fn key_id(&self) -> KeyId {
+        self.key_id
+    }
+}
+
+/// What came out: DER that a key of ours has signed, and the proof that it was logged before.
+#[derive(Debug)]
+pub struct Issued {
+    der: Arc<[u8]>,
+    signature: Vec<u8>,
+    receipt: Receipt,
+}
+
+impl Issued {
+    /// The DER of the certificate or CRL.
+    pub fn der(&self) -> &Arc<[u8]> {
+        &self.der
+    }
+
+    /// That its intent stands in the log.
+    pub fn receipt(&self) -> &Receipt {
+        &self.receipt
+    }
+
+    /// Gives the proof away.
+    pub fn into_receipt(self) -> Receipt {
+        self.receipt
+    }
+
+    /// The entry that says what became of the intent. The certificate leaves when it is durable.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn outcome(&self) -> Result<Append<Effect>, LeafError> {
+        outcome(self.receipt.index(), OutcomeResult::Signature(Base64Bytes(self.signature.clone())))
+    }
+}
+
+/// The entry that says that nothing was issued for an intent. Its serial number is never used again.
+///
+/// # Errors
+/// It cannot be written as JSON.
+pub fn abandoned(intent: u64, why: &str) -> Result<Append<Effect>, LeafError> {
+    outcome(intent, OutcomeResult::Abandoned(why.to_owned()))
+}
+
+fn outcome(intent: u64, result: OutcomeResult) -> Result<Append<Effect>, LeafError> {
+    let draft = Draft::new(&Body::Outcome(Outcome { intent, result }))?;
+    Ok(Append { draft, effects: vec![Effect::Resolved { intent }], blobs: Vec::new() })
+}
+
+/// Signs what was prepared, once it is in the log: one signature for one entry.
+///
+/// # Errors
+/// The key is another one, the receipt is of another entry, the token does not sign, or its signature is wrong. The
+/// intent is then to be abandoned by whoever called.
+pub async fn issue(prepared: Prepared, receipt: Receipt, key: &dyn SigningKey) -> Result<Issued, IssueError> {
+    if key.public_key().id() != prepared.key_id {
+        return Err(IssueError::OtherKey { expected: prepared.key_id, found: key.public_key().id() });
+    }
+    // Written by us a moment ago and stamped by the sequencer: the body in the receipt's entry is ours to the byte, so
+    // what is logged is what was linted.
+    if receipt.body().ok() != Some(prepared.draft.body()) {
+        return Err(IssueError::OtherEntry { index: receipt.index() });
+    }
+    let signature = key.sign(prepared.tbs.der()).await?;
+    key.public_key()
+        .verify(prepared.algorithm, prepared.tbs.der(), &signature)
+        .map_err(|_| IssueError::WrongSignature(prepared.key_id))?;
+    let der = assemble(prepared.tbs.der(), prepared.algorithm, &signature).map_err(TbsError::Der)?;
+    Ok(Issued { der: der.into(), signature, receipt })
+}
+
+/// Why nothing could be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// It could not be built.
+    #[error(transparent)]
+    Tbs(#[from] TbsError),
+    /// It breaks rules. Nothing was logged or signed.
+    #[error("lint refuses it: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Lint(Vec<Finding>),
+    /// Its intent cannot be written.
+    #[error(transparent)]
+    Leaf(#[from] LeafError),
+}
+
+/// Why nothing was issued for a receipt.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// A bug: the key is not the one that it was prepared for.
+    #[error("it was prepared for the key {expected} and not for {found}")]
+    OtherKey {
+        /// The key that it was prepared for.
+        expected: KeyId,
+        /// The key that was given.
+        found: KeyId,
+    },
+    /// A bug: the receipt is not of the intent that was prepared.
+    #[error("the receipt is of entry {index}, which says something else than was prepared")]
+    OtherEntry {
+        /// The entry.
+        index: u64,
+    },
+    /// The token.
+    #[error(transparent)]
+    Token(#[from] undercroft_keymgr::Error),
+    /// The token's signature does not verify; it never leaves.
+    #[error("the token's signature does not verify under its key {0}; it was thrown away")]
+    WrongSignature(KeyId),
+    /// It could not be put together.
+    #[error(transparent)]
+    Tbs(#[from] TbsError),
+}
+
+#[cfg(test)]
+mod tests;

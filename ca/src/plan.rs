@@ -1,0 +1,279 @@
+//! Ceremony plans: one strict TOML file that says what will exist and who signs it.
+//!
+//! A plan holds no paths of machines, no slots and no PINs: those are in the environment, so that the plan is
+//! byte-identical from review to production and its digest can be read aloud.
+//!
+//! ```toml
+//! version = 1
+//! title = "First ceremony of Example"
+//! operator = "ca.example"
+//! name = "2026-11"                       # the transcript's origin is ca.example/undercroft/ceremony-2026-11/1
+//! policy-arc = "1.3.6.1.4.1.32473.1"
+//! transcript = { device = "roots", label = "ceremony-log" }
+//!
+//! [[root]]
+//! name = "prod-root"
+//! domains = ["prod.example"]
+//! key = { device = "roots", label = "prod-root-r1", algorithm = "ecdsa-p384" }
+//! subject = { organization = "Example", common-name = "prod.example Root R1" }
+//! not-before = 2026-11-22T00:00:00Z
+//! not-after = 2046-11-22T00:00:00Z
+//! urls = { crl = "http://pki.ca.example/prod/root.crl", certificate = "http://pki.ca.example/prod/root.cer" }
+//! follows = "CP 1.0 section 7.1.1"
+//! output = "prod.example/root.pem"
+//!
+//! [[intermediate]]
+//! name = "prod-intermediate"
+//! domain = "prod.example"
+//! issuer = "prod-root"
+//! request = "prod.example/intermediate"  # .csr.pem and .custody.json, made where the key lives
+//! …
+//! ```
+
+mod artefact;
+mod config;
+
+use std::collections::BTreeSet;
+
+use undercroft_attestors::custody::Grade;
+use undercroft_log::leaf::Digest;
+use undercroft_log::note::KeyName;
+
+pub use artefact::{Crl, Intermediate, Root};
+use config::PlanConfig;
+pub use config::PlannedKey;
+
+use crate::log_key::origin;
+use crate::names::TrustDomain;
+use crate::profile::PolicyArc;
+use crate::strict_toml::{self, TomlError};
+
+/// The version of plans that this program reads.
+const VERSION: u32 = 1;
+
+/// The longest plan that is read: it should be short enough for a witness to read.
+const MAX_PLAN: usize = 256 * 1024;
+
+/// A plan whose parts agree with each other.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    text: String,
+    digest: Digest,
+    title: String,
+    origin: KeyName,
+    policy_arc: PolicyArc,
+    custody: Grade,
+    transcript: PlannedKey,
+    roots: Vec<Root>,
+    intermediates: Vec<Intermediate>,
+    crls: Vec<Crl>,
+}
+
+impl Plan {
+    /// Reads a plan from the text of the file `file`.
+    ///
+    /// # Errors
+    /// It is no TOML of a plan, or contradicts itself; the error names the artefact and what to change.
+    pub fn parse(file: &str, text: &str) -> Result<Self, PlanError> {
+        if text.len() > MAX_PLAN {
+            return Err(PlanError::TooLong(text.len()));
+        }
+        let config: PlanConfig = strict_toml::parse(file, text)?;
+        if config.version != VERSION {
+            return Err(PlanError::Version(config.version));
+        }
+        let wrong =
+            |artefact: &str, what: String| PlanError::Artefact { artefact: artefact.to_owned(), what };
+        let origin = origin(&config.operator, &format!("ceremony-{}", config.name), 1)
+            .map_err(|error| wrong("plan", error.to_string()))?;
+        let roots = config
+            .roots
+            .into_iter()
+            .map(|root| {
+                let name = root.name.clone();
+                Root::new(root).map_err(|what| wrong(&name, what))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let intermediates = config
+            .intermediates
+            .into_iter()
+            .map(|intermediate| {
+                let name = intermediate.name.clone();
+                Intermediate::new(intermediate, &roots).map_err(|what| wrong(&name, what))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let crls = config
+            .crls
+            .into_iter()
+            .map(|crl| {
+                let name = crl.name.clone();
+                Crl::new(crl, &roots).map_err(|what| wrong(&name, what))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let plan = Self {
+            digest: Digest::of(text.as_bytes()),
+            text: text.to_owned(),
+            title: config.title,
+            origin,
+            policy_arc: config.policy_arc,
+            custody: config.custody.unwrap_or(Grade::Declared),
+            transcript: config.transcript.key(),
+            roots,
+            intermediates,
+            crls,
+        };
+        plan.names_are_distinct()?;
+        plan.roots_have_domains_of_their_own()?;
+        Ok(plan)
+    }
+
+    /// The text that it was read from.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// SHA-256 of the text: what people approve.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Its title.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// The origin of the transcript.
+    pub fn origin(&self) -> &KeyName {
+        &self.origin
+    }
+
+    /// The arc of the certificate policies.
+    pub fn policy_arc(&self) -> &PolicyArc {
+        &self.policy_arc
+    }
+
+    /// The grade of custody that every key must have.
+    pub fn custody(&self) -> Grade {
+        self.custody
+    }
+
+    /// The Ed25519 key that signs the transcript.
+    pub fn transcript(&self) -> &PlannedKey {
+        &self.transcript
+    }
+
+    /// The roots that will be made.
+    pub fn roots(&self) -> &[Root] {
+        &self.roots
+    }
+
+    /// The intermediates that will be signed.
+    pub fn intermediates(&self) -> &[Intermediate] {
+        &self.intermediates
+    }
+
+    /// The CRLs that will be signed.
+    pub fn crls(&self) -> &[Crl] {
+        &self.crls
+    }
+
+    /// The root of that name, which the plan's own artefacts refer to.
+    pub fn root(&self, name: &str) -> Option<&Root> {
+        self.roots.iter().find(|root| root.name() == name)
+    }
+
+    fn names_are_distinct(&self) -> Result<(), PlanError> {
+        let artefacts = self
+            .roots
+            .iter()
+            .map(|root| (root.name(), root.output()))
+            .chain(self.intermediates.iter().map(|artefact| (artefact.name(), artefact.output())))
+            .chain(self.crls.iter().map(|crl| (crl.name(), crl.output())));
+        let (mut names, mut outputs) = (BTreeSet::new(), BTreeSet::new());
+        for (name, output) in artefacts {
+            let twice = |what: &str| PlanError::Artefact { artefact: name.to_owned(), what: what.to_owned() };
+            if !names.insert(name) {
+                return Err(twice("another artefact has the same name"));
+            }
+            if !outputs.insert(output) {
+                return Err(twice("another artefact has the same output"));
+            }
+        }
+        let mut keys = BTreeSet::from([(&self.transcript.device, &self.transcript.label)]);
+        for root in &self.roots {
+            let key = root.key();
+            if !keys.insert((&key.device, &key.label)) {
+                return Err(PlanError::Artefact {
+                    artefact: root.name().to_owned(),
+                    what: format!("its key `{}` in device `{}` is planned twice", key.label, key.device),
+                });
+            }
+        }
+        let mut subjects = BTreeSet::new();
+        for root in &self.roots {
+            if !subjects.insert(root.subject().der().to_vec()) {
+                return Err(PlanError::Artefact {
+                    artefact: root.name().to_owned(),
+                    what: format!(
+                        "another root has the subject {}; a new root has a new name",
+                        root.subject()
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Each domain has one root in a plan, and a root for several domains has intermediates with constraints.
+    fn roots_have_domains_of_their_own(&self) -> Result<(), PlanError> {
+        let mut domains: BTreeSet<&str> = BTreeSet::new();
+        for root in &self.roots {
+            for domain in root.domains().iter().map(TrustDomain::as_str) {
+                if !domains.insert(domain) {
+                    return Err(PlanError::Artefact {
+                        artefact: root.name().to_owned(),
+                        what: format!("the domain `{domain}` has another root in this plan"),
+                    });
+                }
+            }
+        }
+        for intermediate in &self.intermediates {
+            let shared = self.root(intermediate.issuer()).is_some_and(|root| root.domains().len() > 1);
+            if shared && intermediate.constraints().is_none() {
+                return Err(PlanError::Artefact {
+                    artefact: intermediate.name().to_owned(),
+                    what: format!(
+                        "its root `{}` is shared by several domains, so that it could speak for all of them; give it constraints = {{ dns-names = […] }}, or give each domain a root of its own",
+                        intermediate.issuer()
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Longer than a witness would read.
+    #[error("the plan has {0} bytes, more than {MAX_PLAN}")]
+    TooLong(usize),
+    /// No TOML of a plan.
+    #[error(transparent)]
+    Toml(#[from] TomlError),
+    /// Another version.
+    #[error("the plan has version {0}; this program reads version {VERSION}")]
+    Version(u32),
+    /// An artefact.
+    #[error("`{artefact}` in the plan: {what}")]
+    Artefact {
+        /// Its name.
+        artefact: String,
+        /// What is wrong with it, and what to change.
+        what: String,
+    },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Plans as they are written.
+
+use serde::Deserialize;
+use undercroft_attestors::custody::Grade;
+use undercroft_keys::KeyAlgorithm;
+
+use crate::names::DnsName;
+use crate::profile::PolicyArc;
+use crate::subject::SubjectConfig;
+use crate::tbs::{HttpUrl, RevocationReason};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct PlanConfig {
+    pub(super) version: u32,
+    pub(super) title: String,
+    pub(super) operator: String,
+    pub(super) name: String,
+    pub(super) policy_arc: PolicyArc,
+    pub(super) custody: Option<Grade>,
+    pub(super) transcript: TranscriptConfig,
+    #[serde(default, rename = "root")]
+    pub(super) roots: Vec<RootConfig>,
+    #[serde(default, rename = "intermediate")]
+    pub(super) intermediates: Vec<IntermediateConfig>,
+    #[serde(default, rename = "crl")]
+    pub(super) crls: Vec<CrlConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct TranscriptConfig {
+    device: String,
+    label: String,
+}
+
+impl TranscriptConfig {
+    /// Checkpoints have an Ed25519 line, so there is nothing to choose.
+    pub(super) fn key(self) -> PlannedKey {
+        PlannedKey { device: self.device, label: self.label, algorithm: KeyAlgorithm::Ed25519 }
+    }
+}
+
+/// A key that the ceremony will make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedKey {
+    /// The device, by the name that the environment gives it.
+    pub device: String,
+    /// The label of the key in its device.
+    pub label: String,
+    /// What it is and how it signs.
+    pub algorithm: KeyAlgorithm,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct KeyConfig {
+    pub(super) device: String,
+    pub(super) label: String,
+    #[serde(deserialize_with = "key_algorithm")]
+    pub(super) algorithm: KeyAlgorithm,
+}
+
+impl From<KeyConfig> for PlannedKey {
+    fn from(config: KeyConfig) -> Self {
+        Self { device: config.device, label: config.label, algorithm: config.algorithm }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct UrlsConfig {
+    pub(super) crl: HttpUrl,
+    pub(super) certificate: HttpUrl,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RootConfig {
+    pub(super) name: String,
+    pub(super) domains: Vec<String>,
+    pub(super) key: KeyConfig,
+    pub(super) subject: SubjectConfig,
+    pub(super) not_before: toml::value::Datetime,
+    pub(super) not_after: toml::value::Datetime,
+    pub(super) urls: UrlsConfig,
+    pub(super) follows: String,
+    pub(super) output: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct IntermediateConfig {
+    pub(super) name: String,
+    pub(super) domain: String,
+    pub(super) issuer: String,
+    pub(super) request: String,
+    #[serde(deserialize_with = "key_algorithm")]
+    pub(super) algorithm: KeyAlgorithm,
+    pub(super) subject: SubjectConfig,
+    pub(super) not_before: toml::value::Datetime,
+    pub(super) not_after: toml::value::Datetime,
+    pub(super) nesting: Option<u8>,
+    pub(super) constraints: Option<ConstraintsConfig>,
+    pub(super) follows: String,
+    pub(super) output: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct ConstraintsConfig {
+    pub(super) dns_names: Vec<DnsName>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct CrlConfig {
+    pub(super) name: String,
+    pub(super) issuer: String,
+    pub(super) number: u64,
+    pub(super) this_update: toml::value::Datetime,
+    pub(super) next_update: toml::value::Datetime,
+    #[serde(default)]
+    pub(super) revoked: Vec<RevokedConfig>,
+    pub(super) follows: String,
+    pub(super) output: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RevokedConfig {
+    pub(super) serial: String,
+    pub(super) date: toml::value::Datetime,
+    pub(super) reason: Option<RevocationReason>,
+}
+
+fn key_algorithm<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<KeyAlgorithm, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+}

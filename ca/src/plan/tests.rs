@@ -1,0 +1,160 @@
+use undercroft_keys::KeyAlgorithm;
+
+use super::*;
+use crate::fixtures::{Counter, key};
+use crate::serial::SerialNumber;
+
+pub(crate) const PLAN: &str = r#"
+version = 1
+title = "First ceremony of Example"
+operator = "ca.example"
+name = "2026-11"
+policy-arc = "1.3.6.1.4.1.32473.1"
+transcript = { device = "roots", label = "ceremony-log" }
+
+[[root]]
+name = "prod-root"
+domains = ["prod.example"]
+key = { device = "roots", label = "prod-root-r1", algorithm = "ecdsa-p384" }
+subject = { organization = "Example", common-name = "prod.example Root R1" }
+not-before = 2026-11-22T00:00:00Z
+not-after = 2046-11-22T00:00:00Z
+urls = { crl = "http://pki.ca.example/prod/root.crl", certificate = "http://pki.ca.example/prod/root.cer" }
+follows = "CP 1.0 section 7.1.1"
+output = "prod.example/root.pem"
+
+[[root]]
+name = "shared-root"
+domains = ["edge.example", "lab.example"]
+key = { device = "roots", label = "shared-root-r1", algorithm = "ecdsa-p384" }
+subject = { organization = "Example", common-name = "Shared Root R1" }
+not-before = 2026-11-22T00:00:00Z
+not-after = 2046-11-22T00:00:00Z
+urls = { crl = "http://pki.ca.example/shared/root.crl", certificate = "http://pki.ca.example/shared/root.cer" }
+follows = "CP 1.0 section 7.1.1"
+output = "shared/root.pem"
+
+[[intermediate]]
+name = "prod-intermediate"
+domain = "prod.example"
+issuer = "prod-root"
+request = "prod.example/intermediate"
+algorithm = "ecdsa-p256"
+subject = { organization = "Example", common-name = "prod.example Intermediate I1" }
+not-before = 2026-11-22T00:00:00Z
+not-after = 2027-11-22T00:00:00Z
+follows = "CP 1.0 section 7.1.2"
+output = "prod.example/intermediate.pem"
+
+[[intermediate]]
+name = "edge-intermediate"
+domain = "edge.example"
+issuer = "shared-root"
+request = "edge.example/intermediate"
+algorithm = "ecdsa-p256"
+subject = { organization = "Example", common-name = "edge.example Intermediate I1" }
+not-before = 2026-11-22T00:00:00Z
+not-after = 2027-11-22T00:00:00Z
+nesting = 1
+constraints = { dns-names = ["edge.example"] }
+follows = "CP 1.0 section 7.1.2"
+output = "edge.example/intermediate.pem"
+
+[[crl]]
+name = "prod-root-crl"
+issuer = "prod-root"
+number = 1
+this-update = 2026-11-22T00:00:00Z
+next-update = 2027-05-22T00:00:00Z
+revoked = [{ serial = "01010101010101010101010101010101", date = 2026-11-21T00:00:00Z, reason = "superseded" }]
+follows = "CP 1.0 section 7.2"
+output = "prod.example/root.crl"
+"#;
+
+fn refusal(text: &str) -> String {
+    Plan::parse("plan.toml", text).unwrap_err().to_string()
+}
+
+#[test]
+fn everything_in_a_sound_plan_can_be_prepared() {
+    let plan = Plan::parse("plan.toml", PLAN).unwrap();
+    assert_eq!(plan.origin().as_str(), "ca.example/undercroft/ceremony-2026-11/1");
+    assert_eq!(plan.custody(), Grade::Declared);
+    let entropy = Counter::default();
+    let serial = || SerialNumber::random(&entropy).unwrap();
+    let root_key = key(KeyAlgorithm::EcdsaP384);
+    for root in plan.roots() {
+        root.prepare(&plan, &root_key, serial()).unwrap();
+    }
+    for intermediate in plan.intermediates() {
+        let issuer = plan.root(intermediate.issuer()).unwrap().issuer(&root_key);
+        let own = key(intermediate.algorithm());
+        intermediate.prepare(&plan, &issuer, &root_key, &own, None, serial()).unwrap();
+    }
+    for crl in plan.crls() {
+        let issuer = plan.root(crl.issuer()).unwrap().issuer(&root_key);
+        crl.prepare(&plan, &issuer, &root_key).unwrap();
+    }
+}
+
+#[test]
+fn plans_that_contradict_themselves_are_refused() {
+    for (from, to, part) in [
+        ("version = 1", "version = 2", "version 2"),
+        ("title", "titel", "did you mean `title`?"),
+        ("operator = \"ca.example\"", "operator = \"ca example\"", "cannot be the name"),
+        (
+            "issuer = \"prod-root\"\nrequest",
+            "issuer = \"prod-rot\"\nrequest",
+            "no root of this plan; known are prod-root, shared-root",
+        ),
+        ("domain = \"prod.example\"", "domain = \"edge.example\"", "is no root of the domain `edge.example`"),
+        ("[\"prod.example\"]", "[]", "at least one trust domain"),
+        ("[\"prod.example\"]", "[\"prod.example\", \"edge.example\"]", "has another root"),
+        ("[\"prod.example\"]", "[\"Prod.example\"]", "no trust domain"),
+        ("not-after = 2046-11-22", "not-after = 2027-01-22", "not within that of its issuer"),
+        ("not-after = 2046-11-22", "not-after = 2026-11-22", "nothing is left"),
+        ("not-after = 2046-11-22", "not-after = 2066-11-22", "longer than"),
+        ("not-after = 2027-11-22", "not-after = 2029-11-22", "longer than"),
+        ("2026-11-22T00:00:00Z", "2026-11-22T00:00:00", "no time in UTC"),
+        ("2026-11-22T00:00:00Z", "2026-11-22T00:00:00.5Z", "no time in UTC"),
+        ("\"ecdsa-p384\"", "\"ecdsa-p521\"", "no key algorithm"),
+        ("label = \"shared-root-r1\"", "label = \"prod-root-r1\"", "planned twice"),
+        ("label = \"shared-root-r1\"", "label = \"ceremony-log\"", "planned twice"),
+        (
+            "common-name = \"Shared Root R1\"",
+            "common-name = \"prod.example Root R1\"",
+            "a new root has a new name",
+        ),
+        ("name = \"edge-intermediate\"", "name = \"prod-intermediate\"", "same name"),
+        ("output = \"shared/root.pem\"", "output = \"prod.example/root.pem\"", "same output"),
+        ("output = \"shared/root.pem\"", "output = \"../root.pem\"", "no relative path"),
+        ("output = \"shared/root.pem\"", "output = \"/root.pem\"", "no relative path"),
+        ("constraints = { dns-names = [\"edge.example\"] }", "", "give it constraints"),
+        ("\"CP 1.0 section 7.1.2\"", "\" \"", "follows is empty"),
+        ("http://pki.ca.example/prod/root.crl", "https://pki.ca.example/prod/root.crl", "no http:// URL"),
+        ("01010101010101010101010101010101", "01", "no serial number"),
+        ("organization = \"Example\", common-name = \"prod.example Root R1\"", "", "subject is empty"),
+    ] {
+        let changed = PLAN.replacen(from, to, 1);
+        assert_ne!(changed, PLAN, "{from}");
+        assert!(refusal(&changed).contains(part), "{to}: {}", refusal(&changed));
+    }
+    assert!(refusal(&" ".repeat(MAX_PLAN + 1)).contains("bytes"));
+}
+
+#[test]
+fn a_crl_that_lint_refuses_is_not_prepared() {
+    let plan = Plan::parse("plan.toml", &PLAN.replace("number = 1\n", "number = 0\n")).unwrap();
+    let root_key = key(KeyAlgorithm::EcdsaP384);
+    let issuer = plan.roots()[0].issuer(&root_key);
+    let refused = plan.crls()[0].prepare(&plan, &issuer, &root_key).unwrap_err().to_string();
+    assert!(refused.contains("crl-number"), "{refused}");
+}
+
+#[test]
+fn the_digest_is_that_of_the_text() {
+    let plan = Plan::parse("plan.toml", PLAN).unwrap();
+    assert_eq!(plan.digest(), Digest::of(PLAN.as_bytes()));
+    assert_ne!(Plan::parse("plan.toml", &format!("{PLAN}\n")).unwrap().digest(), plan.digest());
+}

@@ -1,0 +1,385 @@
+//! The CA as its callers see it: one value that decides, logs and issues.
+//!
+//! Each method takes an authenticated caller and drives the issuance cycle from request to answer. Whoever calls does
+//! the authentication (`undercroft-upstream`) and gives each request a task of its own, since a request that is
+//! dropped half-way leaves an intent that nobody answers until the next start.
+
+mod enrol;
+mod start;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use undercroft_log::leaf::{
+    Asked, Body, Caller, Channel, Digest, Draft, Refusal as RefusalLeaf, RefusedAction,
+};
+use undercroft_log::sequencer::{Append, AppendError, Log};
+use undercroft_log::{Clock, Receipt};
+
+pub use enrol::EnrolmentToken;
+pub use start::{DomainSetup, Setup, StartError};
+
+use crate::authority::{Authority, Order, OrderError};
+use crate::bundle::Bundle;
+use crate::certificate::AuthorityCertificate;
+use crate::csr::{Csr, CsrError};
+use crate::issuance::{Prepared, abandoned, issue};
+use crate::names::{Identity, SERVER_PATH, SpiffeId, TrustDomain, parse_spiffe_id};
+use crate::policy::{Grant, Policy, Refusal, Request};
+use crate::profile::{Kind, PolicyArc, Profile};
+use crate::serial::Entropy;
+use crate::store::{Effect, Facts};
+use crate::time::Lifetime;
+
+/// A CA that has been started.
+pub struct CertificateAuthority {
+    control: TrustDomain,
+    domains: Vec<Domain>,
+    policy: Policy,
+    policy_arc: PolicyArc,
+    caller_profile: Profile,
+    facts: Arc<dyn Facts>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+/// A trust domain that the CA issues for.
+pub struct Domain {
+    name: TrustDomain,
+    log: Log<Effect>,
+    authorities: Vec<Authority>,
+    bundle: Bundle,
+}
+
+impl Domain {
+    /// Its name.
+    pub fn name(&self) -> &TrustDomain {
+        &self.name
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Log<Effect> {
+        &self.log
+    }
+
+    /// Its authorities, those that sign first where no rule names one.
+    pub fn authorities(&self) -> &[Authority] {
+        &self.authorities
+    }
+
+    /// Its published roots.
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// The authority that a grant names, or the first.
+    fn authority(&self, name: Option<&str>) -> Option<&Authority> {
+        match name {
+            Some(name) => self.authorities.iter().find(|authority| authority.name() == name),
+            None => self.authorities.first(),
+        }
+    }
+}
+
+/// What a caller asks for.
+#[derive(Clone, Debug, Default)]
+pub struct IssueRequest {
+    /// The trust domain.
+    pub domain: String,
+    /// The profile.
+    pub profile: String,
+    /// The DER of a PKCS #10 request.
+    pub csr: Vec<u8>,
+    /// The SPIFFE ID; empty to take the CSR's.
+    pub spiffe_id: String,
+    /// DNS names.
+    pub dns_names: Vec<String>,
+    /// The lifetime; none for the profile's own.
+    pub lifetime: Option<Lifetime>,
+}
+
+/// A certificate and everything that it needs to be believed.
+#[derive(Debug)]
+pub struct IssuedCertificate {
+    /// The certificate and its issuers, leaf first, without the root; DER.
+    pub chain: Vec<Arc<[u8]>>,
+    /// The roots of its domain; DER.
+    pub roots: Vec<Vec<u8>>,
+    /// That its intent stood in the log before it was signed.
+    pub receipt: Receipt,
+}
+
+/// Why a request was not answered with a certificate, by who must act.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceError {
+    /// The caller asked for what it may not have. The refusal is in the log.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// Too much is going on. The caller comes back.
+    #[error("busy; try again in {} ms", retry_after.as_millis())]
+    Busy {
+        /// When.
+        retry_after: Duration,
+    },
+    /// Something that the CA needs is not available. The operator looks; the caller may come back.
+    #[error("not available: {0}")]
+    Unavailable(String),
+    /// A bug, or a lint finding: nobody outside can do anything.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+impl CertificateAuthority {
+    /// The domain of operators, enrolled callers and replicas.
+    pub fn control(&self) -> &TrustDomain {
+        &self.control
+    }
+
+    /// Every domain, the control domain first.
+    pub fn domains(&self) -> &[Domain] {
+        &self.domains
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The domain of that name.
+    pub fn domain(&self, name: &str) -> Option<&Domain> {
+        self.domains.iter().find(|domain| domain.name.as_str() == name)
+    }
+
+    /// Issues a certificate to an authenticated caller.
+    ///
+    /// # Errors
+    /// See [`ServiceError`]. Refusals are in the log before they are told.
+    pub async fn issue(
+        &self,
+        caller: &SpiffeId,
+        request: &IssueRequest,
+    ) -> Result<IssuedCertificate, ServiceError> {
+        let logged = Caller { id: caller.to_string(), by: Channel::Mtls };
+        let digest = (!request.csr.is_empty()).then(|| Digest::of(&request.csr));
+        let (csr, grant) = match self.decide(caller, request) {
+            Ok(decided) => decided,
+            Err(refusal) => {
+                let asked = Asked {
+                    profile: cut(&request.profile),
+                    spiffe_id: cut(&request.spiffe_id),
+                    dns_names: request.dns_names.iter().take(10).map(|name| cut(name)).collect(),
+                    lifetime: request.lifetime.map(Lifetime::as_seconds),
+                };
+                return Err(self
+                    .refuse(RefusedAction::Issue, &request.domain, logged, refusal, asked, digest)
+                    .await);
+            }
+        };
+        let order = Order {
+            grant: &grant,
+            caller: logged,
+            public_key: csr.public_key(),
+            request: digest,
+            evidence: Vec::new(),
+        };
+        self.fulfil(order, None).await
+    }
+
+    /// Issues the certificate by which the daemon is known in a domain, for a key that it holds in memory.
+    ///
+    /// # Errors
+    /// See [`ServiceError`].
+    pub async fn issue_server_certificate(
+        &self,
+        domain: &TrustDomain,
+        names: &[crate::names::DnsName],
+        public_key: &undercroft_keys::PublicKey,
+    ) -> Result<IssuedCertificate, ServiceError> {
+        let id = format!("{}{SERVER_PATH}", domain.id_string());
+        let grant = Grant::built_in(
+            "built-in:server",
+            self.policy.digest(),
+            domain.clone(),
+            Profile::standard(Kind::Server),
+            Identity { uri: Some(id.clone()), dns_names: names.to_vec() },
+        );
+        let caller = Caller { id, by: Channel::Daemon };
+        let order = Order { grant: &grant, caller, public_key, request: None, evidence: Vec::new() };
+        self.fulfil(order, None).await
+    }
+
+    /// Takes no more requests: closes the logs, whose drivers then end.
+    pub fn close(&self) {
+        for domain in &self.domains {
+            domain.log.close();
+        }
+    }
+
+    fn decide(&self, caller: &SpiffeId, request: &IssueRequest) -> Result<(Csr, Grant), Refusal> {
+        // A subordinate CA of a domain could mint any name in it, so that only the control domain's own say who asks;
+        // the acceptor has seen to it that the certificate is directly under an authority of ours.
+        let csr =
+            Csr::from_der(&request.csr).map_err(|error| Refusal::new(csr_rule(&error), error.to_string()))?;
+        let grant = self.policy.decide(
+            caller,
+            &Request {
+                domain: &request.domain,
+                profile: &request.profile,
+                spiffe_id: &request.spiffe_id,
+                dns_names: &request.dns_names,
+                lifetime: request.lifetime,
+                csr: &csr,
+            },
+        )?;
+        Ok((csr, grant))
+    }
+
+    /// From a grant to a certificate: prepare, log, sign, log the outcome.
+    async fn fulfil(
+        &self,
+        order: Order<'_>,
+        effect: Option<Effect>,
+    ) -> Result<IssuedCertificate, ServiceError> {
+        let internal = |what: String| ServiceError::Internal(what);
+        let domain = self
+            .domain(order.grant.domain().as_str())
+            .ok_or_else(|| internal(format!("no domain {}", order.grant.domain().as_str())))?;
+        let authority = domain.authority(order.grant.authority()).ok_or_else(|| {
+            ServiceError::Unavailable(format!(
+                "the domain `{}` has no authority `{}`",
+                domain.name.as_str(),
+                order.grant.authority().unwrap_or("(any)")
+            ))
+        })?;
+        let prepared = authority.prepare(order, &self.policy_arc, self.clock.now(), &*self.entropy).map_err(
+            |error| match error {
+                OrderError::Expired { .. } | OrderError::Entropy(_) => {
+                    ServiceError::Unavailable(error.to_string())
+                }
+                OrderError::Subject(_) | OrderError::Prepare(_) => internal(error.to_string()),
+            },
+        )?;
+        let intent = match effect {
+            Some(effect) => prepared.intent_with(effect),
+            None => prepared.intent(),
+        };
+        let receipt = domain.log.append(intent).await?;
+        let issued = self.sign(domain, authority, prepared, receipt).await?;
+        Ok(IssuedCertificate {
+            chain: vec![issued.der().clone(), authority.certificate().der().into()],
+            roots: domain
+                .bundle
+                .roots()
+                .iter()
+                .map(|root: &AuthorityCertificate| root.der().to_vec())
+                .collect(),
+            receipt: issued.into_receipt(),
+        })
+    }
+
+    async fn sign(
+        &self,
+        domain: &Domain,
+        authority: &Authority,
+        prepared: Prepared,
+        receipt: Receipt,
+    ) -> Result<crate::issuance::Issued, ServiceError> {
+        let index = receipt.index();
+        match issue(prepared, receipt, &**authority.signer()).await {
+            Ok(issued) => {
+                let outcome = issued.outcome().map_err(|error| ServiceError::Internal(error.to_string()))?;
+                // The certificate leaves when its outcome is durable: what a caller holds is never lost here.
+                domain.log.append_durable(outcome).await?;
+                Ok(issued)
+            }
+            Err(error) => {
+                let told = ServiceError::Unavailable(error.to_string());
+                if let Ok(outcome) = abandoned(index, &error.to_string()) {
+                    // If this fails too, the intent stays open and is abandoned at the next start.
+                    let _ = domain.log.append_durable(outcome).await;
+                }
+                Err(told)
+            }
+        }
+    }
+
+    /// Logs a refusal and gives the answer to tell: the refusal, or that it could not be logged.
+    async fn refuse(
+        &self,
+        action: RefusedAction,
+        domain: &str,
+        caller: Caller,
+        refusal: Refusal,
+        asked: Asked,
+        request: Option<Digest>,
+    ) -> ServiceError {
+        let leaf = RefusalLeaf {
+            action,
+            domain: cut(domain),
+            caller,
+            rule: refusal.rule.to_owned(),
+            reason: refusal.reason.chars().take(1000).collect(),
+            asked,
+            policy: self.policy.digest(),
+            request,
+        };
+        // A domain that is not ours has no log; its refusals are the installation's business.
+        let log = self.domain(domain).map_or(&self.domains[0].log, |domain| &domain.log);
+        let logged = async {
+            let draft = Draft::new(&Body::Refusal(leaf))
+                .map_err(|error| AppendError::Malformed(error.to_string()))?;
+            log.append_durable(Append::new(draft)).await
+        };
+        match logged.await {
+            Ok(_) => ServiceError::Refused(refusal),
+            Err(error) => error.into(),
+        }
+    }
+}
+
+impl From<AppendError> for ServiceError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Full { retry_after } => Self::Busy { retry_after },
+            AppendError::Refused(reason) => Self::Refused(Refusal::new("store", reason)),
+            AppendError::Malformed(what) => Self::Internal(what),
+            AppendError::ClockBehind { .. }
+            | AppendError::Unavailable(_)
+            | AppendError::Unsigned(_)
+            | AppendError::Stopped(_) => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+fn csr_rule(error: &CsrError) -> &'static str {
+    match error {
+        CsrError::Signature => "csr-signature",
+        CsrError::Key(_) => "csr-key",
+        CsrError::Algorithm => "csr-algorithm",
+        CsrError::TooLong(_)
+        | CsrError::Pem(_)
+        | CsrError::Count(_)
+        | CsrError::Der(_)
+        | CsrError::TooMany => "csr-malformed",
+    }
+}
+
+/// What a stranger wrote, short enough to be logged.
+fn cut(text: &str) -> String {
+    text.chars().take(300).collect()
+}
+
+/// The SPIFFE ID that a client certificate of ours carries.
+///
+/// # Errors
+/// It is no SPIFFE ID of a leaf.
+pub fn caller_id(uri: &str) -> Result<SpiffeId, Refusal> {
+    let id = parse_spiffe_id(uri).map_err(|error| Refusal::new("caller-unknown", error.to_string()))?;
+    if id.path().is_empty() {
+        return Err(Refusal::new(
+            "caller-unknown",
+            format!("{id} is the ID of an authority, and nobody calls with it"),
+        ));
+    }
+    Ok(id)
+}

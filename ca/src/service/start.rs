@@ -1,0 +1,268 @@
+//! Starting the CA: what must be true, and what is logged, before the first request.
+
+use std::sync::Arc;
+
+use undercroft_attestors::custody::Grade;
+use undercroft_keymgr::Key;
+use undercroft_log::Clock;
+use undercroft_log::leaf::{
+    Base64Bytes, Body, Bundle as BundleLeaf, Ceremony, CeremonyEvent, Digest, Draft, KeyEvent,
+    Policy as PolicyLeaf, Start, Text, TranscriptHead,
+};
+use undercroft_log::sequencer::{Append, AppendError, Log};
+use undercroft_log::store::StoreError;
+
+use super::{CertificateAuthority, Domain};
+use crate::authority::Authority;
+use crate::bundle::Bundle;
+use crate::certificate::{AuthorityCertificate, Constraints};
+use crate::custody::{CustodyRecord, PoorCustody};
+use crate::issuance::abandoned;
+use crate::names::TrustDomain;
+use crate::policy::Policy;
+use crate::profile::{PolicyArc, Profile};
+use crate::serial::Entropy;
+use crate::store::{Effect, Facts};
+
+/// A text longer than this is a blob beside its entry.
+const INLINE_TEXT: usize = 32 * 1024;
+
+/// Everything that a CA is started with.
+pub struct Setup {
+    /// The version of the program.
+    pub version: String,
+    /// SHA-256 of the configuration.
+    pub configuration: Digest,
+    /// Whether software keys are accepted.
+    pub development: bool,
+    /// The domains, the control domain first.
+    pub domains: Vec<DomainSetup>,
+    /// The policy.
+    pub policy: Policy,
+    /// The arc of the certificate policies.
+    pub policy_arc: PolicyArc,
+    /// The profile of enrolled callers' certificates.
+    pub caller_profile: Profile,
+    /// Transcripts of ceremonies that the control log takes note of, each with SHA-256 of its plan.
+    pub ceremonies: Vec<(Digest, TranscriptHead)>,
+    /// Stored facts.
+    pub facts: Arc<dyn Facts>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// A domain that the CA is started with.
+pub struct DomainSetup {
+    /// Its name.
+    pub name: TrustDomain,
+    /// Its log, opened.
+    pub log: Log<Effect>,
+    /// The key of its log.
+    pub log_key: Key,
+    /// Where that key is, as configuration says.
+    pub log_key_uri: String,
+    /// Its authorities, each with the URI of its key.
+    pub authorities: Vec<(Authority, String)>,
+    /// Its roots.
+    pub roots: Vec<AuthorityCertificate>,
+    /// The grade of custody that its keys must have.
+    pub custody: Grade,
+}
+
+impl CertificateAuthority {
+    /// Starts a CA: checks that domains are kept apart and that keys are where they must be, closes what a crash left
+    /// open, and logs what is in force from here on.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(setup: Setup) -> Result<Self, StartError> {
+        domains_are_kept_apart(&setup.domains)?;
+        let control = match setup.domains.first() {
+            Some(domain) => domain.name.clone(),
+            None => return Err(StartError::Configuration("there is no control domain".into())),
+        };
+        let start = Start {
+            version: setup.version,
+            configuration: setup.configuration,
+            development: setup.development,
+        };
+        let control_log = setup.domains[0].log.clone();
+        log(&control_log, Body::Start(start), None).await?;
+        log_policy(&control_log, &setup.policy, &*setup.facts).await?;
+        adopt_ceremonies(&control_log, setup.ceremonies, &*setup.facts).await?;
+        let mut domains = Vec::with_capacity(setup.domains.len());
+        for domain in setup.domains {
+            domains.push(start_domain(domain, setup.development, &*setup.facts).await?);
+        }
+        Ok(Self {
+            control,
+            domains,
+            policy: setup.policy,
+            policy_arc: setup.policy_arc,
+            caller_profile: setup.caller_profile,
+            facts: setup.facts,
+            clock: setup.clock,
+            entropy: setup.entropy,
+        })
+    }
+}
+
+/// Invariant 7: an intermediate of one domain cannot make what a verifier accepts for another. Either each domain has
+/// a root of its own, or every intermediate below a shared one has critical URI constraints.
+fn domains_are_kept_apart(domains: &[DomainSetup]) -> Result<(), StartError> {
+    for (number, domain) in domains.iter().enumerate() {
+        for other in &domains[..number] {
+            if other.name == domain.name {
+                return Err(StartError::Configuration(format!(
+                    "the domain `{}` stands twice",
+                    domain.name.as_str()
+                )));
+            }
+            let shared = domain
+                .roots
+                .iter()
+                .find(|root| other.roots.iter().any(|other| other.public_key() == root.public_key()));
+            let Some(shared) = shared else { continue };
+            let loose = [domain, other].into_iter().find_map(|domain| {
+                let authority = domain.authorities.iter().find(|(authority, _)| {
+                    !matches!(authority.certificate().constraints(), Constraints::Uris(_))
+                })?;
+                Some((domain, &authority.0))
+            });
+            if let Some((domain, authority)) = loose {
+                return Err(StartError::Configuration(format!(
+                    "`{}` and `{}` share the root {}, but authority `{}` of `{}` has no critical URI name constraints: it could speak for both. Give each domain a root of its own, or constrain the intermediates",
+                    other.name.as_str(),
+                    domains[number].name.as_str(),
+                    shared.subject(),
+                    authority.name(),
+                    domain.name.as_str()
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn log_policy(log_: &Log<Effect>, policy: &Policy, facts: &dyn Facts) -> Result<(), StartError> {
+    let previous = facts.policy().await?;
+    if previous == Some(policy.digest()) {
+        return Ok(());
+    }
+    let (text, blobs) = match policy.text().len() {
+        ..=INLINE_TEXT => (Text::Inline(policy.text().to_owned()), Vec::new()),
+        length => (Text::Blob(length as u64), vec![policy.text().as_bytes().to_vec()]),
+    };
+    let body = Body::Policy(PolicyLeaf { sha256: policy.digest(), previous, text });
+    let draft = Draft::new(&body).map_err(|error| StartError::Bug(error.to_string()))?;
+    let effects = vec![Effect::Policy { policy: policy.digest() }];
+    log_.append(Append { draft, effects, blobs }).await?;
+    Ok(())
+}
+
+async fn adopt_ceremonies(
+    log_: &Log<Effect>,
+    ceremonies: Vec<(Digest, TranscriptHead)>,
+    facts: &dyn Facts,
+) -> Result<(), StartError> {
+    for (plan, transcript) in ceremonies {
+        let checkpoint = Digest::of(transcript.checkpoint.as_bytes());
+        if facts.ceremony_is_adopted(checkpoint).await? {
+            continue;
+        }
+        let body = Body::Ceremony(Ceremony {
+            event: CeremonyEvent::Adopted,
+            plan,
+            text: "the transcript of this ceremony is known to the installation".into(),
+            transcript: Some(transcript),
+        });
+        log(log_, body, Some(Effect::CeremonyAdopted { checkpoint })).await?;
+    }
+    Ok(())
+}
+
+async fn start_domain(
+    setup: DomainSetup,
+    development: bool,
+    facts: &dyn Facts,
+) -> Result<Domain, StartError> {
+    let origin = setup.log.key().name().to_string();
+    for intent in facts.open_intents(&origin).await? {
+        let append = abandoned(intent, "the program stopped before its outcome was known")
+            .map_err(|error| StartError::Bug(error.to_string()))?;
+        setup.log.append_durable(append).await?;
+    }
+    let required = if development { Grade::Software } else { setup.custody };
+    log_custody(&setup.log, &setup.log_key, format!("log {origin}"), &setup.log_key_uri, required).await?;
+    for (authority, uri) in &setup.authorities {
+        let purpose = format!("authority {} of {}", authority.name(), setup.name.as_str());
+        log_custody(&setup.log, authority.key(), purpose, uri, required).await?;
+    }
+    let bundle = publish_bundle(&setup, facts).await?;
+    let authorities = setup.authorities.into_iter().map(|(authority, _)| authority).collect();
+    Ok(Domain { name: setup.name, log: setup.log, authorities, bundle })
+}
+
+async fn log_custody(
+    log_: &Log<Effect>,
+    key: &Key,
+    purpose: String,
+    uri: &str,
+    required: Grade,
+) -> Result<(), StartError> {
+    let record = CustodyRecord::of(key, KeyEvent::Opened, purpose, uri.to_owned()).await?;
+    log(log_, record.entry.clone(), None).await?;
+    Ok(record.require(required)?)
+}
+
+/// Logs the roots before they are published, if they are other ones than before.
+async fn publish_bundle(setup: &DomainSetup, facts: &dyn Facts) -> Result<Bundle, StartError> {
+    let digest = Bundle::digest_of(&setup.roots);
+    let published = facts.bundle(setup.name.as_str()).await?;
+    let sequence = match published {
+        Some((sequence, roots)) if roots == digest => {
+            return Ok(Bundle::new(setup.name.clone(), sequence, setup.roots.clone()));
+        }
+        Some((sequence, _)) => sequence + 1,
+        None => 1,
+    };
+    let domain = setup.name.as_str().to_owned();
+    let body = Body::Bundle(BundleLeaf {
+        domain: domain.clone(),
+        sequence,
+        roots: setup.roots.iter().map(|root| Base64Bytes(root.der().to_vec())).collect(),
+    });
+    log(&setup.log, body, Some(Effect::Bundle { domain, sequence, roots: digest })).await?;
+    Ok(Bundle::new(setup.name.clone(), sequence, setup.roots.clone()))
+}
+
+async fn log(log: &Log<Effect>, body: Body, effect: Option<Effect>) -> Result<(), StartError> {
+    let draft = Draft::new(&body).map_err(|error| StartError::Bug(error.to_string()))?;
+    log.append(Append { draft, effects: effect.into_iter().collect(), blobs: Vec::new() }).await?;
+    Ok(())
+}
+
+/// Why the CA did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration contradicts itself.
+    #[error("{0}")]
+    Configuration(String),
+    /// A key is not where it must be.
+    #[error(transparent)]
+    Custody(#[from] PoorCustody),
+    /// A token.
+    #[error(transparent)]
+    Token(#[from] undercroft_keymgr::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] AppendError),
+    /// A bug.
+    #[error("{0}; this is a bug")]
+    Bug(String),
+}

@@ -1,0 +1,104 @@
+//! Facts of the CA that become durable with the log's entries, and how they are read.
+//!
+//! An [`Effect`] is applied in the very transaction that makes its entry durable (`undercroft_log::store`), so there
+//! is no certificate without an intent and no token that is used up without a reason in the log.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use undercroft_keys::KeyId;
+use undercroft_log::leaf::Digest;
+use undercroft_log::store::StoreError;
+
+use crate::serial::SerialNumber;
+
+/// A certificate that counts as issued from its intent on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFact {
+    /// Its serial number.
+    pub serial: SerialNumber,
+    /// The key that signs it.
+    pub issuer: KeyId,
+    /// Its SPIFFE ID, or its subject if it has none.
+    pub name: String,
+    /// When it ends.
+    pub not_after: Timestamp,
+}
+
+/// Something that becomes durable with an entry, or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The entry is the intent of a certificate, which is open until it is resolved.
+    Certificate(CertificateFact),
+    /// The entry is the intent of something else that will be signed, open until it is resolved.
+    Signed,
+    /// The entry is the outcome of an intent of the same log.
+    Resolved {
+        /// The index of the intent.
+        intent: u64,
+    },
+    /// An enrolment token is good from here on.
+    EnrolmentMade {
+        /// SHA-256 of the token.
+        token: Digest,
+        /// The SPIFFE ID that it is good for.
+        id: String,
+        /// Until when.
+        expires: Timestamp,
+    },
+    /// An enrolment token is used up. Refused if it is not there, used up already, or has expired.
+    EnrolmentRedeemed {
+        /// SHA-256 of the token.
+        token: Digest,
+        /// The time now.
+        now: Timestamp,
+    },
+    /// A bundle is the published one from here on.
+    Bundle {
+        /// The trust domain.
+        domain: String,
+        /// Its sequence number. Refused unless it is one more than the last.
+        sequence: u64,
+        /// SHA-256 over its roots.
+        roots: Digest,
+    },
+    /// A policy is in force from here on.
+    Policy {
+        /// SHA-256 of its text.
+        policy: Digest,
+    },
+    /// A ceremony's transcript is known from here on.
+    CeremonyAdopted {
+        /// SHA-256 of its checkpoint.
+        checkpoint: Digest,
+    },
+}
+
+/// An enrolment token as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrolment {
+    /// The SPIFFE ID that it is good for.
+    pub id: String,
+    /// Until when.
+    pub expires: Timestamp,
+    /// Whether it is used up.
+    pub redeemed: bool,
+}
+
+/// Reads facts.
+#[async_trait]
+pub trait Facts: Send + Sync {
+    /// The indices of a log's intents that have no outcome.
+    async fn open_intents(&self, origin: &str) -> Result<Vec<u64>, StoreError>;
+
+    /// An enrolment token by its digest.
+    async fn enrolment(&self, token: Digest) -> Result<Option<Enrolment>, StoreError>;
+
+    /// The sequence number and roots' digest of the published bundle of a domain.
+    async fn bundle(&self, domain: &str) -> Result<Option<(u64, Digest)>, StoreError>;
+
+    /// The policy in force.
+    async fn policy(&self) -> Result<Option<Digest>, StoreError>;
+
+    /// Whether a ceremony's transcript is known.
+    async fn ceremony_is_adopted(&self, checkpoint: Digest) -> Result<bool, StoreError>;
+}
