@@ -141,7 +141,8 @@ fn judge_pkcs11(evidence: &[u8], key: &PublicKey) -> Custody {
         (!evidence.key.local, "CKA_LOCAL is false: the key was not made in the token"),
     ]
     .into_iter()
-    .filter_map(|(wrong, finding)| wrong.then(|| finding.to_owned()))
+    .filter(|(wrong, _)| *wrong)
+    .map(|(_, finding)| finding.to_owned())
     .collect();
     if !unsound.is_empty() {
         findings.extend(unsound);

@@ -238,7 +238,7 @@ pub(crate) fn pem_blocks(pem: &str, label: &str) -> Result<Vec<Vec<u8>>, Certifi
     let mut blocks = Vec::new();
     let mut rest = pem.trim_start();
     while !rest.is_empty() {
-        let end = rest.find(END).and_then(|at| Some(at + rest[at..].find('\n').unwrap_or(rest.len() - at)));
+        let end = rest.find(END).map(|at| at + rest[at..].find('\n').unwrap_or(rest.len() - at));
         let (block, after) = rest.split_at(end.ok_or(CertificateError::Pem("no END line".into()))?);
         let (found, der) = der::pem::decode_vec(block.as_bytes())
             .map_err(|error| CertificateError::Pem(error.to_string()))?;

@@ -60,7 +60,7 @@ impl Csr {
         let outer = CsrRef::from_der(der)?;
         let signed = outer.info.to_der()?;
         let algorithm =
-            SignatureAlgorithm::from_der(&outer.algorithm.to_der()?).ok_or_else(|| CsrError::Algorithm)?;
+            SignatureAlgorithm::from_der(&outer.algorithm.to_der()?).ok_or(CsrError::Algorithm)?;
         let info = CertReqInfo::from_der(&signed)?;
         let public_key = PublicKey::from_spki(&info.public_key.to_der()?)?;
         let signature = outer.signature.as_bytes().ok_or(CsrError::Signature)?;

@@ -45,7 +45,7 @@ impl CustodyRecord {
         let evidence = key.custody.custody_evidence().await?;
         let public_key = key.signer.public_key();
         let used = KeyUse { event, purpose, uri, public_key, algorithm: key.signer.algorithm() };
-        Ok(Self::judge(used, &evidence.format.to_owned(), &evidence.bytes))
+        Ok(Self::judge(used, evidence.format, &evidence.bytes))
     }
 
     /// Judges evidence that came from elsewhere.

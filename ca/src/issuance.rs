@@ -9,6 +9,25 @@
 //! A [`Prepared`] owns the bytes that were linted and the text of the intent that describes them. [`issue`] takes a
 //! receipt of exactly that text, hands exactly those bytes to the key, and verifies the signature before it leaves.
 //! A power cut between the log and the key leaves an intent that shows what would have been signed, and nothing else.
+//!
+//! Neither can be used twice, which the compiler sees to:
+//!
+//! ```compile_fail,E0382
+//! # use undercroft_ca::issuance::{Prepared, issue};
+//! # use undercroft_keymgr::SigningKey;
+//! # use undercroft_log::Receipt;
+//! async fn twice(prepared: Prepared, receipt: Receipt, key: &dyn SigningKey) {
+//!     let _ = issue(prepared, receipt, key).await;
+//!     let _ = issue(prepared, receipt, key).await; // use of moved value
+//! }
+//! ```
+//!
+//! and neither can be made by anyone else:
+//!
+//! ```compile_fail,E0451
+//! # use undercroft_ca::issuance::Prepared;
+//! let prepared = Prepared { tbs: todo!(), key_id: todo!(), algorithm: todo!(), draft: todo!(), effects: vec![] };
+//! ```
 
 use std::sync::Arc;
 
