@@ -73,8 +73,19 @@ impl SoftHsm {
             ]),
             "softhsm2",
         )?;
-        let pin_file = self.folder.join(format!("{label}.pin"));
-        write_private(&pin_file, pin)?;
+        write_private(&self.pin_file(label), pin)?;
+        self.device(label)
+    }
+
+    /// The token of that label, if it was made earlier.
+    ///
+    /// # Errors
+    /// SoftHSM is not installed.
+    pub fn existing(&self, label: &str) -> Result<Option<Device>, SimError> {
+        self.pin_file(label).exists().then(|| self.device(label)).transpose()
+    }
+
+    fn device(&self, label: &str) -> Result<Device, SimError> {
         Ok(Device {
             name: label.to_owned(),
             uri: KeyUri::Pkcs11(Pkcs11Uri {
@@ -82,9 +93,13 @@ impl SoftHsm {
                 module_path: Some(module()?),
                 ..Pkcs11Uri::default()
             }),
-            pin: Some(SecretSource::File(pin_file)),
+            pin: Some(SecretSource::File(self.pin_file(label))),
             sessions: None,
         })
+    }
+
+    fn pin_file(&self, label: &str) -> PathBuf {
+        self.folder.join(format!("{label}.pin"))
     }
 }
 

@@ -1,0 +1,95 @@
+//! `undercroft-ceremony`: one plan in; certificates and a transcript out.
+//!
+//! It runs where there is no network, and links no code that could use one: TPMs are reached by their device or, for
+//! simulators, by a Unix socket; PKCS#11 modules bring their own transport.
+
+mod environment;
+mod lint;
+mod requests;
+mod run;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use undercroft_ca::plan::Plan;
+use undercroft_cli::{Common, Failure, Meta, OutputFormat, Program, Terminal, read_text};
+
+use environment::Environment;
+
+/// Makes roots and signs intermediates, offline, from one reviewed plan.
+#[derive(Debug, Parser)]
+#[command(name = "undercroft-ceremony", version, about, arg_required_else_help = true)]
+struct CeremonyProgram {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a plan and show what it will make. With an environment, lint everything with throwaway keys.
+    Plan {
+        /// The plan.
+        plan: PathBuf,
+        /// Where the devices are. Keys are made in them for lint, and forgotten.
+        #[arg(long)]
+        environment: Option<PathBuf>,
+    },
+    /// Run the ceremony.
+    Run {
+        /// The plan.
+        plan: PathBuf,
+        /// Where the devices are and how they are unlocked.
+        #[arg(long)]
+        environment: PathBuf,
+        /// The folder of requests, `<request>.csr.pem` and `<request>.custody.json` for each intermediate.
+        #[arg(long)]
+        requests: PathBuf,
+        /// The folder that certificates and CRLs are written to. Nothing in it is ever overwritten.
+        #[arg(long)]
+        out: PathBuf,
+        /// The folder of the transcript; `transcript` in the output folder if absent.
+        #[arg(long)]
+        transcript: Option<PathBuf>,
+        /// Do everything up to the making of the first key, and stop.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    #[command(flatten)]
+    Meta(Meta),
+}
+
+impl Program for CeremonyProgram {
+    fn output(&self) -> OutputFormat {
+        self.common.output
+    }
+
+    fn run(self, terminal: &Terminal) -> Result<(), Failure> {
+        match self.command {
+            Command::Plan { plan, environment } => {
+                let plan = read_plan(&plan)?;
+                let environment = environment.map(|path| Environment::read(&path)).transpose()?;
+                show::show(&plan, environment.as_ref(), terminal)
+            }
+            Command::Run { plan, environment, requests, out, transcript, dry_run } => {
+                let plan = read_plan(&plan)?;
+                let environment = Environment::read(&environment)?;
+                let transcript = transcript.unwrap_or_else(|| out.join("transcript"));
+                let places = run::Places { requests, out, transcript };
+                run::run(&plan, &environment, &places, dry_run, terminal)
+            }
+            Command::Meta(meta) => meta.run::<Self>(terminal),
+        }
+    }
+}
+
+fn read_plan(path: &std::path::Path) -> Result<Plan, Failure> {
+    Ok(Plan::parse(&path.display().to_string(), &read_text(path)?)?)
+}
+
+fn main() -> ExitCode {
+    undercroft_cli::main::<CeremonyProgram>()
+}

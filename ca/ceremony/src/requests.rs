@@ -1,0 +1,51 @@
+//! Requests of intermediates: a CSR and a custody file for each, made where the key lives.
+
+use std::path::Path;
+
+use undercroft_ca::csr::Csr;
+use undercroft_ca::custody::{CustodyFile, CustodyRecord, KeyUse};
+use undercroft_ca::plan::{Intermediate, Plan};
+use undercroft_cli::{Failure, read_text};
+use undercroft_keys::KeyAlgorithm;
+use undercroft_log::leaf::KeyEvent;
+
+/// The request of one intermediate, checked against the plan.
+pub(crate) struct Request<'a> {
+    pub(crate) intermediate: &'a Intermediate,
+    pub(crate) csr: Csr,
+    pub(crate) custody: CustodyRecord,
+}
+
+/// Reads the request of every intermediate of the plan.
+pub(crate) fn read<'a>(plan: &'a Plan, folder: &Path) -> Result<Vec<Request<'a>>, Failure> {
+    plan.intermediates().iter().map(|intermediate| read_one(intermediate, folder)).collect()
+}
+
+fn read_one<'a>(intermediate: &'a Intermediate, folder: &Path) -> Result<Request<'a>, Failure> {
+    let path = |ending: &str| folder.join(format!("{}.{ending}", intermediate.request()));
+    let csr_path = path("csr.pem");
+    let during = |path: &Path| format!("the request of `{}` ({})", intermediate.name(), path.display());
+    let csr = Csr::from_pem(&read_text(&csr_path)?)
+        .map_err(|error| Failure::from(error).during(during(&csr_path)))?;
+    let custody_path = path("custody.json");
+    let wrong = |what: String| Failure::usage(what).during(during(&custody_path));
+    let file: CustodyFile =
+        serde_json::from_str(&read_text(&custody_path)?).map_err(|error| wrong(error.to_string()))?;
+    let algorithm: KeyAlgorithm = file.algorithm.parse().map_err(|error| wrong(format!("{error}")))?;
+    if algorithm != intermediate.algorithm() || csr.public_key().key_type() != algorithm.key_type() {
+        return Err(wrong(format!(
+            "its key is {} ({algorithm}), and the plan says {}; make another key or correct the plan",
+            csr.public_key().key_type(),
+            intermediate.algorithm()
+        )));
+    }
+    let used = KeyUse {
+        event: KeyEvent::Received,
+        purpose: format!("authority {} of {}", intermediate.name(), intermediate.domain().as_str()),
+        uri: file.uri,
+        public_key: csr.public_key(),
+        algorithm,
+    };
+    let custody = CustodyRecord::judge(used, &file.format, &file.evidence.0);
+    Ok(Request { intermediate, csr, custody })
+}

@@ -1,0 +1,136 @@
+//! Exit status, and errors as people read them.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use undercroft_ca::certificate::CertificateError;
+use undercroft_ca::csr::CsrError;
+use undercroft_ca::plan::PlanError;
+use undercroft_ca::policy::PolicyError;
+use undercroft_ca::strict_toml::TomlError;
+use undercroft_keymgr::{DeviceError, Error as TokenError, ErrorKind, UriError};
+
+/// What a command answers to its shell. The numbers never change their meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It was done.
+    Done = 0,
+    /// It failed, and it is nobody's mistake in particular: a full disk, a bug.
+    Failed = 1,
+    /// The command line, a configuration, a plan or a PIN is wrong.
+    Usage = 2,
+    /// A token, peer or database is missing or cannot be reached.
+    Unreachable = 3,
+    /// Policy refuses it, or an approval is missing.
+    Refused = 4,
+    /// Verification failed: somebody changed something.
+    Tampered = 5,
+    /// It is too early.
+    NotYet = 6,
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        Self::from(status as u8)
+    }
+}
+
+/// A failure: what went wrong and what to do next, and the exit status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    status: ExitStatus,
+    message: String,
+}
+
+impl Failure {
+    /// A failure with a status of its own.
+    pub fn new(status: ExitStatus, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    /// Nobody's mistake in particular.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(ExitStatus::Failed, message)
+    }
+
+    /// The command line, a configuration or a file that was given is wrong.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(ExitStatus::Usage, message)
+    }
+
+    /// Something cannot be reached.
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self::new(ExitStatus::Unreachable, message)
+    }
+
+    /// Policy refuses it.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(ExitStatus::Refused, message)
+    }
+
+    /// Verification failed.
+    pub fn tampered(message: impl Into<String>) -> Self {
+        Self::new(ExitStatus::Tampered, message)
+    }
+
+    /// The exit status.
+    pub fn status(&self) -> ExitStatus {
+        self.status
+    }
+
+    /// The same failure, with what was being done in front.
+    #[must_use]
+    pub fn during(self, what: impl fmt::Display) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Self {
+        let status = match error.kind() {
+            // A wrong PIN is a mistake of whoever gave it, and so is asking a token for what it cannot do.
+            ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Exists => ExitStatus::Usage,
+            ErrorKind::NotFound | ErrorKind::Unavailable => ExitStatus::Unreachable,
+            ErrorKind::Fault => ExitStatus::Failed,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+/// Files that people wrote: what is wrong with them is theirs to mend.
+macro_rules! usage {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::usage(error.to_string())
+            }
+        }
+    )*};
+}
+
+usage!(TomlError, PlanError, PolicyError, CsrError, CertificateError, DeviceError, UriError);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_failures_have_the_status_of_who_must_act() {
+        for (kind, status) in [
+            (ErrorKind::Denied, ExitStatus::Usage),
+            (ErrorKind::NotFound, ExitStatus::Unreachable),
+            (ErrorKind::Unavailable, ExitStatus::Unreachable),
+            (ErrorKind::Exists, ExitStatus::Usage),
+            (ErrorKind::Unsupported, ExitStatus::Usage),
+            (ErrorKind::Fault, ExitStatus::Failed),
+        ] {
+            assert_eq!(Failure::from(TokenError::new(kind, "x")).status(), status, "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The system's clock and randomness. This is the one file that reads them.
+
+use jiff::Timestamp;
+use undercroft_ca::serial::{Entropy, NoEntropy};
+use undercroft_log::Clock;
+
+/// The system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// The operating system's randomness.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), NoEntropy> {
+        getrandom::fill(buffer).map_err(|error| NoEntropy(error.to_string()))
+    }
+}
