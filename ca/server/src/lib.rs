@@ -1,0 +1,3 @@
+//! The daemon and the operator's commands.
+
+pub mod store;

@@ -1,0 +1,2 @@
+//! `undercroft`.
+fn main() {}
