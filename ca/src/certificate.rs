@@ -3,13 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use der::asn1::{AnyRef, BitStringRef};
-use der::{Decode, Encode, Sequence};
+use der::{Decode, Encode};
 use jiff::Timestamp;
-use undercroft_keys::{PublicKey, PublicKeyError, SignatureAlgorithm};
+use undercroft_keys::{PublicKey, PublicKeyError};
+use x509_cert::TbsCertificate;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, NameConstraints, SubjectAltName, SubjectKeyIdentifier};
 
+use crate::signed::{Signed, SignedError};
 use crate::subject::{Subject, SubjectError};
 use crate::time::{EmptyValidity, Validity};
 
@@ -31,9 +32,7 @@ struct Fields {
     path_length: Option<u8>,
     uris: Vec<String>,
     constraints: Constraints,
-    algorithm: SignatureAlgorithm,
-    tbs: Vec<u8>,
-    signature: Vec<u8>,
+    signed: Signed,
 }
 
 /// The name constraints of an authority, as far as they tell domains apart.
@@ -47,30 +46,6 @@ pub enum Constraints {
     Other,
 }
 
-/// Certificate (RFC 5280 section 4.1), with the signed bytes kept as they are.
-#[derive(Sequence)]
-struct CertificateRef<'a> {
-    tbs: AnyRef<'a>,
-    algorithm: AnyRef<'a>,
-    signature: BitStringRef<'a>,
-}
-
-/// Puts a signature under to-be-signed bytes: SEQUENCE { tbs, AlgorithmIdentifier, BIT STRING }.
-///
-/// This is the only place that assembles what a key of ours has signed; certificates and CRLs have the same form.
-pub(crate) fn assemble(
-    tbs: &[u8],
-    algorithm: SignatureAlgorithm,
-    signature: &[u8],
-) -> Result<Vec<u8>, der::Error> {
-    CertificateRef {
-        tbs: AnyRef::from_der(tbs)?,
-        algorithm: AnyRef::from_der(algorithm.der())?,
-        signature: BitStringRef::from_bytes(signature)?,
-    }
-    .to_der()
-}
-
 impl AuthorityCertificate {
     /// Reads the certificate of an authority.
     ///
@@ -81,15 +56,11 @@ impl AuthorityCertificate {
         if der.len() > MAX_CERTIFICATE {
             return Err(CertificateError::TooLong(der.len()));
         }
-        let outer = CertificateRef::from_der(der)?;
-        let algorithm_der = outer.algorithm.to_der()?;
-        let algorithm = SignatureAlgorithm::from_der(&algorithm_der).ok_or(CertificateError::Algorithm)?;
-        let tbs = outer.tbs.to_der()?;
-        let signature = outer.signature.as_bytes().ok_or(CertificateError::Algorithm)?.to_vec();
+        let signed = Signed::from_der(der)?;
         let parsed = x509_cert::Certificate::from_der(der)?;
         let fields = parsed.tbs_certificate();
         // RFC 5280 section 4.1.1.2: both algorithm fields must be the same.
-        if fields.signature().to_der()? != algorithm_der {
+        if fields.signature().to_der()? != signed.algorithm.der() {
             return Err(CertificateError::Algorithm);
         }
         let basic = fields
@@ -107,32 +78,17 @@ impl AuthorityCertificate {
                 None => Constraints::None,
                 Some((critical, constraints)) => Constraints::read(critical, &constraints),
             };
-        let uris = fields
-            .get_extension::<SubjectAltName>()
-            .ok()
-            .flatten()
-            .map(|(_, names)| uris_in(names.0.iter()))
-            .unwrap_or_default();
-        let timestamp = |time: x509_cert::time::Time| {
-            let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
-            Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
-        };
         Ok(Self(Arc::new(Fields {
             der: der.to_vec(),
             issuer: fields.issuer().to_der()?,
             subject: Subject::from_der(&fields.subject().to_der()?)?,
-            validity: Validity::new(
-                timestamp(fields.validity().not_before),
-                timestamp(fields.validity().not_after),
-            )?,
+            validity: validity_of(fields)?,
             public_key: PublicKey::from_spki(&fields.subject_public_key_info().to_der()?)?,
             subject_key_identifier: ski.0.as_bytes().to_vec(),
             path_length: basic.1.path_len_constraint,
-            uris,
+            uris: uris_in_subject(fields),
             constraints,
-            algorithm,
-            tbs,
-            signature,
+            signed,
         })))
     }
 
@@ -196,8 +152,7 @@ impl AuthorityCertificate {
     ///
     /// Validity, path lengths and constraints are a path validator's business.
     pub fn is_issued_by(&self, issuer: &Self) -> bool {
-        self.0.issuer == issuer.0.subject.der()
-            && issuer.0.public_key.verify(self.0.algorithm, &self.0.tbs, &self.0.signature).is_ok()
+        self.0.issuer == issuer.0.subject.der() && self.0.signed.verify(&issuer.0.public_key).is_ok()
     }
 }
 
@@ -207,6 +162,21 @@ impl Constraints {
         let hosts = uris_in(permitted.iter().map(|subtree| &subtree.base));
         if critical && !hosts.is_empty() { Self::Uris(hosts) } else { Self::Other }
     }
+}
+
+/// The period in which a certificate is valid.
+pub(crate) fn validity_of(fields: &TbsCertificate) -> Result<Validity, EmptyValidity> {
+    let timestamp = |time: x509_cert::time::Time| {
+        let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+        Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+    };
+    Validity::new(timestamp(fields.validity().not_before), timestamp(fields.validity().not_after))
+}
+
+/// The URIs that a certificate speaks for.
+pub(crate) fn uris_in_subject(fields: &TbsCertificate) -> Vec<String> {
+    let names = fields.get_extension::<SubjectAltName>().ok().flatten();
+    names.map(|(_, names)| uris_in(names.0.iter())).unwrap_or_default()
 }
 
 fn uris_in<'a>(names: impl Iterator<Item = &'a GeneralName>) -> Vec<String> {
@@ -286,10 +256,11 @@ pub enum CertificateError {
     /// Not DER of a certificate, or trailing bytes.
     #[error("it is not the DER of a certificate: {0}")]
     Der(#[from] der::Error),
-    /// Two signature algorithms, or one that we do not use.
-    #[error(
-        "its signature algorithm is not one of ours, or its two fields disagree (RFC 5280 section 4.1.1.2)"
-    )]
+    /// Not signed DER of a kind that we know.
+    #[error(transparent)]
+    Signed(#[from] SignedError),
+    /// Two signature algorithms.
+    #[error("its two signature algorithm fields disagree (RFC 5280 section 4.1.1.2)")]
     Algorithm,
     /// A leaf.
     #[error("it is not the certificate of an authority (basicConstraints says no CA)")]

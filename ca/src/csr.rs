@@ -1,8 +1,9 @@
 //! Certification requests (PKCS #10, RFC 2986): a key that proves itself, and wishes.
 
-use der::asn1::{AnyRef, BitStringRef, ObjectIdentifier};
+use der::asn1::{AnyRef, ObjectIdentifier};
 use der::{Decode, Encode, Sequence};
-use undercroft_keys::{PublicKey, PublicKeyError, SignatureAlgorithm};
+use undercroft_keymgr::SigningKey;
+use undercroft_keys::{PublicKey, PublicKeyError};
 use undercroft_log::leaf::Digest;
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::name::GeneralName;
@@ -10,6 +11,7 @@ use x509_cert::ext::pkix::{BasicConstraints, SubjectAltName};
 use x509_cert::request::{CertReqInfo, ExtensionReq};
 
 use crate::certificate::{CertificateError, pem_blocks};
+use crate::signed::{Signed, SignedError, assemble};
 
 /// The longest request that is read. An RSA-4096 request with a dozen names has 2 KiB.
 pub const MAX_CSR: usize = 16 * 1024;
@@ -39,14 +41,6 @@ pub struct Wishes {
     pub others: Vec<String>,
 }
 
-/// CertificationRequest, with the signed bytes kept as they are.
-#[derive(Sequence)]
-struct CsrRef<'a> {
-    info: AnyRef<'a>,
-    algorithm: AnyRef<'a>,
-    signature: BitStringRef<'a>,
-}
-
 impl Csr {
     /// Reads a request and verifies its self-signature.
     ///
@@ -57,14 +51,14 @@ impl Csr {
         if der.len() > MAX_CSR {
             return Err(CsrError::TooLong(der.len()));
         }
-        let outer = CsrRef::from_der(der)?;
-        let signed = outer.info.to_der()?;
-        let algorithm =
-            SignatureAlgorithm::from_der(&outer.algorithm.to_der()?).ok_or(CsrError::Algorithm)?;
-        let info = CertReqInfo::from_der(&signed)?;
+        let signed = Signed::from_der(der).map_err(|error| match error {
+            SignedError::Der(error) => CsrError::Der(error),
+            SignedError::Algorithm => CsrError::Algorithm,
+            SignedError::UnusedBits => CsrError::Signature,
+        })?;
+        let info = CertReqInfo::from_der(&signed.tbs)?;
         let public_key = PublicKey::from_spki(&info.public_key.to_der()?)?;
-        let signature = outer.signature.as_bytes().ok_or(CsrError::Signature)?;
-        public_key.verify(algorithm, &signed, signature).map_err(|_| CsrError::Signature)?;
+        signed.verify(&public_key).map_err(|_| CsrError::Signature)?;
         Ok(Self { digest: Digest::of(der), public_key, wishes: Wishes::read(&info)? })
     }
 
@@ -90,6 +84,49 @@ impl Csr {
     pub fn wishes(&self) -> &Wishes {
         &self.wishes
     }
+}
+
+/// Makes a request for a key in a token: its public key, an empty subject and no wishes, signed by the key.
+///
+/// # Errors
+/// The token does not sign, or its signature does not verify.
+pub async fn request_for(key: &dyn SigningKey) -> Result<Vec<u8>, RequestError> {
+    let info = EmptyInfo {
+        version: 0,
+        subject: Vec::new(),
+        public_key: AnyRef::from_der(key.public_key().spki())?,
+        attributes: der::asn1::SetOfVec::new(),
+    }
+    .to_der()?;
+    let signature = key.sign(&info).await?;
+    let der = assemble(&info, key.algorithm().signature_algorithm(), &signature)?;
+    // Whoever reads it will do the same; a token that signs wrongly is told now.
+    Csr::from_der(&der)?;
+    Ok(der)
+}
+
+/// CertificationRequestInfo (RFC 2986 section 4.1) that says nothing but a key.
+#[derive(Sequence)]
+struct EmptyInfo<'a> {
+    version: u8,
+    subject: Vec<AnyRef<'a>>,
+    public_key: AnyRef<'a>,
+    #[asn1(context_specific = "0", tag_mode = "IMPLICIT")]
+    attributes: der::asn1::SetOfVec<der::asn1::Any>,
+}
+
+/// Why no request was made.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The token.
+    #[error(transparent)]
+    Token(#[from] undercroft_keymgr::Error),
+    /// It does not read back.
+    #[error("the request that was just made does not read back: {0}")]
+    Csr(#[from] CsrError),
+    /// It cannot be encoded.
+    #[error("the request cannot be encoded: {0}")]
+    Der(#[from] der::Error),
 }
 
 /// The DER in a PEM file with one request in it.

@@ -40,8 +40,8 @@ use undercroft_log::leaf::{
 };
 use undercroft_log::sequencer::Append;
 
-use crate::certificate::assemble;
 use crate::lint::{self, Finding};
+use crate::signed::assemble;
 use crate::store::{CertificateFact, Effect};
 use crate::tbs::{self, CertificateSpec, CrlSpec, SignedBy, TbsError, ToBeSigned};
 

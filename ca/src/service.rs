@@ -159,30 +159,19 @@ impl CertificateAuthority {
         caller: &SpiffeId,
         request: &IssueRequest,
     ) -> Result<IssuedCertificate, ServiceError> {
-        let logged = Caller { id: caller.to_string(), by: Channel::Mtls };
-        let digest = (!request.csr.is_empty()).then(|| Digest::of(&request.csr));
-        let (csr, grant) = match self.decide(caller, request) {
-            Ok(decided) => decided,
-            Err(refusal) => {
-                let asked = Asked {
-                    profile: cut(&request.profile),
-                    spiffe_id: cut(&request.spiffe_id),
-                    dns_names: request.dns_names.iter().take(10).map(|name| cut(name)).collect(),
-                    lifetime: request.lifetime.map(Lifetime::as_seconds),
-                };
-                return Err(self
-                    .refuse(RefusedAction::Issue, &request.domain, logged, refusal, asked, digest)
-                    .await);
-            }
-        };
-        let order = Order {
-            grant: &grant,
-            caller: logged,
-            public_key: csr.public_key(),
-            request: digest,
-            evidence: Vec::new(),
-        };
-        self.fulfil(order, None).await
+        let (csr, grant) = self.decide(caller, request).await?;
+        self.fulfil(order(caller, &csr, &grant), None).await
+    }
+
+    /// Says what [`CertificateAuthority::issue`] would issue. Everything is decided, built and linted, and nothing is
+    /// logged or signed.
+    ///
+    /// # Errors
+    /// See [`ServiceError`]. Refusals are in the log, as those of real requests are.
+    pub async fn preview(&self, caller: &SpiffeId, request: &IssueRequest) -> Result<Grant, ServiceError> {
+        let (csr, grant) = self.decide(caller, request).await?;
+        self.prepare(order(caller, &csr, &grant))?;
+        Ok(grant)
     }
 
     /// Issues the certificate by which the daemon is known in a domain, for a key that it holds in memory.
@@ -215,23 +204,21 @@ impl CertificateAuthority {
         }
     }
 
-    fn decide(&self, caller: &SpiffeId, request: &IssueRequest) -> Result<(Csr, Grant), Refusal> {
-        // A subordinate CA of a domain could mint any name in it, so that only the control domain's own say who asks;
-        // the acceptor has seen to it that the certificate is directly under an authority of ours.
-        let csr =
-            Csr::from_der(&request.csr).map_err(|error| Refusal::new(csr_rule(&error), error.to_string()))?;
-        let grant = self.policy.decide(
-            caller,
-            &Request {
-                domain: &request.domain,
-                profile: &request.profile,
-                spiffe_id: &request.spiffe_id,
-                dns_names: &request.dns_names,
-                lifetime: request.lifetime,
-                csr: &csr,
-            },
-        )?;
-        Ok((csr, grant))
+    /// Decides a request. A refusal is logged before it is told.
+    async fn decide(&self, caller: &SpiffeId, request: &IssueRequest) -> Result<(Csr, Grant), ServiceError> {
+        let refusal = match decide(&self.policy, caller, request) {
+            Ok(decided) => return Ok(decided),
+            Err(refusal) => refusal,
+        };
+        let asked = Asked {
+            profile: cut(&request.profile),
+            spiffe_id: cut(&request.spiffe_id),
+            dns_names: request.dns_names.iter().take(10).map(|name| cut(name)).collect(),
+            lifetime: request.lifetime.map(Lifetime::as_seconds),
+        };
+        let digest = (!request.csr.is_empty()).then(|| Digest::of(&request.csr));
+        let caller = Caller { id: caller.to_string(), by: Channel::Mtls };
+        Err(self.refuse(RefusedAction::Issue, &request.domain, caller, refusal, asked, digest).await)
     }
 
     /// From a grant to a certificate: prepare, log, sign, log the outcome.
@@ -240,6 +227,27 @@ impl CertificateAuthority {
         order: Order<'_>,
         effect: Option<Effect>,
     ) -> Result<IssuedCertificate, ServiceError> {
+        let (domain, authority, prepared) = self.prepare(order)?;
+        let intent = match effect {
+            Some(effect) => prepared.intent_with(effect),
+            None => prepared.intent(),
+        };
+        let receipt = domain.log.append(intent).await?;
+        let issued = self.sign(domain, authority, prepared, receipt).await?;
+        Ok(IssuedCertificate {
+            chain: vec![issued.der().clone(), authority.certificate().der().into()],
+            roots: domain
+                .bundle
+                .roots()
+                .iter()
+                .map(|root: &AuthorityCertificate| root.der().to_vec())
+                .collect(),
+            receipt: issued.into_receipt(),
+        })
+    }
+
+    /// Picks the authority of an order, and has it build and lint the certificate.
+    fn prepare(&self, order: Order<'_>) -> Result<(&Domain, &Authority, Prepared), ServiceError> {
         let internal = |what: String| ServiceError::Internal(what);
         let domain = self
             .domain(order.grant.domain().as_str())
@@ -259,22 +267,7 @@ impl CertificateAuthority {
                 OrderError::Subject(_) | OrderError::Prepare(_) => internal(error.to_string()),
             },
         )?;
-        let intent = match effect {
-            Some(effect) => prepared.intent_with(effect),
-            None => prepared.intent(),
-        };
-        let receipt = domain.log.append(intent).await?;
-        let issued = self.sign(domain, authority, prepared, receipt).await?;
-        Ok(IssuedCertificate {
-            chain: vec![issued.der().clone(), authority.certificate().der().into()],
-            roots: domain
-                .bundle
-                .roots()
-                .iter()
-                .map(|root: &AuthorityCertificate| root.der().to_vec())
-                .collect(),
-            receipt: issued.into_receipt(),
-        })
+        Ok((domain, authority, prepared))
     }
 
     async fn sign(
@@ -348,6 +341,31 @@ impl From<AppendError> for ServiceError {
             | AppendError::Unsigned(_)
             | AppendError::Stopped(_) => Self::Unavailable(error.to_string()),
         }
+    }
+}
+
+fn decide(policy: &Policy, caller: &SpiffeId, request: &IssueRequest) -> Result<(Csr, Grant), Refusal> {
+    let csr =
+        Csr::from_der(&request.csr).map_err(|error| Refusal::new(csr_rule(&error), error.to_string()))?;
+    let request = Request {
+        domain: &request.domain,
+        profile: &request.profile,
+        spiffe_id: &request.spiffe_id,
+        dns_names: &request.dns_names,
+        lifetime: request.lifetime,
+        csr: &csr,
+    };
+    let grant = policy.decide(caller, &request)?;
+    Ok((csr, grant))
+}
+
+fn order<'a>(caller: &SpiffeId, csr: &'a Csr, grant: &'a Grant) -> Order<'a> {
+    Order {
+        grant,
+        caller: Caller { id: caller.to_string(), by: Channel::Mtls },
+        public_key: csr.public_key(),
+        request: Some(csr.digest()),
+        evidence: Vec::new(),
     }
 }
 

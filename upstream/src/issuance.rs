@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
+use undercroft_ca::names::SpiffeId;
 use undercroft_ca::policy::Refusal;
 use undercroft_ca::service::{
     CertificateAuthority, EnrolmentToken, IssueRequest, IssuedCertificate, caller_id,
@@ -41,25 +42,26 @@ impl IssuanceApi {
 #[tonic::async_trait]
 impl Issuance for IssuanceApi {
     async fn issue(&self, request: Request<v1::IssueRequest>) -> Result<Response<v1::IssueResponse>, Status> {
-        let peer = request.extensions().get::<Peer>().and_then(|peer| peer.spiffe_id.clone()).ok_or_else(|| {
-            Status::unauthenticated(
-                "no client certificate that we know; enrol first, and present the certificate that you got",
-            )
-        })?;
-        let caller = caller_id(&peer).map_err(|refusal| refused(&refusal))?;
-        let message = request.into_inner();
-        let domain = message.domain.clone();
-        let asked = IssueRequest {
-            domain: message.domain,
-            profile: message.profile,
-            csr: message.csr,
-            spiffe_id: message.spiffe_id,
-            dns_names: message.dns_names,
-            lifetime: (message.lifetime_seconds > 0).then(|| Lifetime::seconds(message.lifetime_seconds)),
-        };
-        let ca = self.ca.clone();
+        let (caller, asked) = authenticated(request)?;
+        let (ca, domain) = (self.ca.clone(), asked.domain.clone());
         let issued = to_its_end(async move { ca.issue(&caller, &asked).await }).await?.map_err(status)?;
         Ok(Response::new(self.answer(&domain, issued)))
+    }
+
+    async fn preview(
+        &self,
+        request: Request<v1::IssueRequest>,
+    ) -> Result<Response<v1::PreviewResponse>, Status> {
+        let (caller, asked) = authenticated(request)?;
+        let ca = self.ca.clone();
+        let grant = to_its_end(async move { ca.preview(&caller, &asked).await }).await?.map_err(status)?;
+        Ok(Response::new(v1::PreviewResponse {
+            rule: grant.rule().to_owned(),
+            spiffe_id: grant.identity().uri.clone().unwrap_or_default(),
+            dns_names: grant.identity().dns_names.iter().map(|name| name.as_str().to_owned()).collect(),
+            lifetime_seconds: grant.lifetime().as_seconds(),
+            withheld: grant.withheld().to_vec(),
+        }))
     }
 
     async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::IssueResponse>, Status> {
@@ -91,6 +93,27 @@ impl Issuance for IssuanceApi {
             log_key: domain.log().key().to_string(),
         }))
     }
+}
+
+/// Who asks, and for what.
+fn authenticated(request: Request<v1::IssueRequest>) -> Result<(SpiffeId, IssueRequest), Status> {
+    let peer =
+        request.extensions().get::<Peer>().and_then(|peer| peer.spiffe_id.clone()).ok_or_else(|| {
+            Status::unauthenticated(
+                "no client certificate that we know; enrol first, and present the certificate that you got",
+            )
+        })?;
+    let caller = caller_id(&peer).map_err(|refusal| refused(&refusal))?;
+    let message = request.into_inner();
+    let asked = IssueRequest {
+        domain: message.domain,
+        profile: message.profile,
+        csr: message.csr,
+        spiffe_id: message.spiffe_id,
+        dns_names: message.dns_names,
+        lifetime: (message.lifetime_seconds > 0).then(|| Lifetime::seconds(message.lifetime_seconds)),
+    };
+    Ok((caller, asked))
 }
 
 /// Runs an issuance to its end even if the caller hangs up: an intent must not be left without an outcome because

@@ -3,7 +3,6 @@
 //! It runs where there is no network, and links no code that could use one: TPMs are reached by their device or, for
 //! simulators, by a Unix socket; PKCS#11 modules bring their own transport.
 
-mod environment;
 mod lint;
 mod requests;
 mod run;
@@ -14,9 +13,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use undercroft_ca::plan::Plan;
-use undercroft_cli::{Common, Failure, Meta, OutputFormat, Program, Terminal, read_text};
-
-use environment::Environment;
+use undercroft_cli::{Common, Environment, Failure, Meta, OutputFormat, Program, Terminal, read_text};
+use undercroft_keymgr::Backend;
 
 /// Makes roots and signs intermediates, offline, from one reviewed plan.
 #[derive(Debug, Parser)]
@@ -71,12 +69,12 @@ impl Program for CeremonyProgram {
         match self.command {
             Command::Plan { plan, environment } => {
                 let plan = read_plan(&plan)?;
-                let environment = environment.map(|path| Environment::read(&path)).transpose()?;
+                let environment = environment.map(|path| Environment::read(&path, backends())).transpose()?;
                 show::show(&plan, environment.as_ref(), terminal)
             }
             Command::Run { plan, environment, requests, out, transcript, dry_run } => {
                 let plan = read_plan(&plan)?;
-                let environment = Environment::read(&environment)?;
+                let environment = Environment::read(&environment, backends())?;
                 let transcript = transcript.unwrap_or_else(|| out.join("transcript"));
                 let places = run::Places { requests, out, transcript };
                 run::run(&plan, &environment, &places, dry_run, terminal)
@@ -88,6 +86,16 @@ impl Program for CeremonyProgram {
 
 fn read_plan(path: &std::path::Path) -> Result<Plan, Failure> {
     Ok(Plan::parse(&path.display().to_string(), &read_text(path)?)?)
+}
+
+/// The backends that this program was built with.
+fn backends() -> Vec<Box<dyn Backend>> {
+    vec![
+        #[cfg(feature = "pkcs11")]
+        Box::new(undercroft_pkcs11::Pkcs11Backend),
+        #[cfg(feature = "tpm")]
+        Box::new(undercroft_tpm::TpmBackend),
+    ]
 }
 
 fn main() -> ExitCode {

@@ -17,13 +17,12 @@ use undercroft_ca::log_key::LogKey;
 use undercroft_ca::plan::{Plan, PlannedKey, Root};
 use undercroft_ca::store::Effect;
 use undercroft_cli::system::SystemClock;
-use undercroft_cli::{Failure, Progress, Terminal, write_file};
+use undercroft_cli::{Environment, Failure, Progress, Terminal, write_file};
 use undercroft_keymgr::{ErrorKind, Key, KeyManager, KeyUri, Pkcs11Uri, SigningKey, Tokens};
 use undercroft_log::leaf::{Body, Ceremony, CeremonyEvent, Draft, KeyEvent, Policy, Text};
 use undercroft_log::sequencer::{self, Append, Limits, Log};
 use undercroft_log_files::FolderStore;
 
-use crate::environment::Environment;
 use crate::lint;
 use crate::requests::{self, Request};
 

@@ -6,9 +6,8 @@ use futures::executor::block_on;
 use serde_json::json;
 use undercroft_ca::names::TrustDomain;
 use undercroft_ca::plan::Plan;
-use undercroft_cli::{Failure, Terminal};
+use undercroft_cli::{Environment, Failure, Terminal};
 
-use crate::environment::Environment;
 use crate::lint;
 
 pub(crate) fn show(

@@ -7,8 +7,11 @@ use undercroft_ca::certificate::CertificateError;
 use undercroft_ca::csr::CsrError;
 use undercroft_ca::plan::PlanError;
 use undercroft_ca::policy::PolicyError;
+use undercroft_ca::service::StartError;
 use undercroft_ca::strict_toml::TomlError;
 use undercroft_keymgr::{DeviceError, Error as TokenError, ErrorKind, UriError};
+use undercroft_log::sequencer::OpenError;
+use undercroft_log::store::StoreError;
 
 /// What a command answers to its shell. The numbers never change their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +103,39 @@ impl From<TokenError> for Failure {
             ErrorKind::Fault => ExitStatus::Failed,
         };
         Self::new(status, error.to_string())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let status = match error {
+            StoreError::Unavailable(_) => ExitStatus::Unreachable,
+            StoreError::Damaged(_) => ExitStatus::Tampered,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Store(error) => error.into(),
+            OpenError::Tampered { .. } => Self::tampered(error.to_string()),
+            OpenError::Unsigned { .. } => Self::unreachable(error.to_string()),
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Configuration(what) => Self::usage(what),
+            StartError::Custody(poor) => Self::refused(poor.to_string()),
+            StartError::Token(error) => error.into(),
+            StartError::Store(error) => error.into(),
+            StartError::Log(error) => Self::unreachable(error.to_string()),
+            StartError::Bug(_) => Self::failed(error.to_string()),
+        }
     }
 }
 

@@ -1,2 +1,7 @@
-//! `undercroft`.
-fn main() {}
+//! `undercroft`: the CA beneath your SPIRE.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    undercroft_cli::main::<undercroft::commands::Undercroft>()
+}

@@ -87,6 +87,18 @@ fn keys_and_algorithms_that_are_not_ours_are_refused() {
 }
 
 #[test]
+fn requests_for_keys_in_tokens_read_back() {
+    use hsm_sim::software::SoftwareKey;
+    for algorithm in ["ecdsa-p256", "ecdsa-p384", "rsa-2048-pss", "rsa-2048-pkcs1", "ed25519"] {
+        let key = SoftwareKey::generate(algorithm.parse().unwrap()).unwrap();
+        let der = futures::executor::block_on(request_for(&key)).unwrap();
+        let csr = Csr::from_der(&der).unwrap();
+        assert_eq!(csr.public_key(), key.public_key());
+        assert_eq!(csr.wishes(), &Wishes::default());
+    }
+}
+
+#[test]
 fn pem_is_read_strictly() {
     let key = KeyPair::generate().unwrap();
     let pem = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();

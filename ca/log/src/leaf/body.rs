@@ -46,6 +46,15 @@ impl Body {
         }
     }
 
+    /// The large object that it names: its digest and length in bytes.
+    pub fn blob(&self) -> Option<(Digest, u64)> {
+        match self {
+            Self::Intent(Intent { tbs: ToBeSigned::Blob { sha256, length }, .. }) => Some((*sha256, *length)),
+            Self::Policy(Policy { sha256, text: Text::Blob(length), .. }) => Some((*sha256, *length)),
+            _ => None,
+        }
+    }
+
     pub(super) fn parse(kind: Kind, json: &str) -> Result<Self, LeafError> {
         let parsed = match kind {
             Kind::Intent => serde_json::from_str(json).map(Self::Intent),

@@ -39,6 +39,23 @@ pub struct IssueResponse {
     pub log_key: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PreviewResponse {
+    /// The rule of the policy that grants it.
+    #[prost(string, tag = "1")]
+    pub rule: ::prost::alloc::string::String,
+    /// The names that the certificate would carry.
+    #[prost(string, tag = "2")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "3")]
+    pub dns_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The lifetime, before it is cut to the issuer's.
+    #[prost(uint64, tag = "4")]
+    pub lifetime_seconds: u64,
+    /// What was asked for and would not be granted, in words.
+    #[prost(string, repeated, tag = "5")]
+    pub withheld: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EnrolRequest {
     /// The token.
     #[prost(string, tag = "1")]
@@ -68,15 +85,6 @@ pub struct Bundle {
     /// The key that verifies the domain's log.
     #[prost(string, tag = "5")]
     pub log_key: ::prost::alloc::string::String,
-}
-/// Why a request was refused.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RefusalDetail {
-    /// The rule, a name that never changes its meaning.
-    #[prost(string, tag = "1")]
-    pub rule: ::prost::alloc::string::String,
-    #[prost(string, tag = "2")]
-    pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatusRequest {}
@@ -274,8 +282,9 @@ pub mod issuance_client {
         }
         /// Issues a certificate. Wants a client certificate directly under an authority of ours.
         ///
-        /// Refusals are PERMISSION_DENIED (policy) or INVALID_ARGUMENT (the CSR) with a RefusalDetail; a full queue is
-        /// RESOURCE_EXHAUSTED with the metadata `retry-after-ms`; a missing token or database is UNAVAILABLE.
+        /// Refusals are PERMISSION_DENIED (policy) or INVALID_ARGUMENT (the CSR) with the rule's name in the metadata
+        /// `undercroft-rule`; a full queue is RESOURCE_EXHAUSTED with the metadata `retry-after-ms`; a missing token or
+        /// database is UNAVAILABLE.
         pub async fn issue(
             &mut self,
             request: impl tonic::IntoRequest<super::IssueRequest>,
@@ -295,6 +304,31 @@ pub mod issuance_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("undercroft.v1.Issuance", "Issue"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says what Issue would issue. Everything is decided, built and linted; nothing is signed. Refusals are logged.
+        pub async fn preview(
+            &mut self,
+            request: impl tonic::IntoRequest<super::IssueRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PreviewResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/undercroft.v1.Issuance/Preview",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("undercroft.v1.Issuance", "Preview"));
             self.inner.unary(req, path, codec).await
         }
         /// Redeems an enrolment token for a first client certificate. Wants no client certificate.
@@ -358,12 +392,18 @@ pub mod issuance_server {
     pub trait Issuance: std::marker::Send + std::marker::Sync + 'static {
         /// Issues a certificate. Wants a client certificate directly under an authority of ours.
         ///
-        /// Refusals are PERMISSION_DENIED (policy) or INVALID_ARGUMENT (the CSR) with a RefusalDetail; a full queue is
-        /// RESOURCE_EXHAUSTED with the metadata `retry-after-ms`; a missing token or database is UNAVAILABLE.
+        /// Refusals are PERMISSION_DENIED (policy) or INVALID_ARGUMENT (the CSR) with the rule's name in the metadata
+        /// `undercroft-rule`; a full queue is RESOURCE_EXHAUSTED with the metadata `retry-after-ms`; a missing token or
+        /// database is UNAVAILABLE.
         async fn issue(
             &self,
             request: tonic::Request<super::IssueRequest>,
         ) -> std::result::Result<tonic::Response<super::IssueResponse>, tonic::Status>;
+        /// Says what Issue would issue. Everything is decided, built and linted; nothing is signed. Refusals are logged.
+        async fn preview(
+            &self,
+            request: tonic::Request<super::IssueRequest>,
+        ) -> std::result::Result<tonic::Response<super::PreviewResponse>, tonic::Status>;
         /// Redeems an enrolment token for a first client certificate. Wants no client certificate.
         async fn enrol(
             &self,
@@ -480,6 +520,49 @@ pub mod issuance_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = IssueSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/undercroft.v1.Issuance/Preview" => {
+                    #[allow(non_camel_case_types)]
+                    struct PreviewSvc<T: Issuance>(pub Arc<T>);
+                    impl<T: Issuance> tonic::server::UnaryService<super::IssueRequest>
+                    for PreviewSvc<T> {
+                        type Response = super::PreviewResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::IssueRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Issuance>::preview(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PreviewSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,0 +1,214 @@
+//! `undercroft doctor`: does this machine have what the configuration wants, and what does it have besides.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::executor::block_on;
+use jiff::Timestamp;
+use serde::Serialize;
+use undercroft_attestors::custody;
+use undercroft_attestors::custody::Grade;
+use undercroft_cli::system::SystemClock;
+use undercroft_cli::{ExitStatus, Failure, Terminal};
+use undercroft_keymgr::KeyUri;
+use undercroft_keys::{KeyAlgorithm, PublicKey};
+use undercroft_log::Clock as _;
+
+use crate::config::{Authority, Config, Domain};
+
+/// An authority that ends sooner than this is told of.
+const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Where distributions put PKCS#11 modules, and the devices of TPMs.
+const KNOWN: [(&str, &str); 6] = [
+    ("/dev/tpmrm0", "a TPM: name it with uri = \"tpm:tcti=device:/dev/tpmrm0\""),
+    ("/usr/lib/softhsm/libsofthsm2.so", "SoftHSM, for tests and demos alone"),
+    ("/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so", "OpenSC, for smart cards and YubiKeys"),
+    ("/usr/lib/x86_64-linux-gnu/libykcs11.so", "YubiKey PIV"),
+    ("/usr/lib/x86_64-linux-gnu/pkcs11/yubihsm_pkcs11.so", "YubiHSM 2"),
+    ("/opt/nfast/toolkits/pkcs11/libcknfast.so", "Entrust nShield"),
+];
+
+/// Arguments of `doctor`.
+#[derive(Debug, clap::Args)]
+pub(super) struct DoctorArgs {
+    /// The configuration. Without it, only what this machine has is shown.
+    #[arg(long, env = "UNDERCROFT_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Check {
+    what: String,
+    verdict: Verdict,
+    /// What it means and what to do.
+    text: String,
+    #[serde(skip)]
+    status: ExitStatus,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Verdict {
+    Good,
+    Note,
+    Bad,
+}
+
+impl Check {
+    fn new(what: impl Into<String>, found: Result<String, Failure>) -> Self {
+        match found {
+            Ok(text) => Self { what: what.into(), verdict: Verdict::Good, text, status: ExitStatus::Done },
+            Err(failure) => Self {
+                what: what.into(),
+                verdict: Verdict::Bad,
+                text: failure.to_string(),
+                status: failure.status(),
+            },
+        }
+    }
+
+    fn note(what: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { what: what.into(), verdict: Verdict::Note, text: text.into(), status: ExitStatus::Done }
+    }
+}
+
+impl DoctorArgs {
+    pub(super) fn run(self, terminal: &Terminal) -> Result<(), Failure> {
+        let mut checks = machine();
+        if let Some(path) = &self.config {
+            match Config::read(path, crate::backends()) {
+                Ok(config) => checks.extend(block_on(examine(&config, SystemClock.now()))),
+                Err(failure) => checks.push(Check::new("configuration", Err(failure))),
+            }
+        }
+        terminal.result(&checks, || {
+            let mark = |verdict| match verdict {
+                Verdict::Good => "ok  ",
+                Verdict::Note => "note",
+                Verdict::Bad => "BAD ",
+            };
+            checks.iter().map(|c| format!("{} {:32} {}\n", mark(c.verdict), c.what, c.text)).collect()
+        })?;
+        let bad: Vec<_> = checks.iter().filter(|check| check.verdict == Verdict::Bad).collect();
+        match bad.first() {
+            None => Ok(()),
+            Some(first) => Err(Failure::new(
+                first.status,
+                format!("{} of {} checks are bad, the first: {}", bad.len(), checks.len(), first.what),
+            )),
+        }
+    }
+}
+
+/// What this machine has.
+fn machine() -> Vec<Check> {
+    let found: Vec<_> = KNOWN
+        .iter()
+        .filter(|(path, _)| Path::new(path).exists())
+        .map(|(path, what)| Check::note(*path, *what))
+        .collect();
+    match found.is_empty() {
+        true => vec![Check::note(
+            "key hardware",
+            "no TPM device and no PKCS#11 module in the usual places; name your module with module-path",
+        )],
+        false => found,
+    }
+}
+
+async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {
+    let mut checks = vec![Check::new("configuration", Ok(format!("digest {}", config.digest)))];
+    if config.development {
+        checks.push(Check::note("development mode", "keys in software are accepted: never in production"));
+    }
+    for device in config.tokens.devices() {
+        let opened = config.tokens.manager(device).map(|_| device.uri.to_string()).map_err(Failure::from);
+        checks.push(Check::new(format!("device {}", device.name), opened));
+    }
+    for domain in &config.domains {
+        let required = if config.development { Grade::Software } else { domain.custody };
+        let log_key = key(config, &domain.log_key, KeyAlgorithm::Ed25519, required, None).await;
+        checks.push(Check::new(format!("{} log key", domain.name.as_str()), log_key));
+        for authority in &domain.authorities {
+            checks.extend(examine_authority(config, domain, authority, required, now).await);
+        }
+    }
+    checks.push(Check::new("database", folder_can_be_written(&config.database)));
+    checks.push(admin_socket(&config.admin_socket));
+    checks
+}
+
+async fn examine_authority(
+    config: &Config,
+    domain: &Domain,
+    authority: &Authority,
+    required: Grade,
+    now: Timestamp,
+) -> Vec<Check> {
+    let what = format!("{} authority {}", domain.name.as_str(), authority.name);
+    let certified = authority.certificate.public_key();
+    let found = key(config, &authority.key, authority.algorithm, required, Some(certified)).await;
+    let validity = authority.certificate.validity();
+    let signed = domain.roots.iter().any(|root| authority.certificate.is_issued_by(root));
+    let certificate = match (signed, validity.contains(now)) {
+        (false, _) => Err(Failure::usage("its certificate is signed by none of the domain's roots")),
+        (true, false) => Err(Failure::usage(format!("its certificate is valid from {validity} only"))),
+        (true, true) => Ok(format!("certificate valid until {}", validity.not_after())),
+    };
+    let mut checks = vec![Check::new(what.clone(), found), Check::new(what.clone(), certificate)];
+    if validity.contains(now) && validity.not_after() < now + SOON {
+        checks
+            .push(Check::note(what, format!("its certificate ends at {}: rotate it", validity.not_after())));
+    }
+    checks
+}
+
+async fn key(
+    config: &Config,
+    uri: &KeyUri,
+    algorithm: KeyAlgorithm,
+    required: Grade,
+    certified: Option<&PublicKey>,
+) -> Result<String, Failure> {
+    let key = config.tokens.open(uri, algorithm).await?;
+    let held = key.signer.public_key();
+    if certified.is_some_and(|certified| certified != held) {
+        return Err(Failure::usage(format!(
+            "{uri} holds the key {}, which its certificate is not for",
+            held.id()
+        )));
+    }
+    let evidence = key.custody.custody_evidence().await?;
+    let judged = custody::judge(evidence.format, &evidence.bytes, held);
+    match judged.grade >= required {
+        true => Ok(format!("{algorithm}, custody {}", judged.grade)),
+        false => Err(Failure::refused(format!(
+            "custody is graded `{}`, and `{required}` is required: {}",
+            judged.grade,
+            judged.findings.join("; ")
+        ))),
+    }
+}
+
+fn folder_can_be_written(database: &Path) -> Result<String, Failure> {
+    let folder = database.parent().unwrap_or(Path::new("."));
+    let failed = |error: std::io::Error| {
+        Failure::unreachable(format!("{} cannot be written: {error}", folder.display()))
+    };
+    let probe = folder.join(".undercroft-doctor");
+    std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)).map_err(failed)?;
+    Ok(match database.exists() {
+        true => database.display().to_string(),
+        false => format!("{} will be made", database.display()),
+    })
+}
+
+fn admin_socket(path: &Path) -> Check {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Check::new("daemon", Ok(format!("runs, and listens on {}", path.display()))),
+        Err(_) => Check::note("daemon", format!("does not run (nobody listens on {})", path.display())),
+    }
+}

@@ -1,0 +1,198 @@
+//! `undercroft keys`: keys are made on the machine where they live, and only requests leave it.
+
+use std::path::{Path, PathBuf};
+
+use futures::executor::block_on;
+use serde_json::json;
+use undercroft_attestors::custody;
+use undercroft_ca::certificate::to_pem;
+use undercroft_ca::csr::{RequestError, request_for};
+use undercroft_ca::custody::CustodyFile;
+use undercroft_cli::{Environment, Failure, Terminal, write_file};
+use undercroft_keymgr::KeyUri;
+use undercroft_keys::KeyAlgorithm;
+
+/// Commands about keys.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum KeysCommand {
+    /// Make a key in a device, and write a CSR and a custody file for the ceremony that certifies it.
+    Create(CreateArgs),
+    /// List the keys in the devices.
+    List {
+        #[command(flatten)]
+        devices: DevicesArgs,
+    },
+    /// Show a key: its algorithm, key id and custody.
+    Show {
+        #[command(flatten)]
+        devices: DevicesArgs,
+        /// The key's URI.
+        uri: KeyUri,
+        /// What the key is and how it signs.
+        #[arg(long)]
+        algorithm: KeyAlgorithm,
+    },
+}
+
+/// Arguments of `keys create`.
+#[derive(Debug, clap::Args)]
+pub(super) struct CreateArgs {
+    #[command(flatten)]
+    devices: DevicesArgs,
+    /// The key's URI: which device, and how the key is called there.
+    uri: KeyUri,
+    /// What the key is and how it signs: ecdsa-p256, ecdsa-p384, ed25519, rsa-2048-pss, …
+    #[arg(long)]
+    algorithm: KeyAlgorithm,
+    /// The name of the request: <NAME>.csr.pem and <NAME>.custody.json are written.
+    #[arg(long)]
+    name: String,
+    /// The folder that they are written to.
+    #[arg(long, default_value = ".")]
+    out: PathBuf,
+    /// Make a throwaway key of the algorithm to see that the device can, and make no other.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DevicesArgs {
+    /// The environment file with the devices.
+    #[arg(long, env = "UNDERCROFT_ENVIRONMENT")]
+    environment: PathBuf,
+}
+
+impl DevicesArgs {
+    fn read(&self) -> Result<Environment, Failure> {
+        Environment::read(&self.environment, crate::backends())
+    }
+}
+
+impl KeysCommand {
+    pub(super) fn run(self, terminal: &Terminal) -> Result<(), Failure> {
+        match self {
+            Self::Create(args) => block_on(create(&args, terminal)),
+            Self::List { devices } => block_on(list(&devices.read()?, terminal)),
+            Self::Show { devices, uri, algorithm } => {
+                block_on(show(&devices.read()?, &uri, algorithm, terminal))
+            }
+        }
+    }
+}
+
+async fn create(args: &CreateArgs, terminal: &Terminal) -> Result<(), Failure> {
+    let tokens = args.devices.read()?.tokens;
+    let csr_path = args.out.join(format!("{}.csr.pem", args.name));
+    let custody_path = args.out.join(format!("{}.custody.json", args.name));
+    nothing_is_there(&[&csr_path, &custody_path])?;
+    let (device, uri) = tokens.locate(&args.uri)?;
+    if args.dry_run {
+        tokens.manager(device)?.throwaway(args.algorithm).await?;
+        return terminal.result(&json!({ "made": false }), || {
+            format!("Device `{}` can make {} keys. No key was made.\n", device.name, args.algorithm)
+        });
+    }
+    let key = tokens.manager(device)?.create(&uri, args.algorithm).await?;
+    let csr = request_for(&*key.signer).await.map_err(|error| match error {
+        RequestError::Token(error) => Failure::from(error),
+        RequestError::Csr(_) | RequestError::Der(_) => Failure::failed(error.to_string()),
+    })?;
+    let evidence = key.custody.custody_evidence().await?;
+    let judged = custody::judge(evidence.format, &evidence.bytes, key.signer.public_key());
+    let file = CustodyFile::new(args.uri.to_string(), args.algorithm, evidence);
+    let json = serde_json::to_vec_pretty(&file).map_err(|error| Failure::failed(error.to_string()))?;
+    write_file(&custody_path, &json)?;
+    write_file(&csr_path, to_pem("CERTIFICATE REQUEST", &csr)?.as_bytes())?;
+    let value = json!({
+        "uri": uri.to_string(),
+        "key-id": key.signer.public_key().id().to_string(),
+        "custody": judged.grade.to_string(),
+        "findings": judged.findings,
+        "csr": csr_path,
+        "custody-file": custody_path,
+    });
+    terminal.result(&value, || {
+        format!(
+            "{} key {} in `{}`, custody {}; take {} and {} to the ceremony\n",
+            args.algorithm,
+            key.signer.public_key().id(),
+            device.name,
+            judged.grade,
+            csr_path.display(),
+            custody_path.display()
+        )
+    })
+}
+
+/// A request that is there already belongs to another key.
+fn nothing_is_there(paths: &[&Path]) -> Result<(), Failure> {
+    match paths.iter().find(|path| path.exists()) {
+        None => Ok(()),
+        Some(path) => Err(Failure::usage(format!(
+            "{} exists already; choose another --name or --out, or move it away",
+            path.display()
+        ))),
+    }
+}
+
+async fn list(environment: &Environment, terminal: &Terminal) -> Result<(), Failure> {
+    let tokens = &environment.tokens;
+    let mut listed = Vec::new();
+    for device in tokens.devices() {
+        for stored in tokens.manager(device)?.list().await? {
+            listed.push((device.name.clone(), stored));
+        }
+    }
+    let value: Vec<_> = listed
+        .iter()
+        .map(|(device, stored)| {
+            json!({
+                "device": device,
+                "uri": stored.uri.to_string(),
+                "type": stored.public_key.as_ref().map(|key| key.key_type().to_string()),
+                "key-id": stored.public_key.as_ref().map(|key| key.id().to_string()),
+            })
+        })
+        .collect();
+    terminal.result(&value, || {
+        listed
+            .iter()
+            .map(|(device, stored)| {
+                let key = match &stored.public_key {
+                    Some(key) => format!("{:10} {}", key.key_type().to_string(), key.id()),
+                    None => "not a key that Undercroft uses".to_owned(),
+                };
+                format!("{device:12} {key}  {}\n", stored.uri)
+            })
+            .collect()
+    })
+}
+
+async fn show(
+    environment: &Environment,
+    uri: &KeyUri,
+    algorithm: KeyAlgorithm,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
+    let key = environment.tokens.open(uri, algorithm).await?;
+    let evidence = key.custody.custody_evidence().await?;
+    let judged = custody::judge(evidence.format, &evidence.bytes, key.signer.public_key());
+    let value = json!({
+        "uri": uri.to_string(),
+        "algorithm": algorithm.to_string(),
+        "key-id": key.signer.public_key().id().to_string(),
+        "custody": judged.grade.to_string(),
+        "findings": judged.findings,
+    });
+    terminal.result(&value, || {
+        let mut text = format!(
+            "{uri}\n  algorithm  {algorithm}\n  key id     {}\n  custody    {}\n",
+            key.signer.public_key().id(),
+            judged.grade
+        );
+        for finding in &judged.findings {
+            text += &format!("             {finding}\n");
+        }
+        text
+    })
+}

@@ -1,0 +1,229 @@
+//! The daemon's configuration: one TOML file, read strictly, then validated.
+//!
+//! Paths in it are relative to its own folder.
+
+mod raw;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use undercroft_attestors::custody::Grade;
+use undercroft_ca::certificate::{AuthorityCertificate, certificates_from_pem};
+use undercroft_ca::log_key::origin;
+use undercroft_ca::names::{DnsName, TrustDomain, parse_trust_domain};
+use undercroft_ca::policy::{Known, Policy};
+use undercroft_ca::profile::{Kind, PolicyArc, Profile};
+use undercroft_ca::strict_toml;
+use undercroft_ca::tbs::Urls;
+use undercroft_cli::{Failure, read_text, tokens};
+use undercroft_keymgr::{Backend, KeyUri, Tokens};
+use undercroft_keys::KeyAlgorithm;
+use undercroft_log::leaf::Digest;
+use undercroft_log::note::KeyName;
+
+use raw::{AuthorityConfig, CeremonyConfig, Config as RawConfig, DomainConfig};
+
+/// A configuration whose parts agree with each other.
+#[derive(Debug)]
+pub struct Config {
+    /// SHA-256 of its text.
+    pub digest: Digest,
+    /// Whether software keys are accepted.
+    pub development: bool,
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// Where administration listens.
+    pub admin_socket: PathBuf,
+    /// The users who may administer.
+    pub admin_users: BTreeSet<u32>,
+    /// The database file.
+    pub database: PathBuf,
+    /// The devices.
+    pub tokens: Tokens,
+    /// The domains, the control domain first.
+    pub domains: Vec<Domain>,
+    /// The policy.
+    pub policy: Policy,
+    /// The arc of the certificate policies.
+    pub policy_arc: PolicyArc,
+    /// The profile of enrolled callers.
+    pub caller_profile: Profile,
+    /// Transcripts that the control log takes note of.
+    pub ceremonies: Vec<Ceremony>,
+}
+
+/// A domain.
+#[derive(Debug)]
+pub struct Domain {
+    /// Its name.
+    pub name: TrustDomain,
+    /// The origin of its log.
+    pub origin: KeyName,
+    /// The key of its log.
+    pub log_key: KeyUri,
+    /// Its roots.
+    pub roots: Vec<AuthorityCertificate>,
+    /// Its authorities.
+    pub authorities: Vec<Authority>,
+    /// The names by which clients reach the daemon as a member of this domain; none if it is none.
+    pub server_names: Vec<DnsName>,
+    /// The grade of custody that its keys must have.
+    pub custody: Grade,
+}
+
+/// An authority.
+#[derive(Debug)]
+pub struct Authority {
+    /// Its name.
+    pub name: String,
+    /// Its certificate.
+    pub certificate: AuthorityCertificate,
+    /// Its key.
+    pub key: KeyUri,
+    /// What the key is and how it signs.
+    pub algorithm: KeyAlgorithm,
+    /// Where its CRL and certificate are published.
+    pub urls: Urls,
+}
+
+/// A ceremony's transcript.
+#[derive(Debug)]
+pub struct Ceremony {
+    /// SHA-256 of its plan.
+    pub plan: Digest,
+    /// The folder of the transcript.
+    pub transcript: PathBuf,
+}
+
+impl Config {
+    /// Reads and validates the file at `path`. `backends` are those that the program was built with.
+    ///
+    /// # Errors
+    /// The file, or one that it names, cannot be read, or contradicts itself; the message names field and file.
+    pub fn read(path: &Path, backends: Vec<Box<dyn Backend>>) -> Result<Self, Failure> {
+        let text = read_text(path)?;
+        let raw: RawConfig = strict_toml::parse(&path.display().to_string(), &text)?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        let wrong =
+            |field: &str, what: String| Failure::usage(format!("{}: {field}: {what}", path.display()));
+
+        let control =
+            parse_trust_domain(&raw.control).map_err(|error| wrong("control", error.to_string()))?;
+        let mut domains = Vec::new();
+        for domain in raw.domains {
+            let field = format!("domain `{}`", domain.name);
+            domains.push(
+                Domain::new(domain, &raw.operator, &control, base)
+                    .map_err(|failure| failure.during(format!("{}: {field}", path.display())))?,
+            );
+        }
+        let position = domains.iter().position(|domain| domain.name == control).ok_or_else(|| {
+            wrong("control", format!("there is no [[domain]] of the name `{}`", control.as_str()))
+        })?;
+        domains.swap(0, position);
+
+        let mut profiles: Vec<_> = Kind::ALL.into_iter().map(Profile::standard).collect();
+        for profile in raw.profiles {
+            let profile =
+                Profile::from_config(profile).map_err(|error| wrong("profile", error.to_string()))?;
+            if profiles.iter().any(|other| other.name() == profile.name()) {
+                return Err(wrong("profile", format!("two are called `{}`", profile.name())));
+            }
+            profiles.push(profile);
+        }
+        let caller_profile = profiles
+            .iter()
+            .find(|profile| profile.name() == raw.caller_profile && profile.kind() == Kind::Svid)
+            .cloned()
+            .ok_or_else(|| {
+                wrong("caller-profile", format!("`{}` is no profile of kind svid", raw.caller_profile))
+            })?;
+        let policy_path = base.join(&raw.policy);
+        let names: Vec<_> = domains.iter().map(|domain| domain.name.clone()).collect();
+        let known = Known { domains: &names, profiles: &profiles };
+        let policy = Policy::parse(&policy_path.display().to_string(), &read_text(&policy_path)?, known)?;
+        let ceremonies = raw
+            .ceremonies
+            .into_iter()
+            .map(|ceremony| Ceremony::new(&ceremony, base))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            digest: Digest::of(text.as_bytes()),
+            development: raw.development,
+            listen: raw.listen.address,
+            admin_socket: base.join(raw.listen.admin_socket),
+            admin_users: raw.listen.admin_users.into_iter().collect(),
+            database: base.join(raw.database),
+            tokens: tokens(raw.devices, base, backends)?,
+            domains,
+            policy,
+            policy_arc: raw.policy_arc,
+            caller_profile,
+            ceremonies,
+        })
+    }
+}
+
+impl Domain {
+    fn new(
+        config: DomainConfig,
+        operator: &str,
+        control: &TrustDomain,
+        base: &Path,
+    ) -> Result<Self, Failure> {
+        let name = parse_trust_domain(&config.name).map_err(|error| Failure::usage(error.to_string()))?;
+        let log = if name == *control { "control" } else { name.as_str() };
+        let mut roots = Vec::new();
+        for path in &config.roots {
+            let path = base.join(path);
+            let during = |failure: Failure| failure.during(path.display());
+            for der in certificates_from_pem(&read_text(&path)?).map_err(|error| during(error.into()))? {
+                roots.push(AuthorityCertificate::from_der(&der).map_err(|error| during(error.into()))?);
+            }
+        }
+        if roots.is_empty() {
+            return Err(Failure::usage("roots is empty; name at least one root certificate"));
+        }
+        let authorities = config
+            .authorities
+            .into_iter()
+            .map(|authority| Authority::new(authority, base))
+            .collect::<Result<Vec<_>, _>>()?;
+        if authorities.is_empty() {
+            return Err(Failure::usage("it has no [[domain.authority]], so that it could issue nothing"));
+        }
+        Ok(Self {
+            origin: origin(operator, log, config.epoch)
+                .map_err(|error| Failure::usage(format!("operator: {error}")))?,
+            name,
+            log_key: config.log_key.parse()?,
+            roots,
+            authorities,
+            server_names: config.server_names,
+            custody: config.custody.unwrap_or(Grade::Declared),
+        })
+    }
+}
+
+impl Authority {
+    fn new(config: AuthorityConfig, base: &Path) -> Result<Self, Failure> {
+        let path = base.join(config.certificate);
+        let certificate = AuthorityCertificate::from_pem(&read_text(&path)?)
+            .map_err(|error| Failure::from(error).during(path.display()))?;
+        Ok(Self {
+            name: config.name,
+            certificate,
+            key: config.key.parse()?,
+            algorithm: config.algorithm.parse().map_err(|error| Failure::usage(format!("{error}")))?,
+            urls: Urls { crl: config.urls.crl, certificate: config.urls.certificate },
+        })
+    }
+}
+
+impl Ceremony {
+    fn new(config: &CeremonyConfig, base: &Path) -> Result<Self, Failure> {
+        let plan = read_text(&base.join(&config.plan))?;
+        Ok(Self { plan: Digest::of(plan.as_bytes()), transcript: base.join(&config.transcript) })
+    }
+}

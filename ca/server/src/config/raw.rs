@@ -1,0 +1,92 @@
+//! The configuration as it is written.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use undercroft_attestors::custody::Grade;
+use undercroft_ca::names::DnsName;
+use undercroft_ca::profile::{PolicyArc, ProfileConfig};
+use undercroft_ca::tbs::HttpUrl;
+use undercroft_keymgr::DeviceConfig;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Config {
+    /// The operator's DNS name: the first part of the logs' origins.
+    pub(super) operator: String,
+    /// The control domain.
+    pub(super) control: String,
+    pub(super) policy: PathBuf,
+    pub(super) policy_arc: PolicyArc,
+    pub(super) database: PathBuf,
+    #[serde(default)]
+    pub(super) development: bool,
+    #[serde(default = "svid")]
+    pub(super) caller_profile: String,
+    pub(super) listen: ListenConfig,
+    #[serde(default, rename = "device")]
+    pub(super) devices: Vec<DeviceConfig>,
+    #[serde(default, rename = "profile")]
+    pub(super) profiles: Vec<ProfileConfig>,
+    #[serde(default, rename = "domain")]
+    pub(super) domains: Vec<DomainConfig>,
+    #[serde(default, rename = "ceremony")]
+    pub(super) ceremonies: Vec<CeremonyConfig>,
+}
+
+fn svid() -> String {
+    "svid".to_owned()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct ListenConfig {
+    pub(super) address: SocketAddr,
+    pub(super) admin_socket: PathBuf,
+    /// User ids.
+    pub(super) admin_users: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct DomainConfig {
+    pub(super) name: String,
+    pub(super) roots: Vec<PathBuf>,
+    pub(super) log_key: String,
+    #[serde(default = "first")]
+    pub(super) epoch: u32,
+    #[serde(default)]
+    pub(super) server_names: Vec<DnsName>,
+    pub(super) custody: Option<Grade>,
+    #[serde(default, rename = "authority")]
+    pub(super) authorities: Vec<AuthorityConfig>,
+}
+
+fn first() -> u32 {
+    1
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct AuthorityConfig {
+    pub(super) name: String,
+    pub(super) certificate: PathBuf,
+    pub(super) key: String,
+    pub(super) algorithm: String,
+    pub(super) urls: UrlsConfig,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct UrlsConfig {
+    pub(super) crl: HttpUrl,
+    pub(super) certificate: HttpUrl,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct CeremonyConfig {
+    pub(super) plan: PathBuf,
+    pub(super) transcript: PathBuf,
+}

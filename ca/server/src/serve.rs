@@ -1,0 +1,356 @@
+//! The daemon: everything opened in order, served, and closed in the order that loses nothing.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use undercroft_ca::authority::Authority;
+use undercroft_ca::log_key::LogKey;
+use undercroft_ca::profile::{Kind, Profile};
+use undercroft_ca::service::{CertificateAuthority, DomainSetup, Setup};
+use undercroft_ca::store::Effect;
+use undercroft_cli::system::{SystemClock, SystemEntropy};
+use undercroft_cli::{ExitStatus, Failure};
+use undercroft_keys::{KeyAlgorithm, KeyType, PublicKey};
+use undercroft_log::checkpoint::Checkpoint;
+use undercroft_log::leaf::{Digest, TranscriptHead};
+use undercroft_log::note::VerifierKey;
+use undercroft_log::sequencer::{self, Fatal, Limits};
+use undercroft_log::store::LogReader;
+use undercroft_log_files::Folder;
+use undercroft_proto::identity::DomainAnchors;
+use undercroft_proto::v1::admin_server::AdminServer;
+use undercroft_proto::v1::issuance_server::IssuanceServer;
+use undercroft_upstream::acceptor::accept;
+use undercroft_upstream::{AdminApi, AdminSetup, CertificateForNames, IssuanceApi, ServerCertificates};
+
+use crate::config::{self, Config};
+use crate::store::{Database, DatabaseError};
+
+/// The longest request that is read: a CSR and some names.
+const MAX_REQUEST: usize = 64 * 1024;
+
+/// Requests that one connection may have under way.
+const REQUESTS_PER_CONNECTION: usize = 64;
+
+/// How long requests under way may take once we are told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How often the certificates that we are known by are looked at, and tried again if they could not be renewed.
+const RENEWAL_TICK: Duration = Duration::from_secs(60);
+
+/// Runs the daemon until it is told to stop.
+pub(crate) async fn serve(config: Config, version: &str) -> Result<(), Failure> {
+    let database = Database::open(&config.database).await?;
+    let mut drivers = JoinSet::new();
+    let served = run(&config, version, &database, &mut drivers).await;
+    // Whatever happened, what is queued in the logs is still done. Their drivers end when the last handle is gone.
+    let mut ended = Ok(());
+    while let Some(joined) = drivers.join_next().await {
+        match joined {
+            Ok(Ok(())) => {}
+            Ok(Err(Fatal(reason))) => ended = Err(Failure::failed(format!("a log has stopped: {reason}"))),
+            Err(error) => ended = Err(Failure::failed(format!("a log has stopped: {error}"))),
+        }
+    }
+    database.close().await;
+    served.and(ended)
+}
+
+async fn run(
+    config: &Config,
+    version: &str,
+    database: &Database,
+    drivers: &mut JoinSet<Result<(), Fatal>>,
+) -> Result<(), Failure> {
+    if config.development {
+        tracing::warn!("development mode: keys in software are accepted. Never run production like this");
+    }
+    let (stop, stopping) = watch::channel(false);
+    let mut logs: Vec<(String, Arc<dyn LogReader>)> = Vec::new();
+    let mut domains = Vec::new();
+    for domain in &config.domains {
+        let store = Arc::new(database.log(domain.origin.as_str()).await?);
+        logs.push((domain.name.as_str().to_owned(), store.clone()));
+        domains.push(open_domain(config, domain, store, drivers, &stop).await?);
+    }
+    let setup = Setup {
+        version: version.to_owned(),
+        configuration: config.digest,
+        development: config.development,
+        domains,
+        policy: config.policy.clone(),
+        policy_arc: config.policy_arc,
+        caller_profile: config.caller_profile.clone(),
+        ceremonies: read_ceremonies(config)?,
+        facts: Arc::new(database.clone()),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+    };
+    let ca = Arc::new(CertificateAuthority::start(setup).await?);
+    let admin = AdminSetup {
+        ca: ca.clone(),
+        logs,
+        users: config.admin_users.clone(),
+        version: version.to_owned(),
+        development: config.development,
+    };
+    let served = listen(config, &ca, admin, stop, stopping).await;
+    ca.close();
+    served
+}
+
+/// Opens a domain's log and the keys of its authorities.
+async fn open_domain(
+    config: &Config,
+    domain: &config::Domain,
+    store: Arc<crate::store::SqliteLog>,
+    drivers: &mut JoinSet<Result<(), Fatal>>,
+    stop: &watch::Sender<bool>,
+) -> Result<DomainSetup, Failure> {
+    let during = |failure: Failure| failure.during(format!("domain `{}`", domain.name.as_str()));
+    let key = config
+        .tokens
+        .open(&domain.log_key, KeyAlgorithm::Ed25519)
+        .await
+        .map_err(|error| during(Failure::from(error).during("the log key")))?;
+    let log_key = LogKey::new(domain.origin.clone(), key.clone())
+        .map_err(|error| during(Failure::usage(format!("the log key: {error}"))))?;
+    let opened =
+        sequencer::open::<Effect>(store, Arc::new(log_key), Arc::new(SystemClock), Limits::default()).await;
+    let (log, driver) = opened.map_err(|error| during(error.into()))?;
+    let stop = stop.clone();
+    drivers.spawn(async move {
+        let ended = driver.await;
+        if ended.is_err() {
+            // A log that stops by itself takes the daemon with it: nothing may be issued without it.
+            stop.send_replace(true);
+        }
+        ended
+    });
+    let mut authorities = Vec::new();
+    for authority in &domain.authorities {
+        let key = config.tokens.open(&authority.key, authority.algorithm).await.map_err(|error| {
+            during(Failure::from(error).during(format!("authority `{}`", authority.name)))
+        })?;
+        let opened = Authority::new(
+            authority.name.clone(),
+            domain.name.clone(),
+            authority.certificate.clone(),
+            &domain.roots,
+            key,
+            authority.urls.clone(),
+        );
+        let opened = opened.map_err(|error| during(Failure::usage(error.to_string())))?;
+        authorities.push((opened, authority.key.to_string()));
+    }
+    Ok(DomainSetup {
+        name: domain.name.clone(),
+        log,
+        log_key: key,
+        log_key_uri: domain.log_key.to_string(),
+        authorities,
+        roots: domain.roots.clone(),
+        custody: domain.custody,
+    })
+}
+
+/// The heads of the ceremonies' transcripts, each verified under the key that stands beside it.
+fn read_ceremonies(config: &Config) -> Result<Vec<(Digest, TranscriptHead)>, Failure> {
+    config
+        .ceremonies
+        .iter()
+        .map(|ceremony| {
+            let path = ceremony.transcript.display();
+            let wrong = |what: String| Failure::tampered(format!("the transcript {path}: {what}"));
+            let checkpoint = Folder::new(&ceremony.transcript)
+                .checkpoint()
+                .map_err(|error| wrong(error.to_string()))?
+                .ok_or_else(|| Failure::usage(format!("the transcript {path} has no checkpoint")))?;
+            let key_text = undercroft_cli::read_text(&ceremony.transcript.join("log.vkey"))?;
+            let key: VerifierKey =
+                key_text.trim_end().parse().map_err(|error| wrong(format!("its key: {error}")))?;
+            Checkpoint::open(&checkpoint, &key).map_err(|error| wrong(error.to_string()))?;
+            Ok((ceremony.plan, TranscriptHead { verifier_key: key.to_string(), checkpoint }))
+        })
+        .collect()
+}
+
+/// Serves until a signal comes or a log stops.
+async fn listen(
+    config: &Config,
+    ca: &Arc<CertificateAuthority>,
+    admin: AdminSetup,
+    stop: watch::Sender<bool>,
+    stopping: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    let certificates = Arc::new(ServerCertificates::default());
+    renew(config, ca, &certificates).await?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|error| Failure::unreachable(format!("cannot listen on {}: {error}", config.listen)))?;
+    let address =
+        listener.local_addr().map_err(|error| Failure::unreachable(format!("cannot listen: {error}")))?;
+    let admin_socket = bind_admin(&config.admin_socket)?;
+    let connections = accept(listener, anchors(ca), certificates.clone())
+        .map_err(|error| Failure::failed(format!("TLS: {error}")))?;
+    let limited = |service: IssuanceApi| IssuanceServer::new(service).max_decoding_message_size(MAX_REQUEST);
+    let stopped = |mut stopping: watch::Receiver<bool>| async move {
+        // An error means that nobody can tell us to go on, which is the same.
+        let _ = stopping.wait_for(|stop| *stop).await;
+    };
+    let api = Server::builder()
+        .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION)
+        .add_service(limited(IssuanceApi::new(ca.clone())))
+        .serve_with_incoming_shutdown(connections, stopped(stopping.clone()));
+    let administration = Server::builder()
+        .add_service(AdminServer::new(AdminApi::new(admin)).max_decoding_message_size(MAX_REQUEST))
+        .add_service(limited(IssuanceApi::new(ca.clone())))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(admin_socket), stopped(stopping.clone()));
+    let renewing = keep_renewed(config, ca, &certificates, stopping.clone());
+    let signals = wait_for_signals(stop);
+    tracing::info!(%address, admin = %config.admin_socket.display(), "ready");
+    crate::ready::tell();
+    let serving = async {
+        let (api, administration) = tokio::join!(api, administration);
+        api.and(administration).map_err(|error| Failure::failed(format!("serving: {error}")))
+    };
+    let deadline = async {
+        stopped(stopping).await;
+        tracing::info!("stopping");
+        tokio::time::sleep(GRACE).await;
+    };
+    let result = tokio::select! {
+        served = serving => served,
+        () = deadline => Err(Failure::failed(format!("requests under way took longer than {GRACE:?} to end"))),
+        () = renewing => Ok(()),
+        failed = signals => failed,
+    };
+    // Left behind, it would only puzzle the next start.
+    let _ = fs::remove_file(&config.admin_socket);
+    result
+}
+
+/// Tells everybody to stop when a signal comes. It never ends otherwise.
+async fn wait_for_signals(stop: watch::Sender<bool>) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.send_replace(true);
+    std::future::pending().await
+}
+
+/// Binds the administration socket.
+fn bind_admin(path: &Path) -> Result<UnixListener, Failure> {
+    let failed =
+        |error: std::io::Error| Failure::unreachable(format!("cannot listen on {}: {error}", path.display()));
+    if path.exists() {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(Failure::unreachable(format!(
+                "another daemon listens on {}; stop it first",
+                path.display()
+            )));
+        }
+        fs::remove_file(path).map_err(failed)?;
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    // Anyone may knock. Who may administer is decided by the kernel's word for who knocks.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Who may vouch for clients: each domain's roots, and its own authorities below them.
+fn anchors(ca: &CertificateAuthority) -> Vec<DomainAnchors> {
+    let owned = |der: &[u8]| CertificateDer::from(der.to_vec());
+    ca.domains()
+        .iter()
+        .map(|domain| {
+            DomainAnchors::new(
+                domain.name().as_str(),
+                domain.bundle().roots().iter().map(|root| owned(root.der())).collect(),
+                domain.authorities().iter().map(|authority| owned(authority.certificate().der())).collect(),
+            )
+        })
+        .collect()
+}
+
+/// Issues the certificates that the daemon is known by, for new keys that live in this process alone.
+async fn renew(
+    config: &Config,
+    ca: &CertificateAuthority,
+    certificates: &ServerCertificates,
+) -> Result<(), Failure> {
+    let mut held = Vec::new();
+    // The control domain comes first: its certificate is for clients that ask for no name that we know.
+    for domain in config.domains.iter().filter(|domain| !domain.server_names.is_empty()) {
+        let failed = |what: String| Failure::failed(format!("the server's own certificate: {what}"));
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING)
+            .map_err(|error| failed(error.to_string()))?;
+        let key = pair.to_pkcs8v1().map_err(|error| failed(error.to_string()))?;
+        let public_key = PublicKey::from_ec_point(KeyType::P256, pair.public_key().as_ref())
+            .map_err(|error| failed(error.to_string()))?;
+        let issued = ca
+            .issue_server_certificate(&domain.name, &domain.server_names, &public_key)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        held.push(CertificateForNames {
+            names: domain.server_names.iter().map(|name| name.as_str().to_owned()).collect(),
+            chain: issued.chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect(),
+            key: PrivatePkcs8KeyDer::from(key.as_ref().to_vec()).into(),
+        });
+    }
+    certificates
+        .replace(held)
+        .map_err(|error| Failure::failed(format!("the server's own certificate: {error}")))
+}
+
+/// Renews them at half of their life, and keeps trying if it fails: the old ones are good for the other half.
+async fn keep_renewed(
+    config: &Config,
+    ca: &CertificateAuthority,
+    certificates: &ServerCertificates,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let half = Profile::standard(Kind::Server).lifetime().0 / 2;
+    let mut wait = half;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            _ = stopping.wait_for(|stop| *stop) => std::future::pending().await,
+        }
+        wait = match renew(config, ca, certificates).await {
+            Ok(()) => half,
+            Err(failure) => {
+                tracing::error!(%failure, "cannot renew the server's own certificates; trying again in a minute");
+                RENEWAL_TICK
+            }
+        };
+    }
+}
+
+impl From<DatabaseError> for Failure {
+    fn from(error: DatabaseError) -> Self {
+        let status = match error {
+            DatabaseError::Unavailable { .. } => ExitStatus::Unreachable,
+            DatabaseError::Foreign { .. } | DatabaseError::Version { .. } => ExitStatus::Usage,
+        };
+        Self::new(status, error.to_string())
+    }
+}
