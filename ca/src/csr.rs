@@ -3,7 +3,7 @@
 use der::asn1::{AnyRef, ObjectIdentifier};
 use der::{Decode, Encode, Sequence};
 use undercroft_keymgr::SigningKey;
-use undercroft_keys::{PublicKey, PublicKeyError};
+use undercroft_keys::{NoPossession, PublicKey, PublicKeyError, verify_possession};
 use undercroft_log::leaf::Digest;
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::name::GeneralName;
@@ -11,7 +11,7 @@ use x509_cert::ext::pkix::{BasicConstraints, SubjectAltName};
 use x509_cert::request::{CertReqInfo, ExtensionReq};
 
 use crate::certificate::{CertificateError, pem_blocks};
-use crate::signed::{Signed, SignedError, assemble};
+use crate::signed::{Parts, SignedError, assemble};
 
 /// The longest request that is read. An RSA-4096 request with a dozen names has 2 KiB.
 pub const MAX_CSR: usize = 16 * 1024;
@@ -51,14 +51,19 @@ impl Csr {
         if der.len() > MAX_CSR {
             return Err(CsrError::TooLong(der.len()));
         }
-        let signed = Signed::from_der(der).map_err(|error| match error {
+        let signed = Parts::from_der(der).map_err(|error| match error {
             SignedError::Der(error) => CsrError::Der(error),
             SignedError::Algorithm => CsrError::Algorithm,
             SignedError::UnusedBits => CsrError::Signature,
         })?;
         let info = CertReqInfo::from_der(&signed.tbs)?;
         let public_key = PublicKey::from_spki(&info.public_key.to_der()?)?;
-        signed.verify(&public_key).map_err(|_| CsrError::Signature)?;
+        verify_possession(&public_key, &signed.algorithm, &signed.tbs, &signed.signature).map_err(
+            |error| match error {
+                NoPossession::Algorithm => CsrError::Algorithm,
+                NoPossession::Signature => CsrError::Signature,
+            },
+        )?;
         Ok(Self { digest: Digest::of(der), public_key, wishes: Wishes::read(&info)? })
     }
 
@@ -212,7 +217,7 @@ pub enum CsrError {
     Key(#[from] PublicKeyError),
     /// Signed in a way that we do not know.
     #[error(
-        "the request is signed with an algorithm that is not supported; use ECDSA with SHA-256 (P-256) or SHA-384 (P-384), RSA with SHA-256, or Ed25519"
+        "the request is signed with an algorithm that is not supported; use ECDSA or RSA with SHA-256, SHA-384 or SHA-512, or Ed25519"
     )]
     Algorithm,
     /// The self-signature.

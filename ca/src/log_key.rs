@@ -1,9 +1,11 @@
-//! A log key in a token.
+//! The keys and names of logs.
 
 use async_trait::async_trait;
 use undercroft_keymgr::Key;
 use undercroft_log::checkpoint::{CheckpointSigner, SigningError};
 use undercroft_log::note::{KeyName, NoteError, VerifierKey};
+
+use crate::names::TrustDomain;
 
 /// The key of one log: signs its checkpoints under the log's origin.
 #[derive(Debug)]
@@ -42,10 +44,85 @@ impl CheckpointSigner for LogKey {
 /// What stands after the operator's name in the origin of a log.
 pub const ORIGIN_PART: &str = "undercroft";
 
-/// The origin of a log: `<operator>/undercroft/<domain or control>/<epoch>`.
+/// The origin's name for the control log, which no trust domain's log can have.
+pub const CONTROL: &str = "control";
+
+/// What a log is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogOf<'a> {
+    /// The installation: policy, enrolments, ceremonies, and the control domain's certificates.
+    Control,
+    /// A trust domain other than the control domain.
+    Domain(&'a TrustDomain),
+    /// The ceremony of that name: its transcript.
+    Ceremony(&'a str),
+}
+
+/// The origin of a log: `<operator>/undercroft/<domain or "control">/<epoch>`, or
+/// `<operator>/undercroft/ceremony/<name>/1`, so that no two logs have one.
 ///
 /// # Errors
-/// The operator's name is no DNS name that may stand in an origin.
-pub fn origin(operator: &str, log: &str, epoch: u32) -> Result<KeyName, NoteError> {
-    format!("{operator}/{ORIGIN_PART}/{log}/{epoch}").parse()
+/// The operator's name, or the ceremony's, cannot stand in an origin; or a domain is called `control`.
+pub fn origin(operator: &str, log: LogOf<'_>, epoch: u32) -> Result<KeyName, OriginError> {
+    for part in [Some(operator), if let LogOf::Ceremony(name) = log { Some(name) } else { None }] {
+        if part.is_some_and(|part| part.is_empty() || part.contains('/')) {
+            return Err(OriginError::Part(part.unwrap_or_default().to_owned()));
+        }
+    }
+    let origin = match log {
+        LogOf::Control => format!("{operator}/{ORIGIN_PART}/{CONTROL}/{epoch}"),
+        LogOf::Domain(domain) if domain.as_str() == CONTROL => return Err(OriginError::Control),
+        LogOf::Domain(domain) => format!("{operator}/{ORIGIN_PART}/{}/{epoch}", domain.as_str()),
+        LogOf::Ceremony(name) => format!("{operator}/{ORIGIN_PART}/ceremony/{name}/{epoch}"),
+    };
+    Ok(origin.parse()?)
+}
+
+/// Why a log can have no origin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OriginError {
+    /// A part of it.
+    #[error("`{0}` cannot be a part of a log's origin: it must not be empty or hold a `/`")]
+    Part(String),
+    /// A name that is taken.
+    #[error("a trust domain called `{CONTROL}` cannot have a log: the control log is called so")]
+    Control,
+    /// All of it.
+    #[error(transparent)]
+    Name(#[from] NoteError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::parse_trust_domain;
+
+    #[test]
+    fn no_two_logs_have_one_origin() {
+        let domain = |name| parse_trust_domain(name).unwrap();
+        let name = |log: LogOf<'_>| origin("ca.example", log, 1).unwrap().to_string();
+        assert_eq!(name(LogOf::Control), "ca.example/undercroft/control/1");
+        assert_eq!(name(LogOf::Domain(&domain("prod.example"))), "ca.example/undercroft/prod.example/1");
+        assert_eq!(name(LogOf::Ceremony("control")), "ca.example/undercroft/ceremony/control/1");
+        let ceremony = domain("ceremony");
+        assert_eq!(name(LogOf::Domain(&ceremony)), "ca.example/undercroft/ceremony/1");
+        assert_eq!(
+            origin("ca.example", LogOf::Domain(&domain("control")), 1).unwrap_err(),
+            OriginError::Control
+        );
+    }
+
+    #[test]
+    fn parts_that_would_read_as_other_logs_are_refused() {
+        for (operator, log) in [
+            ("", LogOf::Control),
+            ("ca.example/undercroft", LogOf::Control),
+            ("ca example", LogOf::Control),
+            ("ca.example", LogOf::Ceremony("")),
+            ("ca.example", LogOf::Ceremony("a/b")),
+            ("ca.example", LogOf::Ceremony("a+b")),
+        ] {
+            assert!(origin(operator, log, 1).is_err(), "{operator} {log:?}");
+        }
+    }
 }

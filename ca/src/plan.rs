@@ -7,7 +7,7 @@
 //! version = 1
 //! title = "First ceremony of Example"
 //! operator = "ca.example"
-//! name = "2026-11"                       # the transcript's origin is ca.example/undercroft/ceremony-2026-11/1
+//! name = "2026-11"                       # the transcript's origin is ca.example/undercroft/ceremony/2026-11/1
 //! policy-arc = "1.3.6.1.4.1.32473.1"
 //! transcript = { device = "roots", label = "ceremony-log" }
 //!
@@ -43,7 +43,7 @@ pub use artefact::{Crl, Intermediate, Root};
 use config::PlanConfig;
 pub use config::PlannedKey;
 
-use crate::log_key::origin;
+use crate::log_key::{LogOf, origin};
 use crate::names::TrustDomain;
 use crate::profile::PolicyArc;
 use crate::strict_toml::{self, TomlError};
@@ -84,7 +84,7 @@ impl Plan {
         }
         let wrong =
             |artefact: &str, what: String| PlanError::Artefact { artefact: artefact.to_owned(), what };
-        let origin = origin(&config.operator, &format!("ceremony-{}", config.name), 1)
+        let origin = origin(&config.operator, LogOf::Ceremony(&config.name), 1)
             .map_err(|error| wrong("plan", error.to_string()))?;
         let roots = config
             .roots

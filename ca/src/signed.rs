@@ -1,4 +1,4 @@
-//! The form that certificates, CRLs and certification requests share: some DER, and a signature over it.
+//! The form that certificates, CRLs and requests share: some DER, and a signature over it.
 
 use der::asn1::{AnyRef, BitStringRef};
 use der::{Decode, Encode, Sequence};
@@ -29,13 +29,9 @@ impl Signed {
     /// # Errors
     /// It is not of that form, or its signature algorithm is none of ours.
     pub fn from_der(der: &[u8]) -> Result<Self, SignedError> {
-        let outer = SignedRef::from_der(der)?;
-        Ok(Self {
-            tbs: outer.tbs.to_der()?,
-            algorithm: SignatureAlgorithm::from_der(&outer.algorithm.to_der()?)
-                .ok_or(SignedError::Algorithm)?,
-            signature: outer.signature.as_bytes().ok_or(SignedError::UnusedBits)?.to_vec(),
-        })
+        let Parts { tbs, algorithm, signature } = Parts::from_der(der)?;
+        let algorithm = SignatureAlgorithm::from_der(&algorithm).ok_or(SignedError::Algorithm)?;
+        Ok(Self { tbs, algorithm, signature })
     }
 
     /// Verifies the signature.
@@ -44,6 +40,25 @@ impl Signed {
     /// `key` did not make it.
     pub fn verify(&self, key: &PublicKey) -> Result<(), BadSignature> {
         key.verify(self.algorithm, &self.tbs, &self.signature)
+    }
+}
+
+/// The three parts of signed DER, whatever the algorithm.
+pub(crate) struct Parts {
+    pub(crate) tbs: Vec<u8>,
+    /// The DER of the AlgorithmIdentifier.
+    pub(crate) algorithm: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
+}
+
+impl Parts {
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, SignedError> {
+        let outer = SignedRef::from_der(der)?;
+        Ok(Self {
+            tbs: outer.tbs.to_der()?,
+            algorithm: outer.algorithm.to_der()?,
+            signature: outer.signature.as_bytes().ok_or(SignedError::UnusedBits)?.to_vec(),
+        })
     }
 }
 

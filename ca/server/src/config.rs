@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use undercroft_attestors::custody::Grade;
 use undercroft_ca::certificate::{AuthorityCertificate, certificates_from_pem};
-use undercroft_ca::log_key::origin;
+use undercroft_ca::log_key::{LogOf, origin};
 use undercroft_ca::names::{DnsName, TrustDomain, parse_trust_domain};
 use undercroft_ca::policy::{Known, Policy};
 use undercroft_ca::profile::{Kind, PolicyArc, Profile};
@@ -173,7 +173,7 @@ impl Domain {
         base: &Path,
     ) -> Result<Self, Failure> {
         let name = parse_trust_domain(&config.name).map_err(|error| Failure::usage(error.to_string()))?;
-        let log = if name == *control { "control" } else { name.as_str() };
+        let log = if name == *control { LogOf::Control } else { LogOf::Domain(&name) };
         let mut roots = Vec::new();
         for path in &config.roots {
             let path = base.join(path);
@@ -193,9 +193,10 @@ impl Domain {
         if authorities.is_empty() {
             return Err(Failure::usage("it has no [[domain.authority]], so that it could issue nothing"));
         }
+        let origin = origin(operator, log, config.epoch)
+            .map_err(|error| Failure::usage(format!("origin: {error}")))?;
         Ok(Self {
-            origin: origin(operator, log, config.epoch)
-                .map_err(|error| Failure::usage(format!("operator: {error}")))?,
+            origin,
             name,
             log_key: config.log_key.parse()?,
             roots,

@@ -78,7 +78,7 @@ fn refusal(text: &str) -> String {
 #[test]
 fn everything_in_a_sound_plan_can_be_prepared() {
     let plan = Plan::parse("plan.toml", PLAN).unwrap();
-    assert_eq!(plan.origin().as_str(), "ca.example/undercroft/ceremony-2026-11/1");
+    assert_eq!(plan.origin().as_str(), "ca.example/undercroft/ceremony/2026-11/1");
     assert_eq!(plan.custody(), Grade::Declared);
     let entropy = Counter::default();
     let serial = || SerialNumber::random(&entropy).unwrap();

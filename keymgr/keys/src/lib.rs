@@ -8,9 +8,11 @@
 
 mod algorithm;
 mod key_id;
+mod possession;
 mod public_key;
 mod weak_rsa;
 
 pub use algorithm::{KeyAlgorithm, KeyType, RsaBits, SignatureAlgorithm, UnknownAlgorithm};
 pub use key_id::{KeyId, SubjectKeyIdentifier};
+pub use possession::{NoPossession, verify_possession};
 pub use public_key::{BadSignature, Numbers, PublicKey, PublicKeyError};

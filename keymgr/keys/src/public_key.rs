@@ -202,6 +202,14 @@ impl PublicKey {
         }
     }
 
+    /// The subjectPublicKey bits: a point, the DER of RSAPublicKey, or the 32 bytes of an Ed25519 key.
+    pub(crate) fn key_bits(&self) -> &[u8] {
+        match &self.0.verifier {
+            Verifier::Fixed(parsed) => parsed.as_ref(),
+            Verifier::Rsa(der) => der,
+        }
+    }
+
     /// Verifies a signature over `message`.
     ///
     /// Signatures are as X.509 carries them: ECDSA as DER `ECDSA-Sig-Value`, RSA and Ed25519 as plain bytes.

@@ -1,5 +1,6 @@
 //! Channels to the daemon.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,9 +10,14 @@ use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError,
+    SignatureScheme,
+};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::identity::{DomainAnchors, Side, verify};
@@ -60,14 +66,38 @@ pub async fn connect(server: Server, credentials: Option<Credentials>) -> Result
         async move {
             let tcp = TcpStream::connect(&dial).await?;
             tcp.set_nodelay(true)?;
-            connector.connect(name, tcp).await.map(TokioIo::new)
+            accepted(connector.connect(name, tcp).await?).await.map(TokioIo::new)
         }
     });
     // The URI is a form: the connector dials.
-    Endpoint::from_static("http://undercroft")
-        .connect_with_connector(service)
-        .await
-        .map_err(|error| ConnectError::Unreachable { address, error })
+    Endpoint::from_static("http://undercroft").connect_with_connector(service).await.map_err(|error| {
+        match alert(&error) {
+            Some(alert) => ConnectError::TurnedAway { address, alert },
+            None => ConnectError::Unreachable { address, error },
+        }
+    })
+}
+
+/// Waits until the daemon has accepted our certificate. In TLS 1.3 a client's handshake is over before the server has
+/// looked at its certificate (RFC 8446 section 2); an HTTP/2 server speaks first (RFC 9113 section 3.4), and before
+/// its first byte comes the alert, if there is one.
+async fn accepted(mut stream: TlsStream<TcpStream>) -> io::Result<impl AsyncRead + AsyncWrite> {
+    let first = [stream.read_u8().await?];
+    let (reader, writer) = tokio::io::split(stream);
+    Ok(tokio::io::join(io::Cursor::new(first).chain(reader), writer))
+}
+
+/// The alert by which the daemon turned our certificate away.
+fn alert(error: &(dyn std::error::Error + 'static)) -> Option<AlertDescription> {
+    let mut source = Some(error);
+    while let Some(error) = source {
+        let tls = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(TlsError::AlertReceived(alert)) = tls.and_then(|inner| inner.downcast_ref()) {
+            return Some(*alert);
+        }
+        source = error.source();
+    }
+    None
 }
 
 /// Connects to the administration socket.
@@ -152,6 +182,16 @@ pub enum ConnectError {
         address: String,
         /// Why.
         error: tonic::transport::Error,
+    },
+    /// The daemon does not take the client's certificate.
+    #[error(
+        "the daemon at {address} turned the client certificate away (TLS alert {alert:?}): it must be valid now and directly under an authority of its trust domain"
+    )]
+    TurnedAway {
+        /// Where.
+        address: String,
+        /// What it said.
+        alert: AlertDescription,
     },
     /// The client's own certificate and key.
     #[error("the client's certificate and key: {0}")]

@@ -190,9 +190,16 @@ impl Folder {
         self.write(&tile.to_string(), &bytes)
     }
 
+    /// The bytes of a tile or bundle as they are; nothing if there is no such file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn tile(&self, tile: TilePath) -> Result<Option<Vec<u8>>, FolderError> {
+        read(&self.path.join(tile.to_string()), MAX_FILE)
+    }
+
     fn read_tile(&self, tile: TilePath) -> Result<Vec<u8>, FolderError> {
-        let path = self.path.join(tile.to_string());
-        read(&path, MAX_FILE)?.ok_or(FolderError::Missing(path))
+        self.tile(tile)?.ok_or_else(|| FolderError::Missing(self.path.join(tile.to_string())))
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FolderError> {

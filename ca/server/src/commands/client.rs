@@ -1,6 +1,5 @@
 //! How commands reach the daemon, and how its refusals are told.
 
-use std::io;
 use std::path::PathBuf;
 
 use rustls::pki_types::pem::PemObject as _;
@@ -101,11 +100,6 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 
 /// What the daemon answered instead of what was asked for.
 pub(super) fn told(status: Status) -> Failure {
-    if let Some(alert) = alert(&status) {
-        return Failure::refused(format!(
-            "the daemon turned the client certificate away ({alert}): it must be valid now and directly under an authority of its trust domain"
-        ));
-    }
     let message = status.message();
     match status.code() {
         Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument => Failure::refused(message),
@@ -117,26 +111,10 @@ pub(super) fn told(status: Status) -> Failure {
     }
 }
 
-/// The TLS alert that a daemon sends to a certificate that it does not like. In TLS 1.3 it arrives after the client's
-/// handshake is over, as the failure of the first request.
-fn alert(status: &Status) -> Option<String> {
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        let tls = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::AlertReceived(alert)) = tls {
-            return Some(format!("TLS alert {alert:?}"));
-        }
-        source = error.source();
-    }
-    None
-}
-
 fn unreached(error: ConnectError) -> Failure {
     match error {
         ConnectError::Unreachable { .. } => Failure::unreachable(error.to_string()),
+        ConnectError::TurnedAway { .. } => Failure::refused(error.to_string()),
         ConnectError::Address(_) | ConnectError::Tls(_) => Failure::usage(error.to_string()),
     }
 }

@@ -1,0 +1,77 @@
+//! Is there anything in the folder that the log does not explain?
+//!
+//! Partial tiles of earlier exports stay where they are (C2SP tlog-tiles allows it), and somebody may read them: they
+//! must be the beginnings of what has become of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use undercroft_log::checkpoint::Checkpoint;
+use undercroft_log::leaf::Digest;
+use undercroft_log::note::VerifierKey;
+use undercroft_log::tile::{TileKind, TilePath};
+use undercroft_log_files::{Folder, FolderError};
+
+use crate::report::Finding;
+
+/// Files beside the tiles: the head itself, and what a ceremony's program keeps for itself.
+const OWN: [&str; 3] = ["checkpoint", "head.json", "lock"];
+
+pub(crate) fn check(
+    folder: &Folder,
+    key: &VerifierKey,
+    checkpoint: &Checkpoint,
+) -> Result<Vec<Finding>, FolderError> {
+    let mut findings = Vec::new();
+    for path in files(folder.path())? {
+        let name = path.strip_prefix(folder.path()).unwrap_or(&path).to_string_lossy().into_owned();
+        let explained = if OWN.contains(&name.as_str()) {
+            true
+        } else if name == "log.vkey" {
+            fs::read_to_string(&path).is_ok_and(|text| text.trim_end() == key.to_string())
+        } else if let Some(digest) = name.strip_prefix("blobs/") {
+            let bytes = fs::read(&path).map_err(|error| FolderError::Io { path: path.clone(), error })?;
+            Digest::of(&bytes).to_string() == digest
+        } else if let Ok(tile) = name.parse::<TilePath>() {
+            is_beginning(folder, tile, checkpoint.size)?
+        } else {
+            false
+        };
+        if !explained {
+            findings.push(Finding::of_log("leftover", format!("{name} is nothing that the log explains")));
+        }
+    }
+    Ok(findings)
+}
+
+/// Whether a tile is one of the log's, or the beginning of one. What the log's own tiles hold has been checked.
+fn is_beginning(folder: &Folder, tile: TilePath, size: u64) -> Result<bool, FolderError> {
+    let Some(current) = TilePath::at_size(tile.kind(), tile.index(), size) else { return Ok(false) };
+    if tile == current {
+        return Ok(true);
+    }
+    if tile.width() > current.width() {
+        return Ok(false);
+    }
+    let (Some(old), Some(new)) = (folder.tile(tile)?, folder.tile(current)?) else { return Ok(false) };
+    let whole = match tile.kind() {
+        TileKind::Hashes(_) => old.len() == 32 * tile.width(),
+        TileKind::Entries => undercroft_log::tile::decode_entries(&old, tile.width()).is_ok(),
+    };
+    Ok(whole && new.starts_with(&old))
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
+    let failed = |error| FolderError::Io { path: folder.to_owned(), error };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,49 @@
+//! Audits of logs.
+//!
+//! [`audit`] takes a folder with a log (an export, a mirror, a transcript of a ceremony) and the key that must have
+//! signed it, and trusts neither the files nor the CA that wrote them. It goes through the log twice: [`structure`]
+//! asks whether every byte is what the checkpoint covers, and which are not; [`meaning`] asks whether what the entries
+//! say holds together.
+
+mod leftovers;
+mod meaning;
+mod proof;
+mod report;
+mod structure;
+
+use undercroft_log::checkpoint::{Checkpoint, CheckpointError};
+use undercroft_log::note::VerifierKey;
+use undercroft_log_files::{Folder, FolderError};
+
+pub use proof::{ProveError, prove};
+pub use report::{Finding, Intents, KeySeen, Report};
+
+/// Audits the log in `folder`. `advance` is told how many more entries have been gone through; there are twice as
+/// many to go through as the log has.
+///
+/// # Errors
+/// There is no log that could be audited. Whatever is wrong with one that can be is in the report.
+pub fn audit(folder: &Folder, key: &VerifierKey, mut advance: impl FnMut(u64)) -> Result<Report, NoAudit> {
+    let note =
+        folder.checkpoint()?.ok_or_else(|| NoAudit::NoCheckpoint(folder.path().display().to_string()))?;
+    let checkpoint = Checkpoint::open(&note, key)?;
+    let structure = structure::check(folder, &checkpoint, &mut advance)?;
+    let mut report = meaning::check(folder, key, &checkpoint, &structure.bad, &mut advance)?;
+    report.findings.splice(0..0, structure.findings);
+    report.findings.extend(leftovers::check(folder, key, &checkpoint)?);
+    Ok(report)
+}
+
+/// Why there is nothing to audit.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAudit {
+    /// A file cannot be read.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// No log.
+    #[error("{0} holds no checkpoint, so it is no log")]
+    NoCheckpoint(String),
+    /// A checkpoint that the key has not signed.
+    #[error("the checkpoint: {0}")]
+    Checkpoint(#[from] CheckpointError),
+}

@@ -1,0 +1,88 @@
+//! What an audit finds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use undercroft_log::leaf::{Grade, Kind};
+
+/// What an audit found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Report {
+    /// The log.
+    pub origin: String,
+    /// How many entries its checkpoint covers.
+    pub size: u64,
+    /// The root over them, base64.
+    pub root: String,
+    /// When the first entry was stamped, as it says.
+    pub first: Option<Timestamp>,
+    /// When the last entry was stamped, as it says.
+    pub last: Option<Timestamp>,
+    /// Entries by kind.
+    pub kinds: BTreeMap<Kind, u64>,
+    /// What became of the intents.
+    pub intents: Intents,
+    /// Keys that the log speaks of.
+    pub keys: Vec<KeySeen>,
+    /// Everything that is wrong; nothing if the log is as it must be.
+    pub findings: Vec<Finding>,
+}
+
+/// What became of intents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Intents {
+    /// Signed, by the very key that the intent names.
+    pub signed: u64,
+    /// Given up. Each counts as issued all the same.
+    pub abandoned: u64,
+    /// Without an outcome yet. Each counts as issued all the same.
+    pub open: u64,
+}
+
+/// A key, and what is known of where it lives, judged again from the evidence in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KeySeen {
+    /// What it is for.
+    pub purpose: String,
+    /// SHA-256 of its SubjectPublicKeyInfo, hexadecimal.
+    pub key_id: String,
+    /// The grade of its custody.
+    pub grade: Grade,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Finding {
+    /// The entry that is concerned, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<u64>,
+    /// The name of the rule that is broken, which never changes its meaning.
+    pub rule: &'static str,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Finding {
+    pub(crate) fn of_entry(entry: u64, rule: &'static str, what: impl Into<String>) -> Self {
+        Self { entry: Some(entry), rule, what: what.into() }
+    }
+
+    pub(crate) fn of_log(rule: &'static str, what: impl Into<String>) -> Self {
+        Self { entry: None, rule, what: what.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.entry {
+            Some(entry) => write!(f, "entry {entry}: {} ({})", self.what, self.rule),
+            None => write!(f, "{} ({})", self.what, self.rule),
+        }
+    }
+}
