@@ -209,8 +209,8 @@ impl Story<'_> {
         tamper(&copy_of)?;
         let audit = Tool::ours("undercroft-audit")?.arg("verify").arg(&copy_of);
         let ran = audit.arg("--key").arg(self.site.path("prod.example/log.vkey")).run()?.expect(5)?;
-        self.say(&ran.line)?;
-        self.say(format!("  exit status 5: {}", ran.said()))
+        self.say(format!("  $ {}", ran.line))?;
+        self.say(format!("    exit status 5: {}", ran.stderr.trim_end()))
     }
 
     fn domain(&self, name: &str) -> Result<&Domain, Failure> {

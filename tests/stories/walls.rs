@@ -1,0 +1,290 @@
+//! The walls between the packages: who may depend on whom, and who may name which library.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
+
+/// Every package that there is or will be, and the packages of ours that it may depend on. `docs/architecture.md`
+/// draws it.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("undercroft-keys", &[]),
+    ("undercroft-tpm-wire", &["undercroft-keys"]),
+    ("undercroft-keymgr", &["undercroft-keys"]),
+    ("undercroft-pkcs11", &["undercroft-keymgr", "undercroft-keys"]),
+    ("undercroft-tpm", &["undercroft-keymgr", "undercroft-keys", "undercroft-tpm-wire"]),
+    ("undercroft-kms", &["undercroft-keymgr", "undercroft-keys"]),
+    ("undercroft-attestors", &["undercroft-keys", "undercroft-tpm-wire"]),
+    ("undercroft-log", &["undercroft-keys"]),
+    ("undercroft-log-files", &["undercroft-keys", "undercroft-log"]),
+    ("undercroft-ca", &["undercroft-attestors", "undercroft-keymgr", "undercroft-keys", "undercroft-log"]),
+    ("undercroft-cli", &["undercroft-ca", "undercroft-keymgr", "undercroft-log"]),
+    ("undercroft-proto", &[]),
+    ("undercroft-upstream", &["undercroft-ca", "undercroft-log", "undercroft-proto"]),
+    (
+        "undercroft",
+        &[
+            "undercroft-attestors",
+            "undercroft-ca",
+            "undercroft-cli",
+            "undercroft-keymgr",
+            "undercroft-keys",
+            "undercroft-kms",
+            "undercroft-log",
+            "undercroft-log-files",
+            "undercroft-pkcs11",
+            "undercroft-proto",
+            "undercroft-tpm",
+            "undercroft-upstream",
+        ],
+    ),
+    (
+        "undercroft-ceremony",
+        &[
+            "undercroft-attestors",
+            "undercroft-ca",
+            "undercroft-cli",
+            "undercroft-keymgr",
+            "undercroft-keys",
+            "undercroft-log",
+            "undercroft-log-files",
+            "undercroft-pkcs11",
+            "undercroft-tpm",
+        ],
+    ),
+    (
+        "undercroft-audit",
+        &[
+            "undercroft-attestors",
+            "undercroft-ca",
+            "undercroft-cli",
+            "undercroft-keys",
+            "undercroft-log",
+            "undercroft-log-files",
+        ],
+    ),
+    (
+        "undercroft-witness",
+        &[
+            "undercroft-ca",
+            "undercroft-cli",
+            "undercroft-keymgr",
+            "undercroft-keys",
+            "undercroft-log",
+            "undercroft-log-files",
+            "undercroft-pkcs11",
+            "undercroft-tpm",
+            "undercroft-tpm-wire",
+        ],
+    ),
+    (
+        "undercroft-node",
+        &[
+            "undercroft-attestors",
+            "undercroft-cli",
+            "undercroft-keymgr",
+            "undercroft-keys",
+            "undercroft-proto",
+            "undercroft-tpm",
+        ],
+    ),
+    (
+        "undercroft-spire",
+        &[
+            "undercroft-attestors",
+            "undercroft-cli",
+            "undercroft-keymgr",
+            "undercroft-keys",
+            "undercroft-kms",
+            "undercroft-pkcs11",
+            "undercroft-proto",
+            "undercroft-tpm",
+        ],
+    ),
+    ("hsm-sim", &["undercroft-keymgr", "undercroft-keys"]),
+];
+
+/// Packages that are no part of a release, so that they may use everything, and nothing of a release may use them.
+const UNRELEASED: [&str; 2] = ["hsm-sim", "e2e"];
+
+/// Libraries that one place alone may name: the library as Rust code spells it, and the folder.
+const NAMED_IN: [(&str, &str); 3] =
+    [("tss_esapi", "keymgr/tpm"), ("cryptoki", "keymgr/pkcs11"), ("sqlx", "ca/server/src/store")];
+
+/// Packages that decide, and so never name a runtime.
+const WITHOUT_RUNTIME: [&str; 7] = [
+    "undercroft-attestors",
+    "undercroft-ca",
+    "undercroft-keymgr",
+    "undercroft-keys",
+    "undercroft-log",
+    "undercroft-log-files",
+    "undercroft-tpm-wire",
+];
+
+/// What would let a program reach a network.
+const NETWORK: [&str; 12] = [
+    "h2",
+    "hyper",
+    "hyper-util",
+    "mio",
+    "reqwest",
+    "rustls",
+    "socket2",
+    "sqlx",
+    "tokio",
+    "tokio-rustls",
+    "tonic",
+    "ureq",
+];
+
+/// Names of files that say nothing about what is in them.
+const NAMELESS: [&str; 6] = ["utils", "util", "common", "helpers", "misc", "manager"];
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn metadata() -> Metadata {
+    MetadataCommand::new()
+        .manifest_path(workspace().join("Cargo.toml"))
+        .other_options(["--locked".to_owned(), "--offline".to_owned()])
+        .exec()
+        .unwrap()
+}
+
+fn released(metadata: &Metadata) -> Vec<&Package> {
+    let packages = metadata.workspace_packages();
+    packages.into_iter().filter(|package| !UNRELEASED.contains(&package.name.as_str())).collect()
+}
+
+#[test]
+fn packages_depend_only_on_those_that_an_arrow_leads_to() {
+    let metadata = metadata();
+    let ours: BTreeSet<String> =
+        metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
+    let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
+    for package in metadata.workspace_packages() {
+        if package.name.as_str() == "e2e" {
+            continue;
+        }
+        let allowed = arrows.get(package.name.as_str());
+        let allowed = allowed.unwrap_or_else(|| panic!("{} is no package of the design", package.name));
+        for dependency in &package.dependencies {
+            let of_tests = dependency.kind == DependencyKind::Development;
+            if ours.contains(&dependency.name) && !of_tests {
+                assert!(
+                    allowed.contains(&dependency.name.as_str()),
+                    "no arrow leads from {} to {}",
+                    package.name,
+                    dependency.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_of_a_release_reaches_simulators_or_test_certificates() {
+    let metadata = metadata();
+    for package in released(&metadata) {
+        let reached = closure(&metadata, &package.id);
+        for forbidden in ["hsm-sim", "e2e", "rcgen"] {
+            assert!(!reached.contains(forbidden), "{} reaches {forbidden}", package.name);
+        }
+    }
+}
+
+#[test]
+fn the_ceremony_and_the_auditor_link_no_network_and_the_pure_ones_no_runtime() {
+    let metadata = metadata();
+    for package in released(&metadata) {
+        let name = package.name.as_str();
+        let reached = closure(&metadata, &package.id);
+        if ["undercroft-ceremony", "undercroft-audit"].contains(&name) {
+            for library in NETWORK {
+                assert!(!reached.contains(library), "{name} reaches {library}");
+            }
+        }
+        if WITHOUT_RUNTIME.contains(&name) {
+            for library in ["tokio", "async-std", "smol"] {
+                assert!(!reached.contains(library), "{name} reaches {library}");
+            }
+        }
+    }
+}
+
+/// The names of all packages that a package is built with: without its tests and build scripts.
+fn closure(metadata: &Metadata, package: &PackageId) -> BTreeSet<String> {
+    let resolve = metadata.resolve.as_ref().unwrap();
+    let nodes: HashMap<_, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
+    let mut reached = BTreeSet::new();
+    let mut waiting = vec![package];
+    while let Some(package) = waiting.pop() {
+        for dependency in &nodes[package].deps {
+            let normal = dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal);
+            if normal && reached.insert(metadata[&dependency.pkg].name.to_string()) {
+                waiting.push(&dependency.pkg);
+            }
+        }
+    }
+    reached
+}
+
+#[test]
+fn each_vendor_library_is_named_in_one_place() {
+    for file in sources() {
+        let text = fs::read_to_string(&file).unwrap();
+        let place = file.strip_prefix(workspace()).unwrap();
+        for (library, folder) in NAMED_IN {
+            let names =
+                [format!("use {library}"), format!("{library}::")].iter().any(|name| text.contains(name));
+            assert!(!names || place.starts_with(folder), "{} names {library}", place.display());
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_one_file() {
+    for file in sources() {
+        let text = fs::read_to_string(&file).unwrap();
+        let place = file.strip_prefix(workspace()).unwrap();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let holds = code.into_iter().any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
+        let this_file = place == Path::new("tests/stories/walls.rs");
+        assert!(!holds || this_file || place == Path::new("keymgr/tpm/src/esys.rs"), "{}", place.display());
+    }
+    for package in metadata().workspace_packages() {
+        let manifest = fs::read_to_string(&package.manifest_path).unwrap();
+        let own_lints = package.name.as_str() == "undercroft-tpm";
+        assert!(own_lints || manifest.contains("[lints]\nworkspace = true"), "{}", package.name);
+    }
+}
+
+#[test]
+fn files_are_named_after_what_is_in_them() {
+    for file in sources() {
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        assert!(!NAMELESS.contains(&name), "{}", file.display());
+    }
+}
+
+/// Every Rust file of ours.
+fn sources() -> Vec<PathBuf> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() && !["target", ".git", "generated"].contains(&name) {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&workspace(), &mut found);
+    assert!(found.len() > 100, "where are the sources?");
+    found
+}
