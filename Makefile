@@ -1,0 +1,52 @@
+# Undercroft. On a fresh Debian 12 with git, a C compiler and Rust: make demo, make test.
+# Whatever these need besides is installed from Debian (as root, or with sudo) and from PyPI (below target/).
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: demo test build packages bench fuzz lint clean
+
+# What the programs link (libtss2) and what the simulated devices and foreign verifiers are.
+PACKAGES := pkg-config libtss2-dev softhsm2 swtpm swtpm-tools openssl gnutls-bin libnss3-tools opensc python3-venv
+PKILINT  := target/pkilint/bin/lint_pkix_cert
+
+# The main job with the real binaries, on simulated devices. Everything is left in target/demo/.
+demo: build
+	@target/debug/demo
+
+test: build $(PKILINT)
+	cargo test --workspace --locked --quiet
+
+build: packages
+	cargo build --workspace --bins --locked
+
+packages:
+	@missing=(); for package in $(PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q '^install ok installed' || missing+=("$$package"); \
+	done; \
+	if (($${#missing[@]})); then \
+	  echo "installing $${missing[*]}"; \
+	  run=(env DEBIAN_FRONTEND=noninteractive); ((EUID)) && run=(sudo "$${run[@]}"); \
+	  "$${run[@]}" apt-get update -qq && "$${run[@]}" apt-get install -qqy --no-install-recommends "$${missing[@]}" > /dev/null; \
+	fi
+
+# pkilint judges our certificates and CRLs. Its version is fixed: so is the list of its findings that we answer.
+$(PKILINT): tests/tools/pkilint.txt | packages
+	python3 -m venv --clear target/pkilint
+	target/pkilint/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+# Throughput against the limit that the token sets. Published in README.md.
+bench: packages
+	cargo bench --locked --package undercroft --bench issuance
+
+# A few seconds for each parser that meets foreign bytes; `make fuzz SECONDS_EACH=600` for longer.
+fuzz: packages
+	fuzz/run $(or $(SECONDS_EACH),5)
+
+lint: packages
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+clean:
+	[ ! -d target/demo/devices ] || target/debug/hsm-sim down target/demo/devices
+	cargo clean

@@ -1,0 +1,85 @@
+//! What is left in the log when something fails half-way.
+
+use undercroft_ca::service::ServiceError;
+use undercroft_log::leaf::{Body, OutcomeResult};
+
+use crate::rig::{Mood, Rig, ask, workload};
+
+/// Each intent of the log, with what became of it.
+fn fates(bodies: &[Body]) -> Vec<Option<&OutcomeResult>> {
+    let outcome_of = |index: usize| {
+        let mut outcomes = bodies.iter().filter_map(|body| match body {
+            Body::Outcome(outcome) if outcome.intent == index as u64 => Some(&outcome.result),
+            _ => None,
+        });
+        let outcome = outcomes.next();
+        assert!(outcomes.next().is_none(), "entry {index} has two outcomes");
+        outcome
+    };
+    let intents = bodies.iter().enumerate().filter(|(_, body)| matches!(body, Body::Intent(_)));
+    intents.map(|(index, _)| outcome_of(index)).collect()
+}
+
+#[test]
+fn a_key_that_fails_leaves_an_abandoned_intent_and_no_certificate() {
+    for (mood, says) in [(Mood::Fails, "pulled out"), (Mood::SignsSomethingElse, "does not verify")] {
+        let rig = Rig::new();
+        rig.run(async |ca| {
+            rig.domains[1].key.set(mood);
+            let error = ask(ca, workload()).await.unwrap_err();
+            assert!(matches!(&error, ServiceError::Unavailable(why) if why.contains(says)), "{error}");
+            rig.domains[1].key.set(Mood::Signs);
+            ask(ca, workload()).await.unwrap();
+        });
+        let log = rig.log_of("prod.example");
+        let fates = fates(&log);
+        let [Some(OutcomeResult::Abandoned(why)), Some(OutcomeResult::Signature(_))] = &fates[..] else {
+            panic!("{fates:?}")
+        };
+        assert!(why.contains(says), "{why}");
+    }
+}
+
+#[test]
+fn a_request_that_is_dropped_half_way_is_abandoned_at_the_next_start() {
+    let rig = Rig::new();
+    rig.run(async |ca| {
+        rig.domains[1].key.set(Mood::Hangs);
+        let size = || ca.domain("prod.example").unwrap().log().checkpoint().unwrap().checkpoint().size;
+        let before = size();
+        let request = tokio::spawn({
+            let ca = ca.clone();
+            async move { ask(&ca, workload()).await.map(drop) }
+        });
+        while size() == before {
+            tokio::task::yield_now().await;
+        }
+        request.abort();
+        assert!(request.await.unwrap_err().is_cancelled());
+    });
+    assert_eq!(fates(&rig.log_of("prod.example")), [None]);
+    rig.domains[1].key.set(Mood::Signs);
+    rig.run(async |ca| {
+        ask(ca, workload()).await.unwrap();
+    });
+    let log = rig.log_of("prod.example");
+    let fates = fates(&log);
+    assert!(
+        matches!(&fates[..], [Some(OutcomeResult::Abandoned(_)), Some(OutcomeResult::Signature(_))]),
+        "{fates:?}"
+    );
+}
+
+#[test]
+fn a_clock_that_was_set_back_stops_issuance_until_it_has_caught_up() {
+    let rig = Rig::new();
+    rig.run(async |ca| {
+        ask(ca, workload()).await.unwrap();
+        rig.clock.advance(-3600);
+        let error = ask(ca, workload()).await.unwrap_err();
+        assert!(matches!(&error, ServiceError::Unavailable(why) if why.contains("clock")), "{error}");
+        rig.clock.advance(3600);
+        ask(ca, workload()).await.unwrap();
+    });
+    assert_eq!(fates(&rig.log_of("prod.example")).len(), 2);
+}

@@ -1,0 +1,8 @@
+//! The CA as a value, on SQLite: what it logs, what it refuses, and what is left when something fails half-way.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod enrolment;
+mod failures;
+mod issuance;
+mod rig;
+mod start;

@@ -1,0 +1,364 @@
+//! A CA in this process: SQLite below it, certificates that rcgen made, and keys that the tests can make fail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+
+use async_trait::async_trait;
+use hsm_sim::software::SoftwareKey;
+use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, GeneralSubtree, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, NameConstraints, SanType, SubjectPublicKeyInfo,
+};
+use undercroft::store::Database;
+use undercroft_attestors::custody::Grade;
+use undercroft_ca::authority::Authority;
+use undercroft_ca::certificate::AuthorityCertificate;
+use undercroft_ca::log_key::{LogKey, LogOf, origin};
+use undercroft_ca::names::{parse_spiffe_id, parse_trust_domain};
+use undercroft_ca::policy::{Known, Policy};
+use undercroft_ca::profile::{Kind, Profile};
+use undercroft_ca::service::{
+    CertificateAuthority, DomainSetup, IssueRequest, IssuedCertificate, ServiceError, Setup, StartError,
+};
+use undercroft_ca::store::Effect;
+use undercroft_ca::tbs::Urls;
+use undercroft_cli::system::SystemEntropy;
+use undercroft_keymgr::{Error, ErrorKind, Key, SigningKey};
+use undercroft_keys::{KeyAlgorithm, PublicKey};
+use undercroft_log::Clock;
+use undercroft_log::leaf::{Body, Digest, Leaf};
+use undercroft_log::sequencer::{self, Limits};
+use undercroft_log::store::LogReader as _;
+
+pub(crate) const POLICY: &str = r#"
+[[rule]]
+name = "workloads"
+callers = ["spiffe://control.example/operator/*"]
+domain = "prod.example"
+profile = "svid"
+spiffe-ids = ["spiffe://prod.example/ns/*/sa/*"]
+dns-names = ["*.prod.example"]
+max-lifetime = "4h"
+
+[[rule]]
+name = "spire"
+callers = ["spiffe://control.example/server/prod"]
+domain = "prod.example"
+profile = "spire-ca"
+"#;
+
+/// What a key does when it is asked to sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Mood {
+    Signs,
+    Fails,
+    Hangs,
+    SignsSomethingElse,
+}
+
+/// A software key whose token has moods.
+#[derive(Debug)]
+pub(crate) struct MoodyKey {
+    key: SoftwareKey,
+    mood: AtomicU8,
+}
+
+impl MoodyKey {
+    fn new(algorithm: KeyAlgorithm) -> Arc<Self> {
+        let key = SoftwareKey::generate(algorithm).unwrap();
+        Arc::new(Self { key, mood: AtomicU8::new(Mood::Signs as u8) })
+    }
+
+    pub(crate) fn set(&self, mood: Mood) {
+        self.mood.store(mood as u8, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl SigningKey for MoodyKey {
+    fn algorithm(&self) -> KeyAlgorithm {
+        self.key.algorithm()
+    }
+
+    fn public_key(&self) -> &PublicKey {
+        self.key.public_key()
+    }
+
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        match self.mood.load(Ordering::SeqCst) {
+            mood if mood == Mood::Fails as u8 => {
+                Err(Error::new(ErrorKind::Unavailable, "the token has been pulled out"))
+            }
+            mood if mood == Mood::Hangs as u8 => std::future::pending().await,
+            mood if mood == Mood::SignsSomethingElse as u8 => self.key.sign(b"something else").await,
+            _ => self.key.sign(message).await,
+        }
+    }
+}
+
+#[async_trait]
+impl undercroft_keymgr::ProveCustody for MoodyKey {
+    async fn custody_evidence(&self) -> Result<undercroft_keymgr::CustodyEvidence, Error> {
+        self.key.custody_evidence().await
+    }
+}
+
+/// A clock that stands until it is set.
+#[derive(Debug)]
+pub(crate) struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    pub(crate) fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.0.load(Ordering::SeqCst)).unwrap()
+    }
+}
+
+/// A domain of the installation.
+pub(crate) struct DomainRig {
+    pub(crate) name: &'static str,
+    pub(crate) key: Arc<MoodyKey>,
+    pub(crate) roots: Vec<AuthorityCertificate>,
+    intermediate: AuthorityCertificate,
+    log_key: Key,
+}
+
+/// What an installation may be started with besides the ordinary.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) development: bool,
+    pub(crate) custody: Grade,
+    pub(crate) policy: String,
+    pub(crate) more_roots: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { development: true, custody: Grade::Declared, policy: POLICY.to_owned(), more_roots: false }
+    }
+}
+
+/// An installation that can be started again and again.
+pub(crate) struct Rig {
+    folder: tempfile::TempDir,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) domains: Vec<DomainRig>,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// A root that rcgen holds the key of.
+pub(crate) struct RootRig {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: AuthorityCertificate,
+}
+
+impl RootRig {
+    pub(crate) fn new(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let params = authority(&[], &format!("{name} Root"), 2026, 2046);
+        let certificate = params.self_signed(&key).unwrap();
+        let certificate = AuthorityCertificate::from_der(certificate.der()).unwrap();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    fn intermediate(&self, domain: &str, key: &PublicKey, constrained: bool) -> AuthorityCertificate {
+        let uri = SanType::URI(format!("spiffe://{domain}").try_into().unwrap());
+        // It ends on 2027-01-01.
+        let mut params = authority(&[uri], &format!("{domain} I1"), 2026, 2027);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+        if constrained {
+            let permitted = vec![GeneralSubtree::DnsName(domain.to_owned())];
+            params.name_constraints =
+                Some(NameConstraints { permitted_subtrees: permitted, excluded_subtrees: vec![] });
+        }
+        let spki = SubjectPublicKeyInfo::from_der(key.spki()).unwrap();
+        let certificate = params.signed_by(&spki, &self.issuer).unwrap();
+        AuthorityCertificate::from_der(certificate.der()).unwrap()
+    }
+}
+
+fn authority(names: &[SanType], subject: &str, begins: i32, ends: i32) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, subject);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.subject_alt_names = names.to_vec();
+    params.not_before = rcgen::date_time_ymd(begins, 1, 1);
+    params.not_after = rcgen::date_time_ymd(ends, 1, 1);
+    params
+}
+
+impl Rig {
+    /// Two domains with a root each, at 2026-11-22T08:00:00Z.
+    pub(crate) fn new() -> Self {
+        let (control, prod) = (RootRig::new("control"), RootRig::new("prod"));
+        Self::with([("control.example", &control, false), ("prod.example", &prod, false)])
+    }
+
+    pub(crate) fn with(domains: [(&'static str, &RootRig, bool); 2]) -> Self {
+        let domains = domains.map(|(name, root, constrained)| {
+            let key = MoodyKey::new(KeyAlgorithm::EcdsaP256);
+            let log_key = MoodyKey::new(KeyAlgorithm::Ed25519);
+            DomainRig {
+                name,
+                roots: vec![root.certificate.clone()],
+                intermediate: root.intermediate(name, key.public_key(), constrained),
+                key,
+                log_key: Key { signer: log_key.clone(), custody: log_key },
+            }
+        });
+        let now: Timestamp = "2026-11-22T08:00:00Z".parse().unwrap();
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            clock: Arc::new(ManualClock(AtomicI64::new(now.as_second()))),
+            domains: domains.into(),
+            runtime: tokio::runtime::Runtime::new().unwrap(),
+        }
+    }
+
+    /// Starts the CA, runs a story, and stops it.
+    pub(crate) fn run<T>(&self, story: impl AsyncFnOnce(&Arc<CertificateAuthority>) -> T) -> T {
+        self.start(&Options::default(), story).unwrap()
+    }
+
+    pub(crate) fn start<T>(
+        &self,
+        options: &Options,
+        story: impl AsyncFnOnce(&Arc<CertificateAuthority>) -> T,
+    ) -> Result<T, StartError> {
+        self.runtime.block_on(async {
+            let database = Database::open(&self.folder.path().join("undercroft.db")).await.unwrap();
+            let mut drivers = Vec::new();
+            let mut domains = Vec::new();
+            for domain in &self.domains {
+                let (setup, driver) = self.open(domain, &database, options).await;
+                domains.push(setup);
+                drivers.push(tokio::spawn(driver));
+            }
+            let names: Vec<_> = domains.iter().map(|domain| domain.name.clone()).collect();
+            let profiles = Kind::ALL.map(Profile::standard);
+            let known = Known { domains: &names, profiles: &profiles };
+            let setup = Setup {
+                version: "0.0.0".into(),
+                configuration: Digest::of(b"configuration"),
+                development: options.development,
+                domains,
+                policy: Policy::parse("policy.toml", &options.policy, known).unwrap(),
+                policy_arc: "1.3.6.1.4.1.32473.1".parse().unwrap(),
+                caller_profile: Profile::standard(Kind::Svid),
+                ceremonies: vec![],
+                facts: Arc::new(database.clone()),
+                clock: self.clock.clone(),
+                entropy: Arc::new(SystemEntropy),
+            };
+            let told = match CertificateAuthority::start(setup).await {
+                Ok(ca) => {
+                    let ca = Arc::new(ca);
+                    let told = story(&ca).await;
+                    ca.close();
+                    Ok(told)
+                }
+                Err(error) => Err(error),
+            };
+            for driver in drivers {
+                driver.await.unwrap().unwrap();
+            }
+            database.close().await;
+            told
+        })
+    }
+
+    async fn open(
+        &self,
+        domain: &DomainRig,
+        database: &Database,
+        options: &Options,
+    ) -> (DomainSetup, futures::future::BoxFuture<'static, Result<(), sequencer::Fatal>>) {
+        let log_key = LogKey::new(self.origin(domain.name), domain.log_key.clone()).unwrap();
+        let store = Arc::new(database.log(self.origin(domain.name).as_str()).await.unwrap());
+        let opened =
+            sequencer::open::<Effect>(store, Arc::new(log_key), self.clock.clone(), Limits::default());
+        let (log, driver) = opened.await.unwrap();
+        let mut roots = domain.roots.clone();
+        if options.more_roots {
+            roots.push(RootRig::new("next").certificate);
+        }
+        let key = Key { signer: domain.key.clone(), custody: domain.key.clone() };
+        let urls = Urls {
+            crl: "http://pki.example/i1.crl".parse().unwrap(),
+            certificate: "http://pki.example/i1.cer".parse().unwrap(),
+        };
+        let name = parse_trust_domain(domain.name).unwrap();
+        let certificate = domain.intermediate.clone();
+        let authority = Authority::new("i1".into(), name.clone(), certificate, &roots, key, urls).unwrap();
+        let setup = DomainSetup {
+            name,
+            log,
+            log_key: domain.log_key.clone(),
+            log_key_uri: "pkcs11:object=log".into(),
+            authorities: vec![(authority, "pkcs11:object=i1".into())],
+            roots,
+            custody: options.custody,
+        };
+        (setup, driver)
+    }
+
+    fn origin(&self, domain: &str) -> undercroft_log::note::KeyName {
+        let name = parse_trust_domain(domain).unwrap();
+        let log = if domain == self.domains[0].name { LogOf::Control } else { LogOf::Domain(&name) };
+        origin("ca.example", log, 1).unwrap()
+    }
+
+    /// Everything that stands in the log of a domain. Of a CA that does not run.
+    pub(crate) fn log_of(&self, domain: &str) -> Vec<Body> {
+        self.runtime.block_on(async {
+            let database = Database::open(&self.folder.path().join("undercroft.db")).await.unwrap();
+            let store = database.log(self.origin(domain).as_str()).await.unwrap();
+            let size = undercroft_log::store::LogStore::<Effect>::head(&store).await.unwrap().size;
+            let leaves = store.entries(0..size).await.unwrap();
+            database.close().await;
+            leaves.iter().map(|leaf| Leaf::parse(leaf).unwrap().body).collect()
+        })
+    }
+}
+
+/// Asks as an operator for the certificate of a workload.
+pub(crate) async fn ask(
+    ca: &CertificateAuthority,
+    request: IssueRequest,
+) -> Result<IssuedCertificate, ServiceError> {
+    ask_as(ca, "spiffe://control.example/operator/alice", request).await
+}
+
+pub(crate) async fn ask_as(
+    ca: &CertificateAuthority,
+    caller: &str,
+    request: IssueRequest,
+) -> Result<IssuedCertificate, ServiceError> {
+    ca.issue(&parse_spiffe_id(caller).unwrap(), &request).await
+}
+
+/// A request that policy grants.
+pub(crate) fn workload() -> IssueRequest {
+    IssueRequest {
+        domain: "prod.example".into(),
+        profile: "svid".into(),
+        csr: csr(&["spiffe://prod.example/ns/pay/sa/ledger"]),
+        ..IssueRequest::default()
+    }
+}
+
+pub(crate) fn csr(uris: &[&str]) -> Vec<u8> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
+    params.serialize_request(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+}
