@@ -13,6 +13,7 @@ use x509_cert::ext::Extension;
 use x509_cert::time::Validity as X509Validity;
 
 pub use crl::{CrlSpec, RevocationReason, Revoked, crl};
+pub(crate) use extensions::NO_MAILBOX;
 pub use extensions::{DomainConstraints, HttpUrl, Urls};
 
 use crate::names::Identity;

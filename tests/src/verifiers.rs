@@ -174,9 +174,11 @@ fn nss(root: &Path, chain: &Path, scratch: &Path) -> Result<Verdict, Failure> {
     // -u 0: an SSL client's certificate. -a: the files are PEM.
     let tool = Tool::foreign("vfychain").args(["-d", &database, "-pp", "-u", "0", "-a"]).args(files);
     let ran = tool.run()?;
-    Ok(match ran.stdout.contains("Chain is good!") {
+    // It says so on one stream or the other, and its exit status is 0 either way.
+    let said = ran.stdout + &ran.stderr;
+    Ok(match said.contains("Chain is good!") {
         true => Verdict::Accepted,
-        false => Verdict::Refused(ran.stdout + &ran.stderr),
+        false => Verdict::Refused(said),
     })
 }
 

@@ -3,4 +3,16 @@
 //! The binaries must have been built (`make test` does it).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod algorithms;
+mod bad_input;
+mod commands;
+mod crash;
+mod isolation;
+mod judges;
+mod main_job;
+mod place;
+mod readme;
+mod refusals;
+mod shared_root;
+mod tls;
 mod walls;

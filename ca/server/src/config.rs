@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use undercroft_attestors::custody::Grade;
-use undercroft_ca::certificate::{AuthorityCertificate, certificates_from_pem};
+use undercroft_ca::certificate::{AuthorityCertificate, Constraints, certificates_from_pem};
 use undercroft_ca::log_key::{LogOf, origin};
 use undercroft_ca::names::{DnsName, TrustDomain, parse_trust_domain};
 use undercroft_ca::policy::{Known, Policy};
@@ -192,6 +192,15 @@ impl Domain {
             .collect::<Result<Vec<_>, _>>()?;
         if authorities.is_empty() {
             return Err(Failure::usage("it has no [[domain.authority]], so that it could issue nothing"));
+        }
+        // rustls, by which daemon and callers know each other, refuses chains with URI name constraints.
+        let knows_callers = name == *control || !config.server_names.is_empty();
+        let constrained = |authority: &&Authority| *authority.certificate.constraints() != Constraints::None;
+        if let Some(authority) = authorities.iter().find(constrained).filter(|_| knows_callers) {
+            return Err(Failure::usage(format!(
+                "the certificate of authority `{}` has name constraints, which TLS clients and servers of ours cannot process: nobody could be told by its certificates. Give this domain a root of its own",
+                authority.name
+            )));
         }
         let origin = origin(operator, log, config.epoch)
             .map_err(|error| Failure::usage(format!("origin: {error}")))?;

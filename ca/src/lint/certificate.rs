@@ -11,7 +11,7 @@ use super::read::{Certificate, Extension, Granted};
 use super::{Finding, Rule, hold, unreadable};
 use crate::names::{parse_spiffe_id, parse_trust_domain};
 use crate::profile::Kind;
-use crate::tbs::{CertificateSpec, SignedBy, ToBeSigned};
+use crate::tbs::{CertificateSpec, NO_MAILBOX, SignedBy, ToBeSigned};
 use crate::time::{BACKDATE, Validity};
 
 /// Checks to-be-signed bytes against every rule: those that hold for all certificates of ours, and those that compare
@@ -310,9 +310,9 @@ pub(super) const GRANT_RULES: &[(Rule, GrantCheck)] = &[
         permitted.extend(
             granted.dns_names.iter().map(|name| format!("{:?}", GeneralName::DNSName(name.as_str()))),
         );
-        let excluded =
-            [GeneralName::IPAddress(&[0; 8]), GeneralName::IPAddress(&[0; 32]), GeneralName::RFC822Name("")]
-                .map(|name| format!("{name:?}"));
+        permitted.push(format!("{:?}", GeneralName::RFC822Name(NO_MAILBOX)));
+        let excluded = [GeneralName::IPAddress(&[0; 8]), GeneralName::IPAddress(&[0; 32])]
+            .map(|name| format!("{name:?}"));
         hold(
             bases(&read.permitted_subtrees) == permitted && bases(&read.excluded_subtrees) == excluded,
             || "other name constraints".into(),

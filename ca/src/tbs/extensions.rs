@@ -62,7 +62,7 @@ impl<'de> serde::Deserialize<'de> for HttpUrl {
 
 /// What an intermediate below a shared root may speak for: one trust domain, its DNS names, and nothing else.
 ///
-/// URI and DNS permits alone leave IP addresses and e-mail open, so those are excluded altogether.
+/// URI and DNS permits alone leave IP addresses and e-mail open, so those are shut out altogether.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainConstraints {
     /// The host of SPIFFE IDs.
@@ -124,6 +124,10 @@ pub(super) fn subject_alt_name(identity: &Identity) -> Result<Option<Extension>,
     (!names.is_empty()).then(|| plain(&SubjectAltName(names))).transpose()
 }
 
+/// This mailbox is permitted and no other, so none that there is (RFC 2606 section 2). The excluded subtree "" would say
+/// it more plainly, but Java's certificate parser refuses an empty rfc822Name.
+pub(crate) const NO_MAILBOX: &str = "nobody@mail.invalid";
+
 pub(super) fn name_constraints(constraints: &DomainConstraints) -> Result<Extension, der::Error> {
     let subtree = |base| GeneralSubtree { base, minimum: 0, maximum: None };
     let mut permitted =
@@ -131,12 +135,11 @@ pub(super) fn name_constraints(constraints: &DomainConstraints) -> Result<Extens
     for name in &constraints.dns_names {
         permitted.push(subtree(GeneralName::DnsName(Ia5String::new(name.as_str())?)));
     }
+    permitted.push(subtree(GeneralName::Rfc822Name(Ia5String::new(NO_MAILBOX)?)));
     let excluded = vec![
         // Every IPv4 and every IPv6 address: address and mask of zeros (RFC 5280 section 4.2.1.10).
         subtree(GeneralName::IpAddress(OctetString::new(vec![0; 8])?)),
         subtree(GeneralName::IpAddress(OctetString::new(vec![0; 32])?)),
-        // Every mailbox.
-        subtree(GeneralName::Rfc822Name(Ia5String::new("")?)),
     ];
     critical(&NameConstraints { permitted_subtrees: Some(permitted), excluded_subtrees: Some(excluded) })
 }

@@ -1,0 +1,53 @@
+//! Foreign judges of single files: pkilint, and programs that check the signatures of CRLs.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use e2e::Tool;
+
+/// What pkilint finds and we do not mend, and why.
+const ANSWERED: &[(&str, &str)] = &[
+    // It wants every URI to have an authority that DNS could resolve; a SPIFFE ID is a URI by RFC 3986 and must stand
+    // in the SAN as it is (SPIFFE X.509-SVID section 2).
+    ("pkix.invalid_uri_syntax", "ERROR"),
+];
+
+/// Has pkilint judge certificates.
+pub(crate) fn judge_certificates(files: &[PathBuf]) {
+    lint(files);
+}
+
+/// Has pkilint judge CRLs, and OpenSSL and GnuTLS verify their signatures. Each comes with its issuer.
+pub(crate) fn judge_crls(crls: &[(PathBuf, PathBuf)]) {
+    let files: Vec<_> = crls.iter().map(|(crl, _)| crl.clone()).collect();
+    lint(&files);
+    for (crl, issuer) in crls {
+        let openssl = Tool::foreign("openssl").args(["crl", "-verify", "-CAfile"]).arg(issuer);
+        let ran = openssl.args(["-inform", "DER", "-in"]).arg(crl).done().unwrap().says("verify OK").unwrap();
+        // certtool reads CRL and issuer in one format alone.
+        let pem = crl.with_extension("crl.pem");
+        std::fs::write(&pem, ran.stdout).unwrap();
+        let certtool = Tool::foreign("certtool").args(["--verify-crl", "--load-ca-certificate"]).arg(issuer);
+        certtool.arg("--infile").arg(pem).done().unwrap().says("Verified").unwrap();
+    }
+}
+
+fn lint(files: &[PathBuf]) {
+    assert!(!files.is_empty());
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = package.join("../target/pkilint/bin/python");
+    assert!(python.is_file(), "pkilint is not installed; `make test` installs it");
+    let lint = Tool::foreign(python.to_str().unwrap()).arg(package.join("verifiers/lint.py"));
+    let ran = lint.args(files).done().unwrap();
+    let findings: BTreeSet<(&str, &str)> = ran
+        .stdout
+        .lines()
+        .map(|line| {
+            let mut words = line.rsplitn(3, ' ');
+            let severity = words.next().unwrap();
+            (words.next().unwrap(), severity)
+        })
+        .collect();
+    let new: Vec<_> = findings.iter().filter(|finding| !ANSWERED.contains(finding)).collect();
+    assert!(new.is_empty(), "pkilint finds {new:?} in:\n{}", ran.stdout);
+}
