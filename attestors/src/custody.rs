@@ -10,8 +10,7 @@ use undercroft_tpm_wire::{ObjectAttributes, PublicArea};
 const MAX_EVIDENCE: usize = 64 * 1024;
 
 /// How well it is known where a key lives. The order is that of trust.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Grade {
     /// Nothing that can be judged.
     Unknown,
@@ -31,6 +30,29 @@ impl fmt::Display for Grade {
             Self::Declared => "declared",
             Self::Proven => "proven",
         })
+    }
+}
+
+/// What an installation or a plan demands of its keys. Keys in software are for development mode alone, which no
+/// demand can stand for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Demand {
+    /// At least that the token says so.
+    #[default]
+    Declared,
+    /// A statement of the hardware.
+    Proven,
+}
+
+impl Demand {
+    /// The lowest grade that meets it; in development mode, keys in software do.
+    pub fn grade(self, development: bool) -> Grade {
+        match (development, self) {
+            (true, _) => Grade::Software,
+            (false, Self::Declared) => Grade::Declared,
+            (false, Self::Proven) => Grade::Proven,
+        }
     }
 }
 

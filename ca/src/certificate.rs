@@ -40,7 +40,7 @@ struct Fields {
 pub enum Constraints {
     /// There are none: it may speak for every name.
     None,
-    /// Critical, with these hosts of URIs permitted and no others.
+    /// Critical, with these hosts of URIs permitted and no others, and with DNS names listed.
     Uris(Vec<String>),
     /// Something else, which does not keep trust domains apart.
     Other,
@@ -160,7 +160,9 @@ impl Constraints {
     fn read(critical: bool, constraints: &NameConstraints) -> Self {
         let permitted = constraints.permitted_subtrees.as_deref().unwrap_or_default();
         let hosts = uris_in(permitted.iter().map(|subtree| &subtree.base));
-        if critical && !hosts.is_empty() { Self::Uris(hosts) } else { Self::Other }
+        // Without a permitted DNS name, every DNS name is open.
+        let dns = permitted.iter().any(|subtree| matches!(subtree.base, GeneralName::DnsName(_)));
+        if critical && dns && !hosts.is_empty() { Self::Uris(hosts) } else { Self::Other }
     }
 }
 

@@ -41,6 +41,15 @@ pub struct Wishes {
     pub others: Vec<String>,
 }
 
+impl Wishes {
+    /// All of them in words, for what grants none.
+    pub fn in_words(&self) -> Vec<String> {
+        let uris = self.uris.iter().map(|uri| format!("URI {uri}"));
+        let dns_names = self.dns_names.iter().map(|name| format!("DNS name {name}"));
+        uris.chain(dns_names).chain(self.others.iter().cloned()).collect()
+    }
+}
+
 impl Csr {
     /// Reads a request and verifies its self-signature.
     ///

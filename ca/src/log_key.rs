@@ -47,6 +47,9 @@ pub const ORIGIN_PART: &str = "undercroft";
 /// The origin's name for the control log, which no trust domain's log can have.
 pub const CONTROL: &str = "control";
 
+/// What stands before a ceremony's name in the origin of its transcript.
+pub const CEREMONY: &str = "ceremony";
+
 /// What a log is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogOf<'a> {
@@ -73,7 +76,7 @@ pub fn origin(operator: &str, log: LogOf<'_>, epoch: u32) -> Result<KeyName, Ori
         LogOf::Control => format!("{operator}/{ORIGIN_PART}/{CONTROL}/{epoch}"),
         LogOf::Domain(domain) if domain.as_str() == CONTROL => return Err(OriginError::Control),
         LogOf::Domain(domain) => format!("{operator}/{ORIGIN_PART}/{}/{epoch}", domain.as_str()),
-        LogOf::Ceremony(name) => format!("{operator}/{ORIGIN_PART}/ceremony/{name}/{epoch}"),
+        LogOf::Ceremony(name) => format!("{operator}/{ORIGIN_PART}/{CEREMONY}/{name}/{epoch}"),
     };
     Ok(origin.parse()?)
 }

@@ -35,7 +35,7 @@ mod config;
 
 use std::collections::BTreeSet;
 
-use undercroft_attestors::custody::Grade;
+use undercroft_attestors::custody::Demand;
 use undercroft_log::leaf::Digest;
 use undercroft_log::note::KeyName;
 
@@ -62,7 +62,7 @@ pub struct Plan {
     title: String,
     origin: KeyName,
     policy_arc: PolicyArc,
-    custody: Grade,
+    custody: Demand,
     transcript: PlannedKey,
     roots: Vec<Root>,
     intermediates: Vec<Intermediate>,
@@ -116,7 +116,7 @@ impl Plan {
             title: config.title,
             origin,
             policy_arc: config.policy_arc,
-            custody: config.custody.unwrap_or(Grade::Declared),
+            custody: config.custody,
             transcript: config.transcript.key(),
             roots,
             intermediates,
@@ -152,8 +152,8 @@ impl Plan {
         &self.policy_arc
     }
 
-    /// The grade of custody that every key must have.
-    pub fn custody(&self) -> Grade {
+    /// What custody every key must have.
+    pub fn custody(&self) -> Demand {
         self.custody
     }
 

@@ -120,6 +120,11 @@ impl Policy {
         self.digest
     }
 
+    /// The authorities that rules name: rule, domain and authority.
+    pub fn named_authorities(&self) -> impl Iterator<Item = (&str, &TrustDomain, &str)> {
+        self.rules.iter().filter_map(|rule| Some((&*rule.name, &rule.domain, rule.authority.as_deref()?)))
+    }
+
     /// How many rules it has.
     pub fn rules(&self) -> usize {
         self.rules.len()

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use undercroft_log::leaf::{
-    Asked, Body, Caller, Channel, Digest, Draft, Refusal as RefusalLeaf, RefusedAction,
+    Asked, Body, Caller, Channel, Digest, Draft, MAX_INTEGER, Refusal as RefusalLeaf, RefusedAction,
 };
 use undercroft_log::sequencer::{Append, AppendError, Log};
 use undercroft_log::{Clock, Receipt};
@@ -159,7 +159,7 @@ impl CertificateAuthority {
         caller: &SpiffeId,
         request: &IssueRequest,
     ) -> Result<IssuedCertificate, ServiceError> {
-        let (csr, grant) = self.decide(caller, request).await?;
+        let (csr, grant) = self.decide(RefusedAction::Issue, caller, request).await?;
         self.fulfil(order(caller, &csr, &grant), None).await
     }
 
@@ -167,9 +167,9 @@ impl CertificateAuthority {
     /// logged or signed.
     ///
     /// # Errors
-    /// See [`ServiceError`]. Refusals are in the log, as those of real requests are.
+    /// See [`ServiceError`]. Refusals are in the log, as those of real requests are, and say that they are of previews.
     pub async fn preview(&self, caller: &SpiffeId, request: &IssueRequest) -> Result<Grant, ServiceError> {
-        let (csr, grant) = self.decide(caller, request).await?;
+        let (csr, grant) = self.decide(RefusedAction::Preview, caller, request).await?;
         self.prepare(order(caller, &csr, &grant))?;
         Ok(grant)
     }
@@ -191,6 +191,7 @@ impl CertificateAuthority {
             domain.clone(),
             Profile::standard(Kind::Server),
             Identity { uri: Some(id.clone()), dns_names: names.to_vec() },
+            Vec::new(),
         );
         let caller = Caller { id, by: Channel::Daemon };
         let order = Order { grant: &grant, caller, public_key, request: None, evidence: Vec::new() };
@@ -205,7 +206,12 @@ impl CertificateAuthority {
     }
 
     /// Decides a request. A refusal is logged before it is told.
-    async fn decide(&self, caller: &SpiffeId, request: &IssueRequest) -> Result<(Csr, Grant), ServiceError> {
+    async fn decide(
+        &self,
+        action: RefusedAction,
+        caller: &SpiffeId,
+        request: &IssueRequest,
+    ) -> Result<(Csr, Grant), ServiceError> {
         let refusal = match decide(&self.policy, caller, request) {
             Ok(decided) => return Ok(decided),
             Err(refusal) => refusal,
@@ -214,11 +220,11 @@ impl CertificateAuthority {
             profile: cut(&request.profile),
             spiffe_id: cut(&request.spiffe_id),
             dns_names: request.dns_names.iter().take(10).map(|name| cut(name)).collect(),
-            lifetime: request.lifetime.map(Lifetime::as_seconds),
+            lifetime: request.lifetime.map(|lifetime| lifetime.as_seconds().min(MAX_INTEGER)),
         };
         let digest = (!request.csr.is_empty()).then(|| Digest::of(&request.csr));
         let caller = Caller { id: caller.to_string(), by: Channel::Mtls };
-        Err(self.refuse(RefusedAction::Issue, &request.domain, caller, refusal, asked, digest).await)
+        Err(self.refuse(action, &request.domain, caller, refusal, asked, digest).await)
     }
 
     /// From a grant to a certificate: prepare, log, sign, log the outcome.

@@ -54,7 +54,6 @@ fn what_was_issued_before_a_kill_is_in_the_log_and_nothing_stays_open() {
     place.stop();
 }
 
-/// The same requests after a restart, with the database of before: nothing is asked for twice and nothing is lost.
 #[test]
 fn a_log_that_lost_its_newest_entries_does_not_start() {
     let mut place = Place::prod();

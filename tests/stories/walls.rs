@@ -233,6 +233,68 @@ fn closure(metadata: &Metadata, package: &PackageId) -> BTreeSet<String> {
 }
 
 #[test]
+fn dependencies_are_those_that_deny_toml_allows() {
+    let text = fs::read_to_string(workspace().join("deny.toml")).unwrap();
+    let rules: toml::Table = text.parse().unwrap();
+    let list = |section: &str, key: &str| rules[section][key].as_array().unwrap().clone();
+    let allowed: Vec<_> = list("licenses", "allow")
+        .iter()
+        .map(|name| spdx::Licensee::parse(name.as_str().unwrap()).unwrap())
+        .collect();
+    let banned: Vec<_> =
+        list("bans", "deny").iter().map(|ban| ban["crate"].as_str().unwrap().to_owned()).collect();
+    let registries: Vec<_> = list("sources", "allow-registry")
+        .iter()
+        .map(|registry| format!("registry+{}", registry.as_str().unwrap()))
+        .collect();
+    let metadata = metadata();
+    let built = built();
+    for package in metadata.packages.iter().filter(|package| package.source.is_some()) {
+        let name = package.name.as_str();
+        if !built.contains(name) {
+            continue;
+        }
+        assert!(!banned.iter().any(|ban| ban == name), "{name} is banned");
+        let source = package.source.as_ref().unwrap().to_string();
+        assert!(registries.contains(&source), "{name} comes from {source}");
+        let license = package.license.as_deref().unwrap().replace('/', " OR ");
+        let license = spdx::Expression::parse_mode(&license, spdx::ParseMode::LAX).unwrap();
+        let fits = license.evaluate(|wanted| allowed.iter().any(|licensee| licensee.satisfies(wanted)));
+        assert!(fits, "{name}: {}", license);
+    }
+}
+
+/// The names of all packages that are built. The lock file, and so the metadata, holds others that no feature asks for.
+fn built() -> BTreeSet<String> {
+    let tree = [
+        "tree",
+        "--workspace",
+        "--edges",
+        "all",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+        "--locked",
+        "--offline",
+    ];
+    let ran = e2e::Tool::foreign(env!("CARGO"))
+        .args(tree)
+        .arg("--manifest-path")
+        .arg(workspace().join("Cargo.toml"));
+    let names: BTreeSet<_> = ran
+        .done()
+        .unwrap()
+        .stdout
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect();
+    assert!(names.contains("rustls"), "{names:?}");
+    names
+}
+
+#[test]
 fn each_vendor_library_is_named_in_one_place() {
     for file in sources() {
         let text = fs::read_to_string(&file).unwrap();

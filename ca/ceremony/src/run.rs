@@ -41,7 +41,7 @@ pub(crate) fn run(
     terminal: &Terminal,
 ) -> Result<(), Failure> {
     let tokens = &environment.tokens;
-    let required = if environment.development { Grade::Software } else { plan.custody() };
+    let required = plan.custody().grade(environment.development);
     let requests = requests::read(plan, &places.requests)?;
     for request in &requests {
         request.custody.require(required).map_err(|error| Failure::refused(error.to_string()))?;
@@ -62,7 +62,8 @@ pub(crate) fn run(
             "Everything is in order; nothing was made.".into()
         });
     }
-    let ceremony = Running { plan, tokens, places, required, step: &step };
+    let ceremony =
+        Running { plan, tokens, places, required, development: environment.development, step: &step };
     let made = block_on(ceremony.run(&requests))?;
     drop(step);
     terminal.result(
@@ -144,6 +145,7 @@ struct Running<'a> {
     tokens: &'a Tokens,
     places: &'a Places,
     required: Grade,
+    development: bool,
     step: &'a Progress,
 }
 
@@ -199,7 +201,11 @@ impl Running<'_> {
         transcript_key: Body,
         requests: &[Request<'_>],
     ) -> Result<Vec<Made>, Failure> {
-        self.note(log, CeremonyEvent::Opened, self.plan.title().to_owned()).await?;
+        let mode = match self.development {
+            true => "; in development mode: keys in software are accepted",
+            false => "",
+        };
+        self.note(log, CeremonyEvent::Opened, format!("{}{mode}", self.plan.title())).await?;
         append(log, transcript_key).await?;
         let plan_text = self.plan.text().as_bytes().to_vec();
         let policy = Body::Policy(Policy {

@@ -10,7 +10,7 @@ use undercroft_ca::policy::PolicyError;
 use undercroft_ca::service::StartError;
 use undercroft_ca::strict_toml::TomlError;
 use undercroft_keymgr::{DeviceError, Error as TokenError, ErrorKind, UriError};
-use undercroft_log::sequencer::OpenError;
+use undercroft_log::sequencer::{AppendError, OpenError};
 use undercroft_log::store::StoreError;
 
 /// What a command answers to its shell. The numbers never change their meaning.
@@ -133,7 +133,8 @@ impl From<StartError> for Failure {
             StartError::Custody(poor) => Self::refused(poor.to_string()),
             StartError::Token(error) => error.into(),
             StartError::Store(error) => error.into(),
-            StartError::Log(error) => Self::unreachable(error.to_string()),
+            StartError::Log(AppendError::Malformed(_)) => Self::failed(error.to_string()),
+            StartError::Log(_) => Self::unreachable(error.to_string()),
             StartError::Bug(_) => Self::failed(error.to_string()),
         }
     }

@@ -74,7 +74,12 @@ impl Meta {
 }
 
 /// Runs a program and gives its exit status.
+///
+/// A crash leaves no core: PINs and the daemon's own TLS keys are in memory.
 pub fn main<P: Program>() -> ExitCode {
+    let no_core = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    // It may be lowered by anyone, and where it cannot be, there is nothing more that we could do.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, no_core);
     let program = match P::try_parse() {
         Ok(program) => program,
         Err(error) => {

@@ -35,8 +35,8 @@ use crate::tile::MAX_ENTRY;
 /// The version of the envelope.
 const VERSION: u8 = 1;
 
-/// The largest integer that every JSON reader keeps exactly (RFC 8259 section 6).
-const MAX_INTEGER: u64 = (1 << 53) - 1;
+/// The largest integer in an entry: every JSON reader keeps it exactly (RFC 8259 section 6).
+pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 
 /// The kinds of entries. Those that nothing writes yet have their names reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

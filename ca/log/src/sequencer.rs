@@ -292,10 +292,18 @@ pub async fn open<E: Send + Sync + 'static>(
     if let Some(note) = store.kept_checkpoint().await? {
         let kept = Checkpoint::open(&note, &key)
             .map_err(|error| tampered(format!("its last checkpoint does not verify: {error}")))?;
-        if kept.size > head.size || (kept.size == head.size && kept.root != head.root) {
+        if kept.size > head.size {
             return Err(tampered(format!(
-                "a checkpoint was signed at size {} with root {}, but the log has size {} and root {}",
-                kept.size, kept.root, head.size, head.root
+                "a checkpoint was signed at size {}, but the log has size {}",
+                kept.size, head.size
+            )));
+        }
+        // What was signed is still the beginning of what is stored, or the log has been rewritten.
+        let beginning = restore(&*store, kept.size).await?.root();
+        if beginning != kept.root {
+            return Err(tampered(format!(
+                "a checkpoint was signed at size {} with root {}, but its entries now lead to the root {beginning}",
+                kept.size, kept.root
             )));
         }
     }
@@ -523,7 +531,7 @@ impl<E: Send + Sync + 'static> Appender<E> {
         if tree.root() != head.root || head.size <= self.head.size {
             return Err(Fatal("the log went back or changed under us".to_owned()));
         }
-        // Pending receipts of ours keep the tiles that they need until they are answered.
+        // Receipts of ours that are still pending were to be made from the tree that goes.
         let mut state = self.shared.state();
         if !state.pending.is_empty() {
             for pending in state.pending.drain(..) {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use undercroft_attestors::custody::Grade;
+use undercroft_attestors::custody::Demand;
 use undercroft_ca::certificate::{AuthorityCertificate, Constraints, certificates_from_pem};
 use undercroft_ca::log_key::{LogOf, origin};
 use undercroft_ca::names::{DnsName, TrustDomain, parse_trust_domain};
@@ -68,8 +68,8 @@ pub struct Domain {
     pub authorities: Vec<Authority>,
     /// The names by which clients reach the daemon as a member of this domain; none if it is none.
     pub server_names: Vec<DnsName>,
-    /// The grade of custody that its keys must have.
-    pub custody: Grade,
+    /// What custody its keys must have.
+    pub custody: Demand,
 }
 
 /// An authority.
@@ -143,6 +143,25 @@ impl Config {
         let names: Vec<_> = domains.iter().map(|domain| domain.name.clone()).collect();
         let known = Known { domains: &names, profiles: &profiles };
         let policy = Policy::parse(&policy_path.display().to_string(), &read_text(&policy_path)?, known)?;
+        for (rule, domain, authority) in policy.named_authorities() {
+            let of_domain = domains.iter().find(|other| other.name == *domain);
+            let names: Vec<_> =
+                of_domain.iter().flat_map(|domain| &domain.authorities).map(|found| &*found.name).collect();
+            if !names.contains(&authority) {
+                return Err(Failure::usage(format!(
+                    "{}: rule `{rule}`: `{}` has no authority `{authority}`; it has {}",
+                    policy_path.display(),
+                    domain.as_str(),
+                    names.join(", ")
+                )));
+            }
+        }
+        if domains.iter().all(|domain| domain.server_names.is_empty()) {
+            return Err(wrong(
+                "domain",
+                "no domain has server-names, so that no client could tell the daemon; give the control domain the DNS names by which it is reached".into(),
+            ));
+        }
         let ceremonies = raw
             .ceremonies
             .into_iter()
@@ -211,7 +230,7 @@ impl Domain {
             roots,
             authorities,
             server_names: config.server_names,
-            custody: config.custody.unwrap_or(Grade::Declared),
+            custody: config.custody,
         })
     }
 }

@@ -14,6 +14,9 @@ use crate::subject::Subject;
 use crate::tbs::{CertificateSpec, CrlSpec, DomainConstraints, Issuer, Revoked, SignedBy, Urls};
 use crate::time::Validity;
 
+/// The deepest nesting of SPIRE servers below an intermediate.
+const MAX_NESTING: u8 = 8;
+
 /// A root that the ceremony makes: key and certificate.
 #[derive(Clone, Debug)]
 pub struct Root {
@@ -171,6 +174,18 @@ impl Intermediate {
                 config.issuer, root.validity
             ));
         }
+        if config.constraints.as_ref().is_some_and(|constraints| constraints.dns_names.is_empty()) {
+            return Err(format!(
+                "constraints.dns-names is empty, which would leave every DNS name open; list those that it may certify, such as [\"{}\"]",
+                domain.as_str()
+            ));
+        }
+        let nesting = config.nesting.unwrap_or(0);
+        if nesting > MAX_NESTING {
+            return Err(format!(
+                "nesting is {nesting}, and {MAX_NESTING} levels of SPIRE servers are the most"
+            ));
+        }
         let constraints = config.constraints.map(|constraints| DomainConstraints {
             domain: domain.clone(),
             dns_names: constraints.dns_names,
@@ -184,7 +199,7 @@ impl Intermediate {
             subject: Subject::from_config(&config.subject).map_err(|error| error.to_string())?,
             validity,
             // 1 for the CA of a SPIRE server, and one more for each level of SPIRE servers below that.
-            path_length: 1 + config.nesting.unwrap_or(0).min(8),
+            path_length: 1 + nesting,
             constraints,
             output: output(config.output)?,
         })

@@ -1,7 +1,7 @@
 //! Plans as they are written.
 
 use serde::Deserialize;
-use undercroft_attestors::custody::Grade;
+use undercroft_attestors::custody::Demand;
 use undercroft_keys::KeyAlgorithm;
 
 use crate::names::DnsName;
@@ -17,7 +17,8 @@ pub(super) struct PlanConfig {
     pub(super) operator: String,
     pub(super) name: String,
     pub(super) policy_arc: PolicyArc,
-    pub(super) custody: Option<Grade>,
+    #[serde(default)]
+    pub(super) custody: Demand,
     pub(super) transcript: TranscriptConfig,
     #[serde(default, rename = "root")]
     pub(super) roots: Vec<RootConfig>,

@@ -79,7 +79,7 @@ fn refusal(text: &str) -> String {
 fn everything_in_a_sound_plan_can_be_prepared() {
     let plan = Plan::parse("plan.toml", PLAN).unwrap();
     assert_eq!(plan.origin().as_str(), "ca.example/undercroft/ceremony/2026-11/1");
-    assert_eq!(plan.custody(), Grade::Declared);
+    assert_eq!(plan.custody(), Demand::Declared);
     let entropy = Counter::default();
     let serial = || SerialNumber::random(&entropy).unwrap();
     let root_key = key(KeyAlgorithm::EcdsaP384);
@@ -131,6 +131,8 @@ fn plans_that_contradict_themselves_are_refused() {
         ("output = \"shared/root.pem\"", "output = \"../root.pem\"", "no relative path"),
         ("output = \"shared/root.pem\"", "output = \"/root.pem\"", "no relative path"),
         ("constraints = { dns-names = [\"edge.example\"] }", "", "give it constraints"),
+        ("dns-names = [\"edge.example\"]", "dns-names = []", "would leave every DNS name open"),
+        ("nesting = 1", "nesting = 9", "8 levels of SPIRE servers are the most"),
         ("\"CP 1.0 section 7.1.2\"", "\" \"", "follows is empty"),
         ("http://pki.ca.example/prod/root.crl", "https://pki.ca.example/prod/root.crl", "no http:// URL"),
         ("01010101010101010101010101010101", "01", "no serial number"),

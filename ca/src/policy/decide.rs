@@ -47,18 +47,10 @@ impl Grant {
         domain: TrustDomain,
         profile: Profile,
         identity: Identity,
+        withheld: Vec<String>,
     ) -> Self {
         let lifetime = profile.lifetime();
-        Self {
-            rule: rule.to_owned(),
-            policy,
-            domain,
-            profile,
-            authority: None,
-            identity,
-            lifetime,
-            withheld: Vec::new(),
-        }
+        Self { rule: rule.to_owned(), policy, domain, profile, authority: None, identity, lifetime, withheld }
     }
 
     /// The rule that granted it.

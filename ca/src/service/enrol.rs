@@ -3,7 +3,8 @@
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use jiff::Timestamp;
 use undercroft_log::leaf::{
-    Asked, Body, Caller, Channel, Digest, Draft, Enrolment, EnrolmentEvent, Evidence, RefusedAction,
+    Asked, Body, Caller, Channel, Digest, Draft, Enrolment, EnrolmentEvent, Evidence, MAX_INTEGER,
+    RefusedAction,
 };
 use undercroft_log::sequencer::Append;
 use zeroize::Zeroizing;
@@ -11,13 +12,16 @@ use zeroize::Zeroizing;
 use super::{CertificateAuthority, IssuedCertificate, ServiceError, csr_rule, cut};
 use crate::authority::Order;
 use crate::csr::Csr;
-use crate::names::{Identity, is_reserved, parse_spiffe_id};
+use crate::names::{Identity, SpiffeId, is_reserved, parse_spiffe_id};
 use crate::policy::{Grant, Refusal};
 use crate::store::Effect;
 use crate::time::Lifetime;
 
 /// The longest time that a token may wait.
 const MAX_TOKEN_LIFETIME: Lifetime = Lifetime::days(7);
+
+/// What somebody is told who comes second.
+const TOKEN_USED: &str = "the token has been used; ask the operator for another";
 
 /// What the log calls a token that was evidence.
 const TOKEN_EVIDENCE: &str = "enrolment-token-v1";
@@ -59,26 +63,15 @@ impl CertificateAuthority {
         id: &str,
         lifetime: Lifetime,
     ) -> Result<(EnrolmentToken, Timestamp), ServiceError> {
-        let refuse = |rule, reason: String| ServiceError::Refused(Refusal::new(rule, reason));
-        let id = parse_spiffe_id(id).map_err(|error| refuse("id-malformed", error.to_string()))?;
-        if *id.trust_domain() != self.control {
-            return Err(refuse(
-                "id-of-another-domain",
-                format!("{id} is not of the control domain {}", self.control.as_str()),
-            ));
-        }
-        if is_reserved(&id) || id.path().is_empty() {
-            return Err(refuse(
-                "id-reserved",
-                format!("{id} cannot be enrolled; choose a path such as /operator/alice"),
-            ));
-        }
-        if lifetime > MAX_TOKEN_LIFETIME {
-            return Err(refuse(
-                "lifetime-over-cap",
-                format!("a token may wait for {MAX_TOKEN_LIFETIME} at most, not {lifetime}"),
-            ));
-        }
+        let id = match self.may_be_enrolled(id, lifetime) {
+            Ok(id) => id,
+            Err(refusal) => {
+                let lifetime = Some(lifetime.as_seconds().min(MAX_INTEGER));
+                let asked = Asked { spiffe_id: cut(id), lifetime, ..Asked::default() };
+                let control = self.control.as_str();
+                return Err(self.refuse(RefusedAction::Token, control, caller, refusal, asked, None).await);
+            }
+        };
         let mut bytes = Zeroizing::new([0; 32]);
         self.entropy.fill(&mut *bytes).map_err(|error| ServiceError::Unavailable(error.to_string()))?;
         let token = EnrolmentToken::presented(Base64UrlUnpadded::encode_string(&*bytes));
@@ -99,6 +92,29 @@ impl CertificateAuthority {
         Ok((token, expires))
     }
 
+    fn may_be_enrolled(&self, id: &str, lifetime: Lifetime) -> Result<SpiffeId, Refusal> {
+        let id = parse_spiffe_id(id).map_err(|error| Refusal::new("id-malformed", error.to_string()))?;
+        if *id.trust_domain() != self.control {
+            return Err(Refusal::new(
+                "id-of-another-domain",
+                format!("{id} is not of the control domain {}", self.control.as_str()),
+            ));
+        }
+        if is_reserved(&id) || id.path().is_empty() {
+            return Err(Refusal::new(
+                "id-reserved",
+                format!("{id} cannot be enrolled; choose a path such as /operator/alice"),
+            ));
+        }
+        if lifetime > MAX_TOKEN_LIFETIME {
+            return Err(Refusal::new(
+                "lifetime-over-cap",
+                format!("a token may wait for {MAX_TOKEN_LIFETIME} at most, not {lifetime}"),
+            ));
+        }
+        Ok(id)
+    }
+
     /// Gives a certificate of the control domain to whoever holds a good token. The token is used up in the very
     /// transaction that logs the intent, so that of two who present it at once one at most gets anything.
     ///
@@ -117,41 +133,49 @@ impl CertificateAuthority {
             })?;
         let now = self.clock.now();
         let decided = if enrolment.redeemed {
-            Err(Refusal::new("token-used", "the token has been used; ask the operator for another"))
+            Err(Refusal::new("token-used", TOKEN_USED))
         } else if enrolment.expires < now {
             Err(Refusal::new("token-expired", format!("the token was good until {}", enrolment.expires)))
         } else {
-            self.enrolment_grant(&enrolment.id).and_then(|grant| {
-                let csr =
-                    Csr::from_der(csr).map_err(|error| Refusal::new(csr_rule(&error), error.to_string()))?;
-                let key_type = csr.public_key().key_type();
-                match grant.profile().takes(key_type) {
-                    true => Ok((grant, csr)),
-                    false => Err(Refusal::new("key-type", format!("callers may have no {key_type} keys"))),
-                }
-            })
+            Csr::from_der(csr).map_err(|error| Refusal::new(csr_rule(&error), error.to_string())).and_then(
+                |csr| {
+                    let grant = self.enrolment_grant(&enrolment.id, &csr)?;
+                    let key_type = csr.public_key().key_type();
+                    match grant.profile().takes(key_type) {
+                        true => Ok((grant, csr)),
+                        false => {
+                            Err(Refusal::new("key-type", format!("callers may have no {key_type} keys")))
+                        }
+                    }
+                },
+            )
         };
         let evidence = Evidence { format: TOKEN_EVIDENCE.to_owned(), sha256: digest };
         let caller = Caller { id: enrolment.id.clone(), by: Channel::EnrolmentToken };
+        let refuse = async |refusal| {
+            let asked = Asked { spiffe_id: cut(&enrolment.id), ..Asked::default() };
+            let control = self.control.as_str();
+            self.refuse(RefusedAction::Enrol, control, caller.clone(), refusal, asked, None).await
+        };
         let (grant, csr) = match decided {
             Ok(decided) => decided,
-            Err(refusal) => {
-                let asked = Asked { spiffe_id: cut(&enrolment.id), ..Asked::default() };
-                let control = self.control.as_str();
-                return Err(self.refuse(RefusedAction::Enrol, control, caller, refusal, asked, None).await);
-            }
+            Err(refusal) => return Err(refuse(refusal).await),
         };
         let order = Order {
             grant: &grant,
-            caller,
+            caller: caller.clone(),
             public_key: csr.public_key(),
             request: Some(csr.digest()),
             evidence: vec![evidence],
         };
-        self.fulfil(order, Some(Effect::EnrolmentRedeemed { token: digest, now })).await
+        match self.fulfil(order, Some(Effect::EnrolmentRedeemed { token: digest, now })).await {
+            // Somebody else was faster: the store has refused the intent, so that nothing says so yet.
+            Err(ServiceError::Refused(_)) => Err(refuse(Refusal::new("token-used", TOKEN_USED)).await),
+            answer => answer,
+        }
     }
 
-    fn enrolment_grant(&self, id: &str) -> Result<Grant, Refusal> {
+    fn enrolment_grant(&self, id: &str, csr: &Csr) -> Result<Grant, Refusal> {
         let id = parse_spiffe_id(id).map_err(|error| Refusal::new("id-malformed", error.to_string()))?;
         Ok(Grant::built_in(
             "built-in:enrolment",
@@ -159,6 +183,7 @@ impl CertificateAuthority {
             self.control.clone(),
             self.caller_profile.clone(),
             Identity::leaf(&id, Vec::new()),
+            csr.wishes().in_words(),
         ))
     }
 }

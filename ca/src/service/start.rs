@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use undercroft_attestors::custody::Grade;
+use undercroft_attestors::custody::{Demand, Grade};
 use undercroft_keymgr::Key;
 use undercroft_log::Clock;
 use undercroft_log::leaf::{
@@ -67,8 +67,8 @@ pub struct DomainSetup {
     pub authorities: Vec<(Authority, String)>,
     /// Its roots.
     pub roots: Vec<AuthorityCertificate>,
-    /// The grade of custody that its keys must have.
-    pub custody: Grade,
+    /// What custody its keys must have.
+    pub custody: Demand,
 }
 
 impl CertificateAuthority {
@@ -194,7 +194,7 @@ async fn start_domain(
             .map_err(|error| StartError::Bug(error.to_string()))?;
         setup.log.append_durable(append).await?;
     }
-    let required = if development { Grade::Software } else { setup.custody };
+    let required = setup.custody.grade(development);
     log_custody(&setup.log, &setup.log_key, format!("log {origin}"), &setup.log_key_uri, required).await?;
     for (authority, uri) in &setup.authorities {
         let purpose = format!("authority {} of {}", authority.name(), setup.name.as_str());

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use undercroft_keys::{KeyAlgorithm, SignatureAlgorithm};
 
-use super::encoding::{Base64Bytes, Digest, HexKeyId, utc_seconds};
+use super::encoding::{Base64Bytes, Digest, HexKeyId, integer, utc_seconds};
 use super::{Kind, LeafError};
 
 /// The body of an entry.
@@ -101,7 +101,7 @@ impl Body {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Caller {
-    /// A SPIFFE ID, or `uid:<n>` on the administration socket, or the name of a person at a ceremony.
+    /// A SPIFFE ID, or `uid:<n>` on the administration socket, or the origin of a ceremony's transcript.
     pub id: String,
     /// How the caller was authenticated.
     pub by: Channel,
@@ -146,6 +146,7 @@ pub enum ToBeSigned {
         /// SHA-256 of the DER.
         sha256: Digest,
         /// Its length in bytes.
+        #[serde(deserialize_with = "integer::deserialize")]
         length: u64,
     },
 }
@@ -199,6 +200,7 @@ pub struct Intent {
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
     /// The index of the intent in the same log.
+    #[serde(deserialize_with = "integer::deserialize")]
     pub intent: u64,
     /// Signed or abandoned.
     pub result: OutcomeResult,
@@ -220,8 +222,12 @@ pub enum OutcomeResult {
 pub enum RefusedAction {
     /// A certificate.
     Issue,
+    /// Being told what would be issued.
+    Preview,
     /// An enrolment.
     Enrol,
+    /// A token for an enrolment.
+    Token,
 }
 
 /// What a refused request asked for.
@@ -238,7 +244,7 @@ pub struct Asked {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub dns_names: Vec<String>,
     /// The lifetime in seconds; absent for the default.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "integer::optional")]
     pub lifetime: Option<u64>,
 }
 
@@ -272,7 +278,7 @@ pub enum Text {
     /// The text itself.
     Inline(String),
     /// A blob of that length in bytes; its digest stands beside it.
-    Blob(u64),
+    Blob(#[serde(deserialize_with = "integer::deserialize")] u64),
 }
 
 /// The policy that is in force from here on.
@@ -354,6 +360,7 @@ pub struct Bundle {
     /// The trust domain.
     pub domain: String,
     /// `spiffe_sequence`: one more than the bundle before.
+    #[serde(deserialize_with = "integer::deserialize")]
     pub sequence: u64,
     /// The root certificates, DER.
     pub roots: Vec<Base64Bytes>,

@@ -92,6 +92,27 @@ fn lower_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::
     }
 }
 
+/// Integers that every JSON reader keeps exactly (RFC 8259 section 6): below 2^53.
+pub(super) mod integer {
+    use serde::{Deserialize, Deserializer, de::Error as _};
+
+    use crate::leaf::MAX_INTEGER;
+
+    pub(in crate::leaf) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let value = u64::deserialize(deserializer)?;
+        if value > MAX_INTEGER {
+            return Err(D::Error::custom(format_args!("{value} is 2^53 or more")));
+        }
+        Ok(value)
+    }
+
+    pub(in crate::leaf) fn optional<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<u64>, D::Error> {
+        deserialize(deserializer).map(Some)
+    }
+}
+
 /// Times, written as RFC 3339 in UTC and whole seconds: `2026-11-22T08:00:00Z` and in no other way.
 pub(super) mod utc_seconds {
     use jiff::Timestamp;

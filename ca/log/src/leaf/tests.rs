@@ -155,6 +155,35 @@ fn strictness() {
 }
 
 #[test]
+fn integers_of_bodies_are_below_two_to_the_53() {
+    for (kind, body) in [
+        ("outcome", r#"{"intent":N,"result":{"abandoned":"x"}}"#),
+        ("bundle", r#"{"domain":"prod.example","sequence":N,"roots":[]}"#),
+        ("policy", r#"{"sha256":"D","text":{"blob":N}}"#),
+        (
+            "refusal",
+            r#"{"action":"issue","domain":"d","caller":{"id":"i","by":"mtls"},"rule":"r","reason":"w","asked":{"lifetime":N},"policy":"D"}"#,
+        ),
+    ] {
+        let leaf = |integer: &str| {
+            let body = body.replace('N', integer).replace('D', &"01".repeat(32));
+            let text = format!(
+                r#"{{"v":1,"origin":"ca.example/undercroft/control/1","index":7,"time":"2026-11-22T08:00:00Z","kind":"{kind}","body":{body}}}"#
+            );
+            Leaf::parse(text.as_bytes()).map_err(|error| error.to_string())
+        };
+        leaf("9007199254740991").unwrap();
+        let refused = leaf("9007199254740992").unwrap_err();
+        assert!(refused.contains("2^53"), "{refused}");
+    }
+    let blob = Body::Intent(Intent {
+        tbs: ToBeSigned::Blob { sha256: Digest([3; 32]), length: MAX_INTEGER + 1 },
+        ..intent()
+    });
+    assert!(refusal(&String::from_utf8(stamped(&blob)).unwrap()).contains("2^53"));
+}
+
+#[test]
 fn digests_are_lower_case() {
     let good = String::from_utf8(stamped(&Body::Intent(intent()))).unwrap();
     let upper = good.replace("abababab", "ABABABAB");

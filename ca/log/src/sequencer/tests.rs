@@ -408,6 +408,16 @@ fn what_was_changed_behind_our_back_is_noticed_when_opening() {
         stored.tiles.clear();
     };
     assert!(tampered(&older).contains("was signed at size"), "{}", tampered(&older));
+    // An entry rewritten, everything over it made to fit, and the log made longer than what was signed.
+    let rewritten = |stored: &mut Stored| {
+        stored.entries.pop();
+        stored.entries.extend([b"{\"another\":1}".to_vec(), b"{\"another\":2}".to_vec()]);
+        let mut tree = GrowingTree::new();
+        stored.entries.iter().for_each(|entry| tree.push(leaf_hash(entry)));
+        stored.head.size = tree.size();
+        stored.head.root = tree.root();
+    };
+    assert!(tampered(&rewritten).contains("now lead to the root"), "{}", tampered(&rewritten));
     let missing = |stored: &mut Stored| stored.tiles.clear();
     assert!(tampered(&missing).contains("no tile 0/0"));
     let forged = |stored: &mut Stored| {

@@ -101,6 +101,12 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 /// What the daemon answered instead of what was asked for.
 pub(super) fn told(status: Status) -> Failure {
     let message = status.message();
+    // A status with a source was made on this side: the daemon has said nothing.
+    if let Some(source) = std::error::Error::source(&status) {
+        return Failure::unreachable(format!(
+            "the connection to the daemon broke before it answered ({source}); what was asked for may have been done: look at `undercroft status` and ask again"
+        ));
+    }
     match status.code() {
         Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument => Failure::refused(message),
         Code::NotFound | Code::OutOfRange | Code::AlreadyExists => Failure::usage(message),

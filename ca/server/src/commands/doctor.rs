@@ -129,7 +129,7 @@ async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {
         checks.push(Check::new(format!("device {}", device.name), opened));
     }
     for domain in &config.domains {
-        let required = if config.development { Grade::Software } else { domain.custody };
+        let required = domain.custody.grade(config.development);
         let log_key = key(config, &domain.log_key, KeyAlgorithm::Ed25519, required, None).await;
         checks.push(Check::new(format!("{} log key", domain.name.as_str()), log_key));
         for authority in &domain.authorities {

@@ -56,7 +56,15 @@ async fn export(args: &ExportArgs, terminal: &Terminal) -> Result<(), Failure> {
         key_text.trim_end().parse().map_err(|error| Failure::usage(format!("the log's key: {error}")))?;
     let folder = Folder::new(&args.to);
     let start = exported(&folder, &key)?;
-    let progress = terminal.progress(domain.log_size.saturating_sub(start), "export");
+    if start > domain.log_size {
+        return Err(Failure::tampered(format!(
+            "{} holds {start} signed entries of {}, and the daemon's log has {}: it has lost or hidden some; keep the folder",
+            folder.path().display(),
+            key.name(),
+            domain.log_size
+        )));
+    }
+    let progress = terminal.progress(domain.log_size - start, "export");
     let request = v1::ReadLogRequest { domain: args.domain.clone(), start };
     let mut stream = client.read_log(request).await.map_err(told)?.into_inner();
     let (mut size, mut blobs, mut checkpoint) = (start, Vec::new(), None);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use undercroft_attestors::custody::Grade;
+use undercroft_attestors::custody::Demand;
 use undercroft_ca::names::DnsName;
 use undercroft_ca::profile::{PolicyArc, ProfileConfig};
 use undercroft_ca::tbs::HttpUrl;
@@ -58,7 +58,8 @@ pub(super) struct DomainConfig {
     pub(super) epoch: u32,
     #[serde(default)]
     pub(super) server_names: Vec<DnsName>,
-    pub(super) custody: Option<Grade>,
+    #[serde(default)]
+    pub(super) custody: Demand,
     #[serde(default, rename = "authority")]
     pub(super) authorities: Vec<AuthorityConfig>,
 }

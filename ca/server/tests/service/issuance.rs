@@ -7,7 +7,7 @@ use undercroft_ca::names::parse_spiffe_id;
 use undercroft_ca::service::{IssueRequest, ServiceError};
 use undercroft_ca::time::Lifetime;
 use undercroft_ca::verify;
-use undercroft_log::leaf::{Body, OutcomeResult, Refusal};
+use undercroft_log::leaf::{Body, OutcomeResult, Refusal, RefusedAction};
 
 use crate::rig::{Rig, ask, ask_as, csr, workload};
 
@@ -67,7 +67,15 @@ fn a_preview_says_what_would_be_issued_and_leaves_no_trace() {
         let caller = parse_spiffe_id("spiffe://control.example/operator/alice").unwrap();
         let grant = ca.preview(&caller, &workload()).await.unwrap();
         assert_eq!(grant.rule(), "workloads");
+        let request = IssueRequest { lifetime: hours(5), ..workload() };
+        assert!(matches!(ca.preview(&caller, &request).await, Err(ServiceError::Refused(_))));
     });
+    // What is refused stands in the log, as what it was.
+    let log = rig.log_of("prod.example");
+    assert!(
+        matches!(log.last(), Some(Body::Refusal(leaf)) if leaf.action == RefusedAction::Preview),
+        "{log:?}"
+    );
     assert!(!rig.log_of("prod.example").iter().any(|body| matches!(body, Body::Intent(_))));
 }
 

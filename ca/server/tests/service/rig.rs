@@ -11,7 +11,7 @@ use rcgen::{
     KeyUsagePurpose, NameConstraints, SanType, SubjectPublicKeyInfo,
 };
 use undercroft::store::Database;
-use undercroft_attestors::custody::Grade;
+use undercroft_attestors::custody::Demand;
 use undercroft_ca::authority::Authority;
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::log_key::{LogKey, LogOf, origin};
@@ -134,14 +134,13 @@ pub(crate) struct DomainRig {
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) development: bool,
-    pub(crate) custody: Grade,
     pub(crate) policy: String,
     pub(crate) more_roots: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { development: true, custody: Grade::Declared, policy: POLICY.to_owned(), more_roots: false }
+        Self { development: true, policy: POLICY.to_owned(), more_roots: false }
     }
 }
 
@@ -306,7 +305,7 @@ impl Rig {
             log_key_uri: "pkcs11:object=log".into(),
             authorities: vec![(authority, "pkcs11:object=i1".into())],
             roots,
-            custody: options.custody,
+            custody: Demand::Declared,
         };
         (setup, driver)
     }
