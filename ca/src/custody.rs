@@ -94,7 +94,10 @@ fn logged(grade: Grade) -> LoggedGrade {
 
 /// A key is not where it must be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the key of {purpose} is graded `{grade}`, and `{required}` is required: {}", findings.join("; "))]
+#[error(
+    "the custody of the key of {purpose} is graded `{grade}`, and `{required}` is required: {}. Make the key in hardware; for trials alone, `development = true` accepts keys in software",
+    findings.join("; ")
+)]
 pub struct PoorCustody {
     /// What the key is for.
     pub purpose: String,
