@@ -256,3 +256,29 @@ impl Ceremony {
         Ok(Self { plan: Digest::of(plan.as_bytes()), transcript: base.join(&config.transcript) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_in_the_docs_is_one() {
+        let page = include_str!("../../../docs/configuration.md");
+        let text = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+        let config: RawConfig = strict_toml::parse("docs/configuration.md", text).unwrap();
+        assert_eq!((config.domains.len(), config.devices.len(), config.profiles.len()), (2, 2, 1));
+        for domain in config.domains {
+            domain.log_key.parse::<KeyUri>().unwrap();
+            for authority in domain.authorities {
+                authority.key.parse::<KeyUri>().unwrap();
+                authority.algorithm.parse::<KeyAlgorithm>().unwrap();
+            }
+        }
+        for profile in config.profiles {
+            Profile::from_config(profile).unwrap();
+        }
+        for device in config.devices {
+            undercroft_keymgr::Device::from_config(device, Path::new(".")).unwrap();
+        }
+    }
+}

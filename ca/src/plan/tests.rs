@@ -160,3 +160,11 @@ fn the_digest_is_that_of_the_text() {
     assert_eq!(plan.digest(), Digest::of(PLAN.as_bytes()));
     assert_ne!(Plan::parse("plan.toml", &format!("{PLAN}\n")).unwrap().digest(), plan.digest());
 }
+
+#[test]
+fn the_plan_in_the_docs_is_one() {
+    let page = include_str!("../../../docs/ceremony.md");
+    let text = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let plan = Plan::parse("docs/ceremony.md", text).unwrap();
+    assert_eq!((plan.roots().len(), plan.intermediates().len(), plan.crls().len()), (1, 1, 1));
+}

@@ -58,32 +58,33 @@ pub(crate) enum Mood {
     SignsSomethingElse,
 }
 
-/// A software key whose token has moods.
+/// A key whose token has moods.
 #[derive(Debug)]
 pub(crate) struct MoodyKey {
-    key: SoftwareKey,
+    key: Key,
     mood: AtomicU8,
 }
 
 impl MoodyKey {
-    fn new(algorithm: KeyAlgorithm) -> Arc<Self> {
-        let key = SoftwareKey::generate(algorithm).unwrap();
-        Arc::new(Self { key, mood: AtomicU8::new(Mood::Signs as u8) })
-    }
-
     pub(crate) fn set(&self, mood: Mood) {
         self.mood.store(mood as u8, Ordering::SeqCst);
     }
 }
 
+/// A key in this process.
+fn software(algorithm: KeyAlgorithm) -> Key {
+    let key = Arc::new(SoftwareKey::generate(algorithm).unwrap());
+    Key { signer: key.clone(), custody: key }
+}
+
 #[async_trait]
 impl SigningKey for MoodyKey {
     fn algorithm(&self) -> KeyAlgorithm {
-        self.key.algorithm()
+        self.key.signer.algorithm()
     }
 
     fn public_key(&self) -> &PublicKey {
-        self.key.public_key()
+        self.key.signer.public_key()
     }
 
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
@@ -92,8 +93,8 @@ impl SigningKey for MoodyKey {
                 Err(Error::new(ErrorKind::Unavailable, "the token has been pulled out"))
             }
             mood if mood == Mood::Hangs as u8 => std::future::pending().await,
-            mood if mood == Mood::SignsSomethingElse as u8 => self.key.sign(b"something else").await,
-            _ => self.key.sign(message).await,
+            mood if mood == Mood::SignsSomethingElse as u8 => self.key.signer.sign(b"something else").await,
+            _ => self.key.signer.sign(message).await,
         }
     }
 }
@@ -101,7 +102,7 @@ impl SigningKey for MoodyKey {
 #[async_trait]
 impl undercroft_keymgr::ProveCustody for MoodyKey {
     async fn custody_evidence(&self) -> Result<undercroft_keymgr::CustodyEvidence, Error> {
-        self.key.custody_evidence().await
+        self.key.custody.custody_evidence().await
     }
 }
 
@@ -203,15 +204,24 @@ impl Rig {
     }
 
     pub(crate) fn with(domains: [(&'static str, &RootRig, bool); 2]) -> Self {
+        Self::with_keys(domains, |_, algorithm| software(algorithm))
+    }
+
+    /// The same, with keys that `make` makes, for a domain and of an algorithm.
+    pub(crate) fn with_keys(
+        domains: [(&'static str, &RootRig, bool); 2],
+        make: impl Fn(&str, KeyAlgorithm) -> Key,
+    ) -> Self {
         let domains = domains.map(|(name, root, constrained)| {
-            let key = MoodyKey::new(KeyAlgorithm::EcdsaP256);
-            let log_key = MoodyKey::new(KeyAlgorithm::Ed25519);
+            let key = make(name, KeyAlgorithm::EcdsaP256);
+            let key = Arc::new(MoodyKey { key, mood: AtomicU8::new(Mood::Signs as u8) });
+            let log_key = make(name, KeyAlgorithm::Ed25519);
             DomainRig {
                 name,
                 roots: vec![root.certificate.clone()],
                 intermediate: root.intermediate(name, key.public_key(), constrained),
                 key,
-                log_key: Key { signer: log_key.clone(), custody: log_key },
+                log_key,
             }
         });
         let now: Timestamp = "2026-11-22T08:00:00Z".parse().unwrap();
