@@ -23,7 +23,7 @@ fn authorities_of_every_algorithm_make_chains_that_strangers_accept() {
     let mut place = Place::new(domains.into_iter().chain([tpm]).collect());
     let scratch = place.path("scratch");
     let mut files = Vec::new();
-    for domain in place.site.domains()[1..].to_vec() {
+    for domain in &place.site.domains()[1..] {
         place.issue(&domain.name, &domain.name, &[]).expect(0).unwrap();
         let file = |name: &str| place.path(&domain.folder).join(name);
         for verifier in Verifier::ALL.into_iter().filter(|verifier| verifier.is_present()) {

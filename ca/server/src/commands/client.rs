@@ -1,6 +1,6 @@
 //! How commands reach the daemon, and how its refusals are told.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -70,7 +70,7 @@ fn server_id(roots: &[AuthorityCertificate]) -> Option<String> {
 }
 
 /// Reads a PEM file of roots.
-pub(super) fn read_roots(path: &PathBuf) -> Result<Vec<AuthorityCertificate>, Failure> {
+pub(super) fn read_roots(path: &Path) -> Result<Vec<AuthorityCertificate>, Failure> {
     let during = |failure: Failure| failure.during(path.display());
     certificates_from_pem(&read_text(path)?)
         .map_err(|error| during(error.into()))?
@@ -80,7 +80,7 @@ pub(super) fn read_roots(path: &PathBuf) -> Result<Vec<AuthorityCertificate>, Fa
 }
 
 /// Reads a client's certificate chain and key.
-pub(super) fn read_credentials(certificate: &PathBuf, key: &PathBuf) -> Result<Credentials, Failure> {
+pub(super) fn read_credentials(certificate: &Path, key: &Path) -> Result<Credentials, Failure> {
     let chain = certificates_from_pem(&read_text(certificate)?)
         .map_err(|error| Failure::from(error).during(certificate.display()))?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| {
