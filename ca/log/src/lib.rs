@@ -9,11 +9,13 @@
 //! | --- | --- |
 //! | [`tree`] | RFC 6962 hashes, growth, proofs and their verification |
 //! | [`note`], [`checkpoint`] | signed notes, verifier keys, checkpoints |
+//! | [`cosignature`] | witnesses' keys and lines |
 //! | [`tile`], [`proof`] | tiles, entry bundles, `.tlog-proof` files |
 //! | [`leaf`] | what an entry says |
 //! | [`store`], [`sequencer`], [`Receipt`] | how entries become durable, signed and provable |
 
 pub mod checkpoint;
+pub mod cosignature;
 pub mod leaf;
 pub mod note;
 pub mod proof;

@@ -62,13 +62,8 @@ impl VerifierKey {
     /// The key is of another kind: those are extra lines and never a log's own (`docs/log.md`).
     pub fn new(name: KeyName, key: PublicKey) -> Result<Self, NoteError> {
         let bytes = key.ed25519_bytes().ok_or(NoteError::KeyType)?;
-        // Recommended key ID: SHA-256(name ‖ 0x0A ‖ type ‖ public key), first four bytes.
-        let digest = Sha256::new()
-            .chain_update(name.as_str())
-            .chain_update([b'\n', TYPE_ED25519])
-            .chain_update(bytes)
-            .finalize();
-        Ok(Self { name, id: [digest[0], digest[1], digest[2], digest[3]], key })
+        let id = key_id(&name, TYPE_ED25519, &bytes);
+        Ok(Self { name, id, key })
     }
 
     /// The name.
@@ -83,16 +78,56 @@ impl VerifierKey {
 
     /// The signature line that a raw signature by this key makes.
     pub(crate) fn line(&self, signature: &[u8]) -> String {
-        let blob = [&self.id[..], signature].concat();
-        format!("{SIGNATURE_PREFIX}{} {}\n", self.name, Base64::encode_string(&blob))
+        line(&self.name, self.id, signature)
     }
+}
+
+/// The recommended key ID: SHA-256(name ‖ 0x0A ‖ type ‖ public key), first four bytes.
+pub(crate) fn key_id(name: &KeyName, signature_type: u8, key: &[u8]) -> [u8; 4] {
+    let digest = Sha256::new()
+        .chain_update(name.as_str())
+        .chain_update([b'\n', signature_type])
+        .chain_update(key)
+        .finalize();
+    [digest[0], digest[1], digest[2], digest[3]]
+}
+
+/// A vkey in its parts: name, id, signature type and key. The id is that of the rest.
+///
+/// # Errors
+/// It is no vkey, or its id is that of another key.
+pub(crate) fn parse_vkey(text: &str) -> Result<(KeyName, [u8; 4], u8, Vec<u8>), NoteError> {
+    let malformed = || NoteError::VerifierKey(text.chars().take(80).collect());
+    let mut parts = text.splitn(3, '+');
+    let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(malformed());
+    };
+    let typed = Base64::decode_vec(key).map_err(|_| malformed())?;
+    let (signature_type, key) = typed.split_first().ok_or_else(malformed)?;
+    let name: KeyName = name.parse()?;
+    // The id is redundant in a vkey; a wrong one means that somebody mixed two keys up.
+    let own = key_id(&name, *signature_type, key);
+    if hex::encode(own) != id {
+        return Err(NoteError::KeyId { name: name.to_string() });
+    }
+    Ok((name, own, *signature_type, key.to_vec()))
+}
+
+/// A vkey as text.
+pub(crate) fn write_vkey(name: &KeyName, signature_type: u8, key: &[u8]) -> String {
+    let typed = [&[signature_type][..], key].concat();
+    format!("{name}+{}+{}", hex::encode(key_id(name, signature_type, key)), Base64::encode_string(&typed))
+}
+
+/// A signature line.
+pub(crate) fn line(name: &KeyName, id: [u8; 4], signature: &[u8]) -> String {
+    let blob = [&id[..], signature].concat();
+    format!("{SIGNATURE_PREFIX}{name} {}\n", Base64::encode_string(&blob))
 }
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.key.ed25519_bytes().unwrap_or_default();
-        let typed = [&[TYPE_ED25519][..], &bytes].concat();
-        write!(f, "{}+{}+{}", self.name, hex::encode(self.id), Base64::encode_string(&typed))
+        f.write_str(&write_vkey(&self.name, TYPE_ED25519, &self.key.ed25519_bytes().unwrap_or_default()))
     }
 }
 
@@ -100,23 +135,12 @@ impl FromStr for VerifierKey {
     type Err = NoteError;
 
     fn from_str(text: &str) -> Result<Self, NoteError> {
-        let malformed = || NoteError::VerifierKey(text.chars().take(80).collect());
-        let mut parts = text.splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(malformed());
-        };
-        let typed = Base64::decode_vec(key).map_err(|_| malformed())?;
-        let (TYPE_ED25519, bytes) = typed.split_first().map(|(t, rest)| (*t, rest)).ok_or_else(malformed)?
-        else {
+        let (name, _, signature_type, key) = parse_vkey(text)?;
+        if signature_type != TYPE_ED25519 {
             return Err(NoteError::KeyType);
-        };
-        let key = PublicKey::from_ed25519(bytes).map_err(|_| malformed())?;
-        let own = Self::new(name.parse()?, key)?;
-        // The id is redundant in a vkey; a wrong one means that somebody mixed two keys up.
-        if hex::encode(own.id) != id {
-            return Err(NoteError::KeyId { name: name.to_owned() });
         }
-        Ok(own)
+        let malformed = |_| NoteError::VerifierKey(text.chars().take(80).collect());
+        Self::new(name, PublicKey::from_ed25519(&key).map_err(malformed)?)
     }
 }
 
@@ -178,6 +202,12 @@ impl<'a> Note<'a> {
         Ok(self.text)
     }
 
+    /// What the lines carry behind the id, that name a key of this name and id. Not verified.
+    pub(crate) fn lines_of(&self, name: &KeyName, id: [u8; 4]) -> impl Iterator<Item = &[u8]> {
+        let own = self.signatures.iter().filter(move |line| line.name == name.as_str() && line.id == id);
+        own.map(|line| &*line.bytes)
+    }
+
     /// The text, of which nothing is known.
     pub fn unverified_text(&self) -> &'a str {
         self.text
@@ -225,6 +255,12 @@ pub enum NoteError {
     /// The hash in a vkey is not that of its name and key.
     #[error("the verifier key of `{name}` carries the hash of another key")]
     KeyId {
+        /// The name in the vkey.
+        name: String,
+    },
+    /// The key of a log, or of something else, where a witness's was wanted.
+    #[error("the key of `{name}` is no witness's: those have type 0x04 (Ed25519) or 0x06 (ML-DSA-44)")]
+    NoWitness {
         /// The name in the vkey.
         name: String,
     },

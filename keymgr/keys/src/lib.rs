@@ -8,11 +8,13 @@
 
 mod algorithm;
 mod key_id;
+mod ml_dsa;
 mod possession;
 mod public_key;
 mod weak_rsa;
 
 pub use algorithm::{KeyAlgorithm, KeyType, RsaBits, SignatureAlgorithm, UnknownAlgorithm};
 pub use key_id::{KeyId, SubjectKeyIdentifier};
+pub use ml_dsa::MlDsa44Key;
 pub use possession::{NoPossession, verify_possession};
 pub use public_key::{BadSignature, Numbers, PublicKey, PublicKeyError};
