@@ -139,6 +139,9 @@ pub enum CheckpointError {
     /// The root is not 32 bytes in base64.
     #[error("the root is not 32 bytes in base64")]
     Root,
+    /// Not enough of the witnesses that a policy names have cosigned it.
+    #[error("too few witnesses have cosigned the checkpoint: {0} of those that the policy knows")]
+    TooFewWitnesses(usize),
     /// Signed by the right key, for another log.
     #[error("it is a checkpoint of `{found}` and not of `{expected}`")]
     OtherLog {

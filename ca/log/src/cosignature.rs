@@ -45,6 +45,11 @@ impl WitnessKey {
         Self { id: key_id(&name, TYPE_ML_DSA_44, key.as_bytes()), name, key: Key::MlDsa44(key) }
     }
 
+    /// Whether another name stands for the same key: a witness counts once, whatever it is called.
+    pub fn has_the_key_of(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+
     /// The witness's name.
     pub fn name(&self) -> &KeyName {
         &self.name

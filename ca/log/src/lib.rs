@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | [`tree`] | RFC 6962 hashes, growth, proofs and their verification |
 //! | [`note`], [`checkpoint`] | signed notes, verifier keys, checkpoints |
-//! | [`cosignature`] | witnesses' keys and lines |
+//! | [`cosignature`], [`witnesses`] | witnesses' keys and lines, and policies that say whose are needed |
 //! | [`tile`], [`proof`] | tiles, entry bundles, `.tlog-proof` files |
 //! | [`leaf`] | what an entry says |
 //! | [`store`], [`sequencer`], [`Receipt`] | how entries become durable, signed and provable |
@@ -24,6 +24,7 @@ pub mod sequencer;
 pub mod store;
 pub mod tile;
 pub mod tree;
+pub mod witnesses;
 
 pub use receipt::Receipt;
 
