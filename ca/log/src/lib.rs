@@ -9,11 +9,13 @@
 //! | --- | --- |
 //! | [`tree`] | RFC 6962 hashes, growth, proofs and their verification |
 //! | [`note`], [`checkpoint`] | signed notes, verifier keys, checkpoints |
+//! | [`add_checkpoint`] | what a log asks of a witness, and how a witness decides |
 //! | [`cosignature`], [`witnesses`] | witnesses' keys and lines, and policies that say whose are needed |
 //! | [`tile`], [`proof`] | tiles, entry bundles, `.tlog-proof` files |
 //! | [`leaf`] | what an entry says |
 //! | [`store`], [`sequencer`], [`Receipt`] | how entries become durable, signed and provable |
 
+pub mod add_checkpoint;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod leaf;
