@@ -4,6 +4,7 @@
 //! `--output text|json`, errors as one paragraph with the right exit status, progress bars on terminals only, and the
 //! system's clock and randomness from [`system`], the one file that reads them.
 
+mod daemon;
 mod environment;
 mod failure;
 mod files;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap_complete::Shell;
 
+pub use daemon::{LogArgs, ready};
 pub use environment::{Environment, tokens};
 pub use failure::{ExitStatus, Failure};
 pub use files::{read_text, write_file};

@@ -77,7 +77,7 @@ impl VerifierKey {
     }
 
     /// The signature line that a raw signature by this key makes.
-    pub(crate) fn line(&self, signature: &[u8]) -> String {
+    pub fn line(&self, signature: &[u8]) -> String {
         line(&self.name, self.id, signature)
     }
 }
@@ -206,6 +206,12 @@ impl<'a> Note<'a> {
     pub(crate) fn lines_of(&self, name: &KeyName, id: [u8; 4]) -> impl Iterator<Item = &[u8]> {
         let own = self.signatures.iter().filter(move |line| line.name == name.as_str() && line.id == id);
         own.map(|line| &*line.bytes)
+    }
+
+    /// The note with the lines of `key` alone.
+    pub fn only(&self, key: &VerifierKey) -> String {
+        let lines = self.lines_of(&key.name, key.id).map(|bytes| line(&key.name, key.id, bytes));
+        format!("{}\n{}", self.text, lines.collect::<String>())
     }
 
     /// The text, of which nothing is known.

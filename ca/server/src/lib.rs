@@ -5,7 +5,6 @@
 
 pub mod commands;
 pub mod config;
-mod ready;
 mod serve;
 pub mod store;
 

@@ -241,7 +241,7 @@ async fn listen(
     let renewing = keep_renewed(config, ca, &certificates, stopping.clone());
     let signals = wait_for_signals(stop);
     tracing::info!(%address, admin = %config.admin_socket.display(), "ready");
-    crate::ready::tell(address);
+    undercroft_cli::ready(address);
     let serving = async {
         let (api, administration) = tokio::join!(api, administration);
         api.and(administration).map_err(|error| Failure::failed(format!("serving: {error}")))

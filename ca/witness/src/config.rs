@@ -1,0 +1,68 @@
+//! The witness's configuration: one TOML file. Paths in it are relative to its own folder.
+//!
+//! ```toml
+//! name = "witness.example/w1"                 # a DNS name of yours, and what you call it
+//! key = "pkcs11:token=witness;object=witness" # Ed25519
+//! state = "state"                             # what was seen last. On a disk that is not reset with the machine
+//! listen = "127.0.0.1:8444"
+//!
+//! [[device]]
+//! name = "witness"
+//! uri = "pkcs11:token=witness?module-path=/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"
+//! pin-file = "witness.pin"
+//! ```
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use undercroft_ca::strict_toml;
+use undercroft_cli::{Failure, read_text, tokens};
+use undercroft_keymgr::{Backend, DeviceConfig, KeyUri, Tokens};
+use undercroft_log::note::KeyName;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawConfig {
+    name: String,
+    key: String,
+    state: PathBuf,
+    listen: SocketAddr,
+    #[serde(default, rename = "device")]
+    devices: Vec<DeviceConfig>,
+}
+
+/// A configuration whose parts agree with each other.
+#[derive(Debug)]
+pub struct Config {
+    /// The witness's name.
+    pub name: KeyName,
+    /// Its key.
+    pub key: KeyUri,
+    /// The folder of its state.
+    pub state: PathBuf,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The devices.
+    pub tokens: Tokens,
+}
+
+impl Config {
+    /// Reads the file at `path`. `backends` are those that the program was built with.
+    ///
+    /// # Errors
+    /// The file cannot be read, or contradicts itself.
+    pub fn read(path: &Path, backends: Vec<Box<dyn Backend>>) -> Result<Self, Failure> {
+        let text = read_text(path)?;
+        let raw: RawConfig = strict_toml::parse(&path.display().to_string(), &text)?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        let name = raw.name.parse();
+        Ok(Self {
+            name: name.map_err(|error| Failure::usage(format!("{}: name: {error}", path.display())))?,
+            key: raw.key.parse()?,
+            state: base.join(raw.state),
+            listen: raw.listen,
+            tokens: tokens(raw.devices, base, backends)?,
+        })
+    }
+}

@@ -1,0 +1,11 @@
+//! A witness of logs (C2SP tlog-witness).
+//!
+//! It keeps, for each log that it knows, the last checkpoint that it has cosigned, and cosigns another only if that one
+//! is consistent with it. A log that shows a different history to somebody else, or goes back to an older state, does
+//! not get past a witness that it does not control. So a witness is worth something on another machine, of another
+//! team, with a key of its own.
+
+pub mod config;
+pub mod logs;
+pub mod serve;
+pub mod witness;

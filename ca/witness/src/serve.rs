@@ -1,0 +1,73 @@
+//! The witness over HTTP. TLS is for a proxy in front: cosignatures need no secrecy, and a lie in transit does not verify.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use undercroft_cli::Failure;
+use undercroft_log::add_checkpoint::{AddRefusal, MAX_REQUEST};
+
+use crate::witness::{Witness, WitnessError};
+
+/// Serves a witness until it is told to stop.
+///
+/// # Errors
+/// The socket breaks.
+pub async fn serve(witness: Arc<Witness>, listener: TcpListener) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("serving: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let stopped = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    axum::serve(listener, router(witness)).with_graceful_shutdown(stopped).await.map_err(failed)
+}
+
+/// The routes of C2SP tlog-witness: submission, and monitoring.
+pub fn router(witness: Arc<Witness>) -> Router {
+    Router::new()
+        .route("/add-checkpoint", post(add_checkpoint))
+        .route("/{origin}/checkpoint", get(checkpoint))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .with_state(witness)
+}
+
+async fn add_checkpoint(State(witness): State<Arc<Witness>>, request: String) -> Response {
+    match witness.add_checkpoint(&request).await {
+        Ok(line) => line.into_response(),
+        Err(WitnessError::Refused(refusal)) => {
+            let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            tracing::info!(%refusal, %status, "refused");
+            match refusal {
+                AddRefusal::Conflict { size } => {
+                    (status, [(header::CONTENT_TYPE, "text/x.tlog.size")], format!("{size}\n"))
+                        .into_response()
+                }
+                refusal => (status, format!("{refusal}\n")).into_response(),
+            }
+        }
+        Err(WitnessError::Broken(failure)) => {
+            tracing::error!(%failure, "cannot cosign");
+            (StatusCode::SERVICE_UNAVAILABLE, "the witness cannot work now\n").into_response()
+        }
+    }
+}
+
+async fn checkpoint(State(witness): State<Arc<Witness>>, Path(origin): Path<String>) -> Response {
+    match witness.cosigned(&origin).await {
+        Ok(Some(note)) => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], note).into_response(),
+        Ok(None) => (StatusCode::NOT_FOUND, "nothing was cosigned of such a log\n").into_response(),
+        Err(failure) => {
+            tracing::error!(%failure, "cannot read the state");
+            (StatusCode::SERVICE_UNAVAILABLE, "the witness cannot work now\n").into_response()
+        }
+    }
+}
