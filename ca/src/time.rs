@@ -142,6 +142,9 @@ impl fmt::Debug for Lifetime {
     }
 }
 
+/// The longest lifetime that can be written: nothing is good for more than a century.
+const LONGEST: Lifetime = Lifetime::days(36_525);
+
 impl std::str::FromStr for Lifetime {
     type Err = String;
 
@@ -152,6 +155,9 @@ impl std::str::FromStr for Lifetime {
         let duration = Duration::try_from(span).map_err(|_| wrong())?;
         if duration.subsec_nanos() != 0 || duration.is_zero() {
             return Err(wrong());
+        }
+        if duration > LONGEST.0 {
+            return Err(format!("`{text}` is longer than any lifetime ({LONGEST} at most)"));
         }
         Ok(Self(duration))
     }
@@ -179,6 +185,11 @@ mod tests {
         {
             let lifetime: Lifetime = text.parse().unwrap();
             assert_eq!((lifetime.as_seconds(), lifetime.to_string().as_str()), (seconds, written));
+        }
+        // What can be read can be written and read again; longer spans could not, written in seconds.
+        assert_eq!("36525d".parse(), Ok(LONGEST));
+        for text in ["36526d", "36525d 1s", "7000000d", "3155760001s"] {
+            assert!(text.parse::<Lifetime>().unwrap_err().contains("36525d at most"), "{text}");
         }
         for text in ["", "0s", "-1h", "1", "1y", "1.5s", "forever"] {
             assert!(text.parse::<Lifetime>().is_err(), "{text}");

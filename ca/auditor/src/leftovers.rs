@@ -19,18 +19,20 @@ const OWN: [&str; 3] = ["checkpoint", "head.json", "lock"];
 
 pub(crate) fn check(
     folder: &Folder,
+    files: &[PathBuf],
     key: &VerifierKey,
     checkpoint: &Checkpoint,
 ) -> Result<Vec<Finding>, FolderError> {
     let mut findings = Vec::new();
-    for path in files(folder.path())? {
-        let name = path.strip_prefix(folder.path()).unwrap_or(&path).to_string_lossy().into_owned();
+    for path in files {
+        let name = path.strip_prefix(folder.path()).unwrap_or(path).to_string_lossy().into_owned();
         let explained = if OWN.contains(&name.as_str()) {
             true
         } else if name == "log.vkey" {
-            fs::read_to_string(&path).is_ok_and(|text| text.trim_end() == key.to_string())
+            fs::read_to_string(path)
+                .is_ok_and(|text| text.strip_suffix('\n').unwrap_or(&text) == key.to_string())
         } else if let Some(digest) = name.strip_prefix("blobs/") {
-            let bytes = fs::read(&path).map_err(|error| FolderError::Io { path: path.clone(), error })?;
+            let bytes = fs::read(path).map_err(|error| FolderError::Io { path: path.clone(), error })?;
             Digest::of(&bytes).to_string() == digest
         } else if let Ok(tile) = name.parse::<TilePath>() {
             is_beginning(folder, tile, checkpoint.size)?
@@ -50,9 +52,6 @@ fn is_beginning(folder: &Folder, tile: TilePath, size: u64) -> Result<bool, Fold
     if tile == current {
         return Ok(true);
     }
-    if tile.width() > current.width() {
-        return Ok(false);
-    }
     let (Some(old), Some(new)) = (folder.tile(tile)?, folder.tile(current)?) else { return Ok(false) };
     let whole = match tile.kind() {
         TileKind::Hashes(_) => old.len() == 32 * tile.width(),
@@ -61,15 +60,16 @@ fn is_beginning(folder: &Folder, tile: TilePath, size: u64) -> Result<bool, Fold
     Ok(whole && new.starts_with(&old))
 }
 
-fn files(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
+/// Every file in a folder and below. Links are not followed: they could lead in a circle, and out of the folder.
+pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
     let failed = |error| FolderError::Io { path: folder.to_owned(), error };
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if path.is_dir() {
-            found.extend(files(&path)?);
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_dir() {
+            found.extend(files(&entry.path())?);
         } else {
-            found.push(path);
+            found.push(entry.path());
         }
     }
     found.sort();

@@ -13,6 +13,7 @@ mod structure;
 
 use undercroft_log::checkpoint::{Checkpoint, CheckpointError};
 use undercroft_log::note::VerifierKey;
+use undercroft_log::tree::TILE_WIDTH;
 use undercroft_log_files::{Folder, FolderError};
 
 pub use proof::{ProveError, prove};
@@ -27,10 +28,15 @@ pub fn audit(folder: &Folder, key: &VerifierKey, mut advance: impl FnMut(u64)) -
     let note =
         folder.checkpoint()?.ok_or_else(|| NoAudit::NoCheckpoint(folder.path().display().to_string()))?;
     let checkpoint = Checkpoint::open(&note, key)?;
+    let files = leftovers::files(folder.path())?;
+    // Whoever has the log's key can sign any size; what is gone through is bounded by what there is.
+    if checkpoint.size.div_ceil(TILE_WIDTH as u64) > files.len() as u64 {
+        return Err(NoAudit::TooFewFiles { size: checkpoint.size, files: files.len() });
+    }
     let structure = structure::check(folder, &checkpoint, &mut advance)?;
     let mut report = meaning::check(folder, key, &checkpoint, &structure.bad, &mut advance)?;
     report.findings.splice(0..0, structure.findings);
-    report.findings.extend(leftovers::check(folder, key, &checkpoint)?);
+    report.findings.extend(leftovers::check(folder, &files, key, &checkpoint)?);
     Ok(report)
 }
 
@@ -46,4 +52,12 @@ pub enum NoAudit {
     /// A checkpoint that the key has not signed.
     #[error("the checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
+    /// A checkpoint that covers more than the folder could hold.
+    #[error("the checkpoint covers {size} entries, and the {files} files in the folder cannot hold as many")]
+    TooFewFiles {
+        /// What the checkpoint covers.
+        size: u64,
+        /// How many files there are.
+        files: usize,
+    },
 }

@@ -224,7 +224,7 @@ fn no_audit(error: NoAudit) -> Failure {
     match error {
         NoAudit::Folder(error) => unread(&error),
         NoAudit::NoCheckpoint(_) => Failure::usage(error.to_string()),
-        NoAudit::Checkpoint(_) => Failure::tampered(error.to_string()),
+        NoAudit::Checkpoint(_) | NoAudit::TooFewFiles { .. } => Failure::tampered(error.to_string()),
     }
 }
 

@@ -1,23 +1,28 @@
 //! Does what the entries say hold together?
 //!
-//! Each rule is one that the CA keeps by construction; here it is checked from outside, on the entries alone.
+//! Each rule is one that the CA keeps by construction; here it is checked from outside, on the entries alone. A rule
+//! that looks back (numbers, records and policies in front of an entry) is silent where bytes have been changed: what
+//! it misses may be there, and what was changed has been told.
+
+mod place;
+mod signed;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 use undercroft_attestors::custody::{self, Grade as Judged};
-use undercroft_ca::lint;
-use undercroft_ca::log_key::{CONTROL, ORIGIN_PART};
-use undercroft_keys::{KeyId, PublicKey, SignatureAlgorithm};
+use undercroft_ca::certificate::AuthorityCertificate;
+use undercroft_keys::{KeyAlgorithm, KeyId, PublicKey};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{
-    Body, Bundle, Digest, Grade, Intent, Key, Leaf, Object, Outcome, OutcomeResult, Policy, Text, ToBeSigned,
+    Body, Bundle, Ceremony, CeremonyEvent, Digest, Enrolment, Grade, Key, Kind, Leaf, Policy, Refusal, Text,
 };
-use undercroft_log::note::{KeyName, VerifierKey};
+use undercroft_log::note::VerifierKey;
 use undercroft_log::tree::TILE_WIDTH;
 use undercroft_log_files::{Folder, FolderError};
-use x509_parser::prelude::{FromDer as _, TbsCertificate};
 
+use self::place::{About, Place};
+use self::signed::Open;
 use crate::report::{Finding, Intents, KeySeen, Report};
 
 pub(crate) fn check(
@@ -27,10 +32,10 @@ pub(crate) fn check(
     bad: &BTreeSet<u64>,
     advance: &mut impl FnMut(u64),
 ) -> Result<Report, FolderError> {
-    let mut reader = Reader::new(folder, key.name(), bad);
+    let mut reader = Reader::new(folder, key, bad);
     let width = TILE_WIDTH as u64;
     for bundle in 0..checkpoint.size.div_ceil(width) {
-        // A bundle that cannot be read as a whole has entries that are known to be bad, and no others.
+        // A bundle that cannot be read as a whole has entries that are known to be bad; the others are not read.
         let entries = folder.bundle(bundle, checkpoint.size).unwrap_or_default();
         for (index, entry) in (bundle * width..).zip(&entries) {
             if !bad.contains(&index) {
@@ -45,38 +50,46 @@ pub(crate) fn check(
 /// What has been read so far.
 struct Reader<'a> {
     folder: &'a Folder,
-    origin: &'a KeyName,
+    log_key: &'a VerifierKey,
     bad: &'a BTreeSet<u64>,
-    /// The domain that the origin is for; none in the control log and in transcripts.
-    domain: Option<&'a str>,
+    place: Place,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
-    kinds: BTreeMap<undercroft_log::leaf::Kind, u64>,
+    kinds: BTreeMap<Kind, u64>,
     intents: Intents,
-    keys: HashMap<KeyId, PublicKey>,
+    keys: HashMap<KeyId, Recorded>,
     seen: Vec<KeySeen>,
     sequences: HashMap<KeyId, u64>,
     open: HashMap<u64, Open>,
     serials: HashSet<(KeyId, Vec<u8>)>,
     bundles: HashMap<String, u64>,
     policy: Option<Digest>,
+    /// Of a transcript: the plan that it began with.
+    plan: Option<Digest>,
+    tokens: HashMap<Digest, Token>,
+    redeemed: HashSet<Digest>,
     findings: Vec<Finding>,
 }
 
-/// An intent without an outcome yet.
-struct Open {
-    key: KeyId,
-    algorithm: SignatureAlgorithm,
-    tbs: Vec<u8>,
+/// A key that a custody record speaks of.
+struct Recorded {
+    public_key: PublicKey,
+    algorithm: KeyAlgorithm,
+}
+
+/// An enrolment token.
+struct Token {
+    id: String,
+    expires: Timestamp,
 }
 
 impl<'a> Reader<'a> {
-    fn new(folder: &'a Folder, origin: &'a KeyName, bad: &'a BTreeSet<u64>) -> Self {
+    fn new(folder: &'a Folder, log_key: &'a VerifierKey, bad: &'a BTreeSet<u64>) -> Self {
         Self {
             folder,
-            origin,
+            log_key,
             bad,
-            domain: domain_of(origin),
+            place: Place::of(log_key.name()),
             first: None,
             last: None,
             kinds: BTreeMap::new(),
@@ -88,6 +101,9 @@ impl<'a> Reader<'a> {
             serials: HashSet::new(),
             bundles: HashMap::new(),
             policy: None,
+            plan: None,
+            tokens: HashMap::new(),
+            redeemed: HashSet::new(),
             findings: Vec::new(),
         }
     }
@@ -101,7 +117,7 @@ impl<'a> Reader<'a> {
             }
         };
         *self.kinds.entry(leaf.body.kind()).or_default() += 1;
-        if leaf.origin != *self.origin {
+        if leaf.origin != *self.log_key.name() {
             self.find(index, "origin", format!("it says that it is of the log {}", leaf.origin));
         }
         if leaf.index != index {
@@ -117,57 +133,147 @@ impl<'a> Reader<'a> {
         self.first = self.first.or(Some(leaf.time));
         self.last = self.last.max(Some(leaf.time));
         match leaf.body {
-            Body::Intent(intent) => self.intent(index, leaf.sequence.unwrap_or_default(), intent)?,
+            Body::Intent(intent) => {
+                self.intent(index, leaf.time, leaf.sequence.unwrap_or_default(), intent)?;
+            }
             Body::Outcome(outcome) => self.outcome(index, &outcome),
             Body::Key(key) => self.key(index, key),
             Body::Bundle(bundle) => self.bundle(index, &bundle),
             Body::Policy(policy) => self.policy(index, &policy)?,
-            Body::Refusal(_) | Body::Enrolment(_) | Body::Ceremony(_) | Body::Start(_) => {}
+            Body::Refusal(refusal) => self.refusal(index, &refusal),
+            Body::Enrolment(enrolment) => self.enrolment(enrolment),
+            Body::Ceremony(ceremony) => self.ceremony(index, &ceremony),
+            Body::Start(_) => {}
         }
         Ok(())
     }
 
-    fn intent(&mut self, index: u64, sequence: u64, intent: Intent) -> Result<(), FolderError> {
-        let key = intent.key_id.0;
-        let expected = self.sequences.get(&key).map_or(1, |last| last + 1);
-        // Where an entry is bad, numbers may be missing for no other reason.
-        if sequence != expected && self.bad.is_empty() {
+    fn key(&mut self, index: u64, key: Key) {
+        let public_key = match PublicKey::from_spki(&key.spki.0) {
+            Ok(public_key) => public_key,
+            Err(error) => return self.find(index, "key", error.to_string()),
+        };
+        if public_key.id() != key.key_id.0 {
             self.find(
                 index,
-                "sequence",
-                format!("it is use {sequence} of the key {key}, and should be use {expected}"),
+                "key",
+                format!("its key has the id {}, and it says {}", public_key.id(), key.key_id.0),
             );
         }
-        self.sequences.insert(key, sequence);
-        if !self.keys.contains_key(&key) && self.bad.is_empty() {
-            self.find(index, "custody", format!("the key {key} has no custody record in front of it"));
-        }
-        if let Some(domain) = self.domain.filter(|domain| *domain != intent.domain) {
+        if public_key.key_type() != key.algorithm.key_type() {
             self.find(
                 index,
-                "domain",
-                format!("it is for `{}` and stands in the log of `{domain}`", intent.domain),
+                "key",
+                format!("its key is {}, and it says {}", public_key.key_type(), key.algorithm),
             );
         }
-        if let Some(policy) = self.policy.filter(|policy| *policy != intent.policy) {
+        let judged = grade(custody::judge(&key.format, &key.evidence.0, &public_key).grade);
+        if judged < key.grade {
             self.find(
                 index,
-                "policy",
-                format!("it names the policy {}, and {policy} is in force", intent.policy),
+                "custody",
+                format!("it grades its key `{}`, and its evidence is worth `{judged}`", key.grade),
             );
         }
-        let Some(tbs) = self.to_be_signed(index, &intent.tbs)? else { return Ok(()) };
-        if intent.object == Object::Certificate {
-            self.certificate(index, key, &tbs);
+        let seen = KeySeen { purpose: key.purpose, key_id: public_key.id().to_string(), grade: judged };
+        if !self.seen.contains(&seen) {
+            self.seen.push(seen);
         }
-        self.open.insert(index, Open { key, algorithm: intent.algorithm, tbs });
+        self.keys.insert(public_key.id(), Recorded { public_key, algorithm: key.algorithm });
+    }
+
+    fn bundle(&mut self, index: u64, bundle: &Bundle) {
+        self.belongs(index, &bundle.domain);
+        let last = self.bundles.insert(bundle.domain.clone(), bundle.sequence);
+        let expected = last.map(|last| last + 1).or(self.place.first_epoch.then_some(1));
+        if expected.is_some_and(|expected| bundle.sequence != expected) && self.is_whole() {
+            self.find(
+                index,
+                "bundle",
+                format!("it is bundle {} of `{}`, after {last:?}", bundle.sequence, bundle.domain),
+            );
+        }
+        let roots = bundle.roots.iter().map(|root| AuthorityCertificate::from_der(&root.0));
+        let sound =
+            roots.filter(|root| root.as_ref().is_ok_and(AuthorityCertificate::is_self_signed)).count();
+        if sound == 0 || sound < bundle.roots.len() {
+            self.find(index, "bundle", format!("{sound} of its {} roots are roots", bundle.roots.len()));
+        }
+    }
+
+    fn policy(&mut self, index: u64, policy: &Policy) -> Result<(), FolderError> {
+        let text = match &policy.text {
+            Text::Inline(text) => Some(text.as_bytes().to_vec()),
+            Text::Blob(length) => self.blob(index, policy.sha256, *length)?,
+        };
+        if text.is_some_and(|text| Digest::of(&text) != policy.sha256) {
+            self.find(index, "policy", "its digest is not the text's");
+        }
+        let known = self.policy.is_some() || self.place.first_epoch;
+        if known && self.policy != policy.previous && self.is_whole() {
+            self.find(index, "policy", "it replaces another policy than the one in force");
+        }
+        if self.plan.is_some_and(|plan| plan != policy.sha256) {
+            self.find(index, "ceremony", "it is another text than the plan of the ceremony");
+        }
+        self.policy = Some(policy.sha256);
         Ok(())
     }
 
-    fn to_be_signed(&mut self, index: u64, tbs: &ToBeSigned) -> Result<Option<Vec<u8>>, FolderError> {
-        match tbs {
-            ToBeSigned::Der(der) => Ok(Some(der.0.clone())),
-            ToBeSigned::Blob { sha256, length } => self.blob(index, *sha256, *length),
+    fn refusal(&mut self, index: u64, refusal: &Refusal) {
+        self.is_in_force(index, refusal.policy);
+        // The control log also holds what was asked for domains that are nobody's.
+        if self.place.about == About::Domain {
+            self.belongs(index, &refusal.domain);
+        }
+    }
+
+    fn enrolment(&mut self, enrolment: Enrolment) {
+        let Enrolment { token, id, expires, .. } = enrolment;
+        self.tokens.insert(token, Token { id, expires });
+    }
+
+    fn ceremony(&mut self, index: u64, ceremony: &Ceremony) {
+        if ceremony.event != CeremonyEvent::Adopted {
+            let plan = *self.plan.get_or_insert(ceremony.plan);
+            if plan != ceremony.plan {
+                self.find(index, "ceremony", format!("it is of the plan {}, not {plan}", ceremony.plan));
+            }
+            return;
+        }
+        let opened =
+            ceremony.transcript.as_ref().ok_or("it names no transcript".to_owned()).and_then(|head| {
+                let key: VerifierKey = head.verifier_key.parse().map_err(|error| format!("{error}"))?;
+                Checkpoint::open(&head.checkpoint, &key).map_err(|error| error.to_string())
+            });
+        if let Err(error) = opened {
+            self.find(index, "ceremony", format!("the transcript that it takes note of: {error}"));
+        }
+    }
+
+    /// Whether every entry so far could be read, so that what is missing was never there.
+    fn is_whole(&self) -> bool {
+        self.bad.is_empty()
+    }
+
+    /// A domain's log holds nothing for another domain, nor does the control log for any but one.
+    fn belongs(&mut self, index: u64, domain: &str) {
+        if let Err(own) = self.place.takes(domain) {
+            self.find(index, "domain", format!("it is for `{domain}` and stands in the log of `{own}`"));
+        }
+    }
+
+    /// What was decided was decided by the policy in force.
+    fn is_in_force(&mut self, index: u64, named: Digest) {
+        match self.policy {
+            _ if !self.is_whole() => {}
+            Some(policy) if policy != named => {
+                self.find(index, "policy", format!("it names the policy {named}, and {policy} is in force"));
+            }
+            None if self.place.has_policies() && self.place.first_epoch => {
+                self.find(index, "policy", "it names a policy, and there is none in front of it");
+            }
+            _ => {}
         }
     }
 
@@ -185,110 +291,18 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
-    fn certificate(&mut self, index: u64, key: KeyId, tbs: &[u8]) {
-        if let Err(broken) = lint::certificate_alone(tbs) {
-            for finding in broken {
-                self.find(index, "lint", finding.to_string());
-            }
-        }
-        if let Ok((_, certificate)) = TbsCertificate::from_der(tbs)
-            && !self.serials.insert((key, certificate.raw_serial().to_vec()))
-        {
-            self.find(index, "serial", "its serial number has been used before");
-        }
-    }
-
-    fn outcome(&mut self, index: u64, outcome: &Outcome) {
-        let Some(open) = self.open.remove(&outcome.intent) else {
-            if !self.bad.contains(&outcome.intent) {
-                self.find(
-                    index,
-                    "outcome",
-                    format!("entry {} is no intent that waits for an outcome", outcome.intent),
-                );
-            }
-            return;
-        };
-        match &outcome.result {
-            OutcomeResult::Abandoned(_) => self.intents.abandoned += 1,
-            OutcomeResult::Signature(signature) => {
-                self.intents.signed += 1;
-                let verified = self
-                    .keys
-                    .get(&open.key)
-                    .is_none_or(|key| key.verify(open.algorithm, &open.tbs, &signature.0).is_ok());
-                if !verified {
-                    self.find(
-                        index,
-                        "signature",
-                        format!("the key {} has not signed the intent's bytes", open.key),
-                    );
-                }
-            }
-        }
-    }
-
-    fn key(&mut self, index: u64, key: Key) {
-        let public_key = match PublicKey::from_spki(&key.spki.0) {
-            Ok(public_key) => public_key,
-            Err(error) => return self.find(index, "key", error.to_string()),
-        };
-        if public_key.id() != key.key_id.0 {
-            self.find(
-                index,
-                "key",
-                format!("its key has the id {}, and it says {}", public_key.id(), key.key_id.0),
-            );
-        }
-        let judged = grade(custody::judge(&key.format, &key.evidence.0, &public_key).grade);
-        if judged < key.grade {
-            self.find(
-                index,
-                "custody",
-                format!("it grades its key `{}`, and its evidence is worth `{judged}`", key.grade),
-            );
-        }
-        let seen = KeySeen { purpose: key.purpose, key_id: public_key.id().to_string(), grade: judged };
-        if !self.seen.contains(&seen) {
-            self.seen.push(seen);
-        }
-        self.keys.insert(public_key.id(), public_key);
-    }
-
-    fn bundle(&mut self, index: u64, bundle: &Bundle) {
-        let last = self.bundles.insert(bundle.domain.clone(), bundle.sequence);
-        if let Some(last) = last.filter(|last| bundle.sequence != last + 1) {
-            self.find(
-                index,
-                "bundle",
-                format!("bundle {} of `{}` follows bundle {last}", bundle.sequence, bundle.domain),
-            );
-        }
-    }
-
-    fn policy(&mut self, index: u64, policy: &Policy) -> Result<(), FolderError> {
-        let text = match &policy.text {
-            Text::Inline(text) => Some(text.as_bytes().to_vec()),
-            Text::Blob(length) => self.blob(index, policy.sha256, *length)?,
-        };
-        if text.is_some_and(|text| Digest::of(&text) != policy.sha256) {
-            self.find(index, "policy", "its digest is not the text's");
-        }
-        if self.policy.is_some_and(|current| Some(current) != policy.previous) && self.bad.is_empty() {
-            self.find(index, "policy", "it replaces another policy than the one in force");
-        }
-        self.policy = Some(policy.sha256);
-        Ok(())
-    }
-
     fn find(&mut self, index: u64, rule: &'static str, what: impl Into<String>) {
         self.findings.push(Finding::of_entry(index, rule, what));
     }
 
     fn conclude(mut self, checkpoint: &Checkpoint) -> Report {
         self.intents.open = self.open.len() as u64;
+        let signs = self.kinds.contains_key(&Kind::Intent);
+        if signs && self.is_whole() && !self.keys.contains_key(&self.log_key.key().id()) {
+            self.findings.push(Finding::of_log("custody", "the key of the log has no custody record in it"));
+        }
         Report {
-            origin: self.origin.to_string(),
+            origin: self.log_key.name().to_string(),
             size: checkpoint.size,
             root: checkpoint.root.to_string(),
             first: self.first,
@@ -298,14 +312,6 @@ impl<'a> Reader<'a> {
             keys: self.seen,
             findings: self.findings,
         }
-    }
-}
-
-/// `<operator>/undercroft/<domain>/<epoch>`: a domain's own log holds nothing for another domain.
-fn domain_of(origin: &KeyName) -> Option<&str> {
-    match origin.as_str().split('/').collect::<Vec<_>>()[..] {
-        [_, ORIGIN_PART, domain, _] if domain != CONTROL => Some(domain),
-        _ => None,
     }
 }
 

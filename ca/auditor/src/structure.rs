@@ -28,21 +28,19 @@ pub(crate) fn check(
     let size = checkpoint.size;
     let mut structure = Structure::default();
     let (mut from_entries, mut from_hashes) = (Grown::default(), Grown::default());
-    let mut different = Vec::new();
+    let mut places = Places::default();
     let mut first = 0;
     while first < size {
         let bundle = Bundle::read(folder, first / TILE_WIDTH as u64, size)?;
-        structure.findings.extend(bundle.missing.iter().cloned());
         let width = bundle.hashes.len() as u64;
         for (index, hashes) in (first..).zip(&bundle.hashes) {
-            if hashes.of_entry != hashes.in_tile {
-                different.push(index);
-            }
+            places.compare(index, hashes, &bundle);
             // Where one is missing the other stands in for it; where both are, nothing fits any more.
             let of_entry = hashes.of_entry.or(hashes.in_tile).unwrap_or(Hash::empty_root());
             from_entries.tree.push(of_entry);
             from_hashes.tree.push(hashes.in_tile.unwrap_or(of_entry));
         }
+        structure.findings.extend(bundle.findings);
         from_entries.compare_full_tiles(folder, first)?;
         from_hashes.compare_full_tiles(folder, first)?;
         first += width;
@@ -50,25 +48,52 @@ pub(crate) fn check(
     }
     from_entries.compare_partial_tiles(folder, size)?;
     from_hashes.compare_partial_tiles(folder, size)?;
-    conclude(&mut structure, checkpoint, &different, &from_entries, &from_hashes);
+    conclude(&mut structure, checkpoint, &places, &from_entries, &from_hashes);
     Ok(structure)
+}
+
+/// Where entries and the hashes of level 0 do not agree.
+#[derive(Debug, Default)]
+struct Places {
+    /// Entries that cannot be read: missing, or behind a length that was changed.
+    unread: Vec<u64>,
+    /// Those of them that no missing file accounts for.
+    cut: Vec<u64>,
+    /// Entries whose hash is not the one in the tile.
+    different: Vec<u64>,
+}
+
+impl Places {
+    fn compare(&mut self, index: u64, hashes: &Hashes, bundle: &Bundle) {
+        if hashes.of_entry.is_none() {
+            self.unread.push(index);
+            if !bundle.is_missing {
+                self.cut.push(index);
+            }
+        } else if hashes.of_entry != hashes.in_tile && !bundle.has_no_tile {
+            self.different.push(index);
+        }
+    }
 }
 
 /// Which of the two trees is the log's, and what that makes of the places where they differ.
 fn conclude(
     structure: &mut Structure,
     checkpoint: &Checkpoint,
-    different: &[u64],
+    places: &Places,
     from_entries: &Grown,
     from_hashes: &Grown,
 ) {
     let findings = &mut structure.findings;
+    structure.bad.extend(&places.unread);
+    let cut = "its bytes are missing, or do not end where they must";
+    findings.extend(places.cut.iter().map(|index| Finding::of_entry(*index, "entry", cut)));
     if from_entries.tree.root() == checkpoint.root {
-        let of_tiles = different.iter().map(|index| {
+        let of_tiles = places.different.iter().map(|index| {
             Finding::of_entry(
                 *index,
                 "tile",
-                "the hash tile holds another hash than the entry has; the checkpoint agrees with the entry",
+                "the hash tile does not hold the hash that the entry has; the checkpoint agrees with the entry",
             )
         });
         findings.extend(of_tiles);
@@ -81,11 +106,11 @@ fn conclude(
     } else {
         "its bytes and its hash in the tile disagree, and neither leads to the checkpoint"
     };
-    findings.extend(different.iter().map(|index| Finding::of_entry(*index, "entry", told)));
-    structure.bad.extend(different);
+    findings.extend(places.different.iter().map(|index| Finding::of_entry(*index, "entry", told)));
+    structure.bad.extend(&places.different);
     let other_tiles = if exact { &from_hashes.other_tiles } else { &from_entries.other_tiles };
     findings.extend(other_tiles.iter().map(other_tile));
-    if different.is_empty() && other_tiles.is_empty() {
+    if places.different.is_empty() && other_tiles.is_empty() {
         findings.push(Finding::of_log(
             "root",
             format!(
@@ -161,7 +186,10 @@ impl Grown {
 /// A bundle of entries beside the hash tile that belongs to it.
 struct Bundle {
     hashes: Vec<Hashes>,
-    missing: Vec<Finding>,
+    is_missing: bool,
+    has_no_tile: bool,
+    /// That one of the files is missing or of the wrong length.
+    findings: Vec<Finding>,
 }
 
 /// The two hashes of an entry, where they can be had.
@@ -172,26 +200,35 @@ struct Hashes {
 
 impl Bundle {
     fn read(folder: &Folder, index: u64, size: u64) -> Result<Self, FolderError> {
-        let mut missing = Vec::new();
-        let mut read = |kind| -> Result<(Vec<u8>, usize), FolderError> {
-            let Some(path) = TilePath::at_size(kind, index, size) else { return Ok((Vec::new(), 0)) };
-            let bytes = folder.tile(path)?.unwrap_or_else(|| {
-                missing.push(Finding::of_log("missing", format!("{path} is missing")));
-                Vec::new()
-            });
-            Ok((bytes, path.width()))
+        let (Some(bundle), Some(tile)) = (
+            TilePath::at_size(TileKind::Entries, index, size),
+            TilePath::at_size(TileKind::Hashes(0), index, size),
+        ) else {
+            return Err(FolderError::Missing(folder.path().to_owned()));
         };
-        let (entries, width) = read(TileKind::Entries)?;
-        let (tile, _) = read(TileKind::Hashes(0))?;
-        let in_tile = decode_hashes(&tile, width).unwrap_or_default();
-        let of_entries = cut(&entries, width);
-        let hashes = (0..width)
+        let mut findings = Vec::new();
+        let mut missing = |path| findings.push(Finding::of_log("missing", format!("{path} is missing")));
+        let entries = folder.tile(bundle)?;
+        if entries.is_none() {
+            missing(bundle);
+        }
+        let in_tile = match folder.tile(tile)? {
+            None => {
+                missing(tile);
+                None
+            }
+            Some(bytes) => decode_hashes(&bytes, tile.width())
+                .map_err(|error| findings.push(Finding::of_log("tile", format!("{tile}: {error}"))))
+                .ok(),
+        };
+        let of_entries = cut(entries.as_deref().unwrap_or_default(), bundle.width());
+        let hashes = (0..bundle.width())
             .map(|at| Hashes {
                 of_entry: of_entries.get(at).map(|entry| leaf_hash(entry)),
-                in_tile: in_tile.get(at).copied(),
+                in_tile: in_tile.as_ref().and_then(|hashes| hashes.get(at).copied()),
             })
             .collect();
-        Ok(Self { hashes, missing })
+        Ok(Self { hashes, is_missing: entries.is_none(), has_no_tile: in_tile.is_none(), findings })
     }
 }
 

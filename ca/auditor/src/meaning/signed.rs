@@ -1,0 +1,193 @@
+//! What keys were to sign, and what they have signed.
+
+use jiff::Timestamp;
+use undercroft_ca::lint;
+use undercroft_ca::time::BACKDATE;
+use undercroft_keys::{KeyId, SignatureAlgorithm};
+use undercroft_log::leaf::{Channel, Intent, Object, Outcome, OutcomeResult, ToBeSigned};
+use undercroft_log_files::FolderError;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::{FromDer as _, TbsCertificate};
+use x509_parser::revocation_list::TbsCertList;
+use x509_parser::x509::AlgorithmIdentifier;
+
+use super::Reader;
+use super::place::About;
+
+/// How many seconds after it was decided an intent may have been stamped: it waits for a disk that stalls.
+const STAMPED_LATE: i64 = 600;
+
+/// An intent without an outcome yet.
+pub(super) struct Open {
+    key: KeyId,
+    algorithm: SignatureAlgorithm,
+    /// Absent if its blob is.
+    tbs: Option<Vec<u8>>,
+}
+
+impl Reader<'_> {
+    pub(super) fn intent(
+        &mut self,
+        index: u64,
+        time: Timestamp,
+        sequence: u64,
+        intent: Intent,
+    ) -> Result<(), FolderError> {
+        let key = intent.key_id.0;
+        self.use_of_key(index, sequence, &intent);
+        self.belongs(index, &intent.domain);
+        self.is_in_force(index, intent.policy);
+        if intent.caller.by == Channel::EnrolmentToken {
+            self.redeem(index, time, &intent);
+        }
+        let tbs = match &intent.tbs {
+            ToBeSigned::Der(der) => Some(der.0.clone()),
+            ToBeSigned::Blob { sha256, length } => self.blob(index, *sha256, *length)?,
+        };
+        match (&tbs, intent.object) {
+            (Some(tbs), Object::Certificate) => self.certificate(index, time, &intent, tbs),
+            (Some(tbs), Object::Crl) => self.crl(index, &intent, tbs),
+            (None, _) => {}
+        }
+        self.open.insert(index, Open { key, algorithm: intent.algorithm, tbs });
+        Ok(())
+    }
+
+    /// The key has a custody record, signs as the record says, and no use of it is missing.
+    fn use_of_key(&mut self, index: u64, sequence: u64, intent: &Intent) {
+        let key = intent.key_id.0;
+        let expected = self.sequences.get(&key).map_or(1, |last| last + 1);
+        if sequence != expected && self.is_whole() {
+            self.find(
+                index,
+                "sequence",
+                format!("it is use {sequence} of the key {key}, and should be use {expected}"),
+            );
+        }
+        self.sequences.insert(key, sequence);
+        match self.keys.get(&key).map(|recorded| recorded.algorithm) {
+            None if self.is_whole() => {
+                self.find(index, "custody", format!("the key {key} has no custody record in front of it"));
+            }
+            Some(recorded) if recorded.signature_algorithm() != intent.algorithm => self.find(
+                index,
+                "algorithm",
+                format!("it is to be signed with {}, and its key is {recorded}", intent.algorithm),
+            ),
+            _ => {}
+        }
+    }
+
+    /// A token is good once, for one ID, until it expires.
+    fn redeem(&mut self, index: u64, time: Timestamp, intent: &Intent) {
+        let mut named = intent.evidence.iter().map(|evidence| evidence.sha256);
+        let token = named.find_map(|digest| Some((digest, self.tokens.get(&digest)?)));
+        let wrong = match token {
+            None => (self.place.first_epoch && self.is_whole()).then_some("it names no token in front of it"),
+            Some((digest, _)) if !self.redeemed.insert(digest) => Some("its token was used before"),
+            Some((_, token)) if token.expires.as_second() + STAMPED_LATE < time.as_second() => {
+                Some("its token had expired")
+            }
+            Some((_, token)) => (token.id != intent.caller.id).then_some("its token was good for another ID"),
+        };
+        if let Some(wrong) = wrong {
+            self.find(index, "enrolment", wrong);
+        }
+    }
+
+    fn certificate(&mut self, index: u64, time: Timestamp, intent: &Intent, tbs: &[u8]) {
+        if let Err(broken) = lint::certificate_alone(tbs) {
+            for finding in broken {
+                self.find(index, "lint", finding.to_string());
+            }
+        }
+        let Ok((_, certificate)) = TbsCertificate::from_der(tbs) else { return };
+        if !self.serials.insert((intent.key_id.0, certificate.raw_serial().to_vec())) {
+            self.find(index, "serial", "its serial number has been used before");
+        }
+        self.is_algorithm(index, intent.algorithm, &certificate.signature);
+        let uris = uris(&certificate);
+        // A root that domains share is for each of them and names none.
+        let domains: Vec<_> = intent.domain.split(' ').collect();
+        if let Some(other) =
+            uris.iter().find(|uri| !trust_domain(uri).is_some_and(|own| domains.contains(&own)))
+        {
+            self.find(
+                index,
+                "names",
+                format!("it is for `{}`, and its certificate is {other}'s", intent.domain),
+            );
+        }
+        if intent.caller.by == Channel::EnrolmentToken && uris != [intent.caller.id.as_str()] {
+            self.find(index, "enrolment", format!("its certificate is not {}'s", intent.caller.id));
+        }
+        // Plans have dates of their own; online, a certificate begins when it is asked for.
+        if self.place.about != About::Ceremony {
+            let (begins, ends) = (certificate.validity.not_before, certificate.validity.not_after);
+            let earliest = time.as_second() - STAMPED_LATE - BACKDATE.as_secs() as i64;
+            if begins.timestamp() < earliest || ends.timestamp() < time.as_second() {
+                self.find(index, "validity", format!("its certificate is valid from {begins} to {ends}"));
+            }
+        }
+    }
+
+    fn crl(&mut self, index: u64, intent: &Intent, tbs: &[u8]) {
+        match TbsCertList::from_der(tbs) {
+            Ok(([], list)) => self.is_algorithm(index, intent.algorithm, &list.signature),
+            Ok(_) => self.find(index, "lint", "bytes follow the TBSCertList"),
+            Err(error) => self.find(index, "lint", format!("it is no TBSCertList: {error}")),
+        }
+    }
+
+    /// The bytes name the algorithm with which they are to be signed (RFC 5280 sections 4.1.1.2 and 5.1.1.2).
+    fn is_algorithm(&mut self, index: u64, algorithm: SignatureAlgorithm, named: &AlgorithmIdentifier<'_>) {
+        if !AlgorithmIdentifier::from_der(algorithm.der()).is_ok_and(|(_, own)| own == *named) {
+            self.find(index, "algorithm", format!("it is to be signed with {algorithm}, and says another"));
+        }
+    }
+
+    pub(super) fn outcome(&mut self, index: u64, outcome: &Outcome) {
+        let Some(open) = self.open.remove(&outcome.intent) else {
+            if !self.bad.contains(&outcome.intent) {
+                self.find(
+                    index,
+                    "outcome",
+                    format!("entry {} is no intent that waits for an outcome", outcome.intent),
+                );
+            }
+            return;
+        };
+        match &outcome.result {
+            OutcomeResult::Abandoned(_) => self.intents.abandoned += 1,
+            OutcomeResult::Signature(signature) => {
+                self.intents.signed += 1;
+                let (Some(key), Some(tbs)) = (self.keys.get(&open.key), &open.tbs) else { return };
+                if key.public_key.verify(open.algorithm, tbs, &signature.0).is_err() {
+                    self.find(
+                        index,
+                        "signature",
+                        format!("the key {} has not signed the intent's bytes", open.key),
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn uris<'a>(certificate: &TbsCertificate<'a>) -> Vec<&'a str> {
+    let mut uris = Vec::new();
+    for extension in certificate.extensions() {
+        if let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() {
+            uris.extend(names.general_names.iter().filter_map(|name| match name {
+                GeneralName::URI(uri) => Some(*uri),
+                _ => None,
+            }));
+        }
+    }
+    uris
+}
+
+/// The trust domain that a SPIFFE ID begins with. Whether it is one is for lint to say.
+fn trust_domain(uri: &str) -> Option<&str> {
+    uri.strip_prefix("spiffe://")?.split('/').next()
+}

@@ -1,0 +1,11 @@
+//! Audits of logs that the CA's own code made, of such logs with changed files, and of such logs that were made again
+//! from changed entries and signed with their own key.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod changed;
+mod honest;
+mod installation;
+mod lies;
+mod log;
+mod memory;
+mod proofs;

@@ -1,0 +1,121 @@
+//! What a database does for the daemon: it keeps the facts that become durable with entries.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use undercroft_ca::store::{Effect, Enrolment, Facts};
+use undercroft_log::checkpoint::SignedCheckpoint;
+use undercroft_log::leaf::Digest;
+use undercroft_log::store::{Batch, CommitError, Head, LogReader, LogStore, StoreError};
+use undercroft_log::tree::Hash;
+use undercroft_log_files::FolderStore;
+
+/// The facts of an installation.
+#[derive(Default)]
+pub(crate) struct Memory(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    open: BTreeSet<(String, u64)>,
+    enrolments: BTreeMap<Digest, Enrolment>,
+    bundles: BTreeMap<String, (u64, Digest)>,
+    policy: Option<Digest>,
+    ceremonies: BTreeSet<Digest>,
+}
+
+impl Memory {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap()
+    }
+
+    fn apply(&self, origin: &str, index: u64, effect: Effect) {
+        let mut known = self.known();
+        match effect {
+            Effect::Certificate(_) | Effect::Signed => drop(known.open.insert((origin.to_owned(), index))),
+            Effect::Resolved { intent } => drop(known.open.remove(&(origin.to_owned(), intent))),
+            Effect::EnrolmentMade { token, id, expires } => {
+                known.enrolments.insert(token, Enrolment { id, expires, redeemed: false });
+            }
+            Effect::EnrolmentRedeemed { token, .. } => {
+                known.enrolments.get_mut(&token).unwrap().redeemed = true
+            }
+            Effect::Bundle { domain, sequence, roots } => {
+                known.bundles.insert(domain, (sequence, roots));
+            }
+            Effect::Policy { policy } => known.policy = Some(policy),
+            Effect::CeremonyAdopted { checkpoint } => drop(known.ceremonies.insert(checkpoint)),
+        }
+    }
+}
+
+#[async_trait]
+impl Facts for Memory {
+    async fn open_intents(&self, origin: &str) -> Result<Vec<u64>, StoreError> {
+        Ok(self.known().open.iter().filter(|(log, _)| log == origin).map(|(_, index)| *index).collect())
+    }
+
+    async fn enrolment(&self, token: Digest) -> Result<Option<Enrolment>, StoreError> {
+        Ok(self.known().enrolments.get(&token).cloned())
+    }
+
+    async fn bundle(&self, domain: &str) -> Result<Option<(u64, Digest)>, StoreError> {
+        Ok(self.known().bundles.get(domain).copied())
+    }
+
+    async fn policy(&self) -> Result<Option<Digest>, StoreError> {
+        Ok(self.known().policy)
+    }
+
+    async fn ceremony_is_adopted(&self, checkpoint: Digest) -> Result<bool, StoreError> {
+        Ok(self.known().ceremonies.contains(&checkpoint))
+    }
+}
+
+/// A log in a folder, whose effects are remembered.
+pub(crate) struct Remembered {
+    pub(crate) store: FolderStore,
+    pub(crate) origin: String,
+    pub(crate) memory: Arc<Memory>,
+}
+
+#[async_trait]
+impl LogStore<Effect> for Remembered {
+    async fn head(&self) -> Result<Head, StoreError> {
+        LogStore::<Effect>::head(&self.store).await
+    }
+
+    async fn commit(&self, batch: Batch<Effect>) -> Result<(), CommitError> {
+        let first = batch.expected.size;
+        let effects: Vec<_> = batch.entries.iter().map(|entry| entry.effects.clone()).collect();
+        self.store.commit(batch).await?;
+        for (index, effects) in (first..).zip(effects) {
+            effects.iter().for_each(|effect| self.memory.apply(&self.origin, index, effect.clone()));
+        }
+        Ok(())
+    }
+
+    async fn keep_checkpoint(&self, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
+        LogStore::<Effect>::keep_checkpoint(&self.store, checkpoint).await
+    }
+}
+
+#[async_trait]
+impl LogReader for Remembered {
+    async fn kept_checkpoint(&self) -> Result<Option<String>, StoreError> {
+        self.store.kept_checkpoint().await
+    }
+
+    async fn entries(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.store.entries(range).await
+    }
+
+    async fn full_tile(&self, level: u32, index: u64) -> Result<Vec<Hash>, StoreError> {
+        self.store.full_tile(level, index).await
+    }
+
+    async fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.blob(digest).await
+    }
+}
