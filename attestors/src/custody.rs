@@ -233,6 +233,12 @@ fn judge_tpm(evidence: &[u8], key: &PublicKey) -> Custody {
         );
         return Custody::new(Grade::Unknown, findings);
     }
+    if area.attributes.has(ObjectAttributes::NO_DA) {
+        findings.push(
+            "the key was made without an authorisation value: whoever reaches this TPM may sign with it"
+                .into(),
+        );
+    }
     // libtpms, the library behind swtpm, calls itself so.
     if manufacturer == "IBM" && vendor.contains("SW") {
         findings.push("this is swtpm, a TPM in software".into());

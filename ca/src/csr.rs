@@ -187,9 +187,11 @@ impl Wishes {
             const_oid::db::rfc5280::ID_CE_SUBJECT_ALT_NAME => {
                 for name in SubjectAltName::from_der(value)?.0 {
                     match name {
-                        GeneralName::UniformResourceIdentifier(uri) => self.uris.push(uri.to_string()),
-                        GeneralName::DnsName(name) => self.dns_names.push(name.to_string()),
-                        GeneralName::Rfc822Name(name) => self.others.push(format!("e-mail {name}")),
+                        GeneralName::UniformResourceIdentifier(uri) => self.uris.push(printable(&uri)?),
+                        GeneralName::DnsName(name) => self.dns_names.push(printable(&name)?),
+                        GeneralName::Rfc822Name(name) => {
+                            self.others.push(format!("e-mail {}", printable(&name)?));
+                        }
                         GeneralName::IpAddress(_) => self.others.push("an IP address".into()),
                         _ => self.others.push("a name of another kind".into()),
                     }
@@ -203,6 +205,15 @@ impl Wishes {
             other => self.others.push(format!("extension {other}")),
         }
         Ok(())
+    }
+}
+
+/// A name without control characters: none that anybody could mean has them, and the log would hold six bytes for each.
+fn printable(name: &impl AsRef<str>) -> Result<String, CsrError> {
+    let name = name.as_ref();
+    match name.chars().any(char::is_control) {
+        true => Err(CsrError::ControlCharacter),
+        false => Ok(name.to_owned()),
     }
 }
 
@@ -221,6 +232,9 @@ pub enum CsrError {
     /// Not DER of a request, or trailing bytes.
     #[error("the request is not the DER of a PKCS #10 request: {0}")]
     Der(#[from] der::Error),
+    /// A name with a control character in it.
+    #[error("a name in the request has control characters")]
+    ControlCharacter,
     /// Its key.
     #[error("the request: {0}")]
     Key(#[from] PublicKeyError),

@@ -199,6 +199,18 @@ impl Plan {
                 return Err(twice("another artefact has the same output"));
             }
         }
+        let mut requests = BTreeSet::new();
+        for intermediate in &self.intermediates {
+            if !requests.insert(intermediate.request()) {
+                return Err(PlanError::Artefact {
+                    artefact: intermediate.name().to_owned(),
+                    what: format!(
+                        "another intermediate has the request `{}`; each has a key of its own",
+                        intermediate.request()
+                    ),
+                });
+            }
+        }
         let mut keys = BTreeSet::from([(&self.transcript.device, &self.transcript.label)]);
         for root in &self.roots {
             let key = root.key();

@@ -10,6 +10,7 @@ mod start;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use undercroft_log::leaf::{
     Asked, Body, Caller, Channel, Digest, Draft, MAX_INTEGER, Refusal as RefusalLeaf, RefusedAction,
 };
@@ -133,6 +134,11 @@ impl CertificateAuthority {
     /// The domain of operators, enrolled callers and replicas.
     pub fn control(&self) -> &TrustDomain {
         &self.control
+    }
+
+    /// The time by the CA's clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Every domain, the control domain first.
@@ -288,14 +294,14 @@ impl CertificateAuthority {
             Ok(issued) => {
                 let outcome = issued.outcome().map_err(|error| ServiceError::Internal(error.to_string()))?;
                 // The certificate leaves when its outcome is durable: what a caller holds is never lost here.
-                domain.log.append_durable(outcome).await?;
+                domain.log.append_end(outcome).await?;
                 Ok(issued)
             }
             Err(error) => {
                 let told = ServiceError::Unavailable(error.to_string());
                 if let Ok(outcome) = abandoned(index, &error.to_string()) {
                     // If this fails too, the intent stays open and is abandoned at the next start.
-                    let _ = domain.log.append_durable(outcome).await;
+                    let _ = domain.log.append_end(outcome).await;
                 }
                 Err(told)
             }
@@ -317,7 +323,12 @@ impl CertificateAuthority {
             domain: cut(domain),
             caller,
             rule: refusal.rule.to_owned(),
-            reason: refusal.reason.chars().take(1000).collect(),
+            reason: refusal
+                .reason
+                .chars()
+                .take(1000)
+                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+                .collect(),
             asked,
             policy: self.policy.digest(),
             request,
@@ -384,13 +395,14 @@ fn csr_rule(error: &CsrError) -> &'static str {
         | CsrError::Pem(_)
         | CsrError::Count(_)
         | CsrError::Der(_)
+        | CsrError::ControlCharacter
         | CsrError::TooMany => "csr-malformed",
     }
 }
 
-/// What a stranger wrote, short enough to be logged.
+/// What a stranger wrote, short enough to be logged, and without what would be longer in JSON than it is.
 fn cut(text: &str) -> String {
-    text.chars().take(300).collect()
+    text.chars().take(300).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// The SPIFFE ID that a client certificate of ours carries.

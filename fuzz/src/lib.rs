@@ -9,6 +9,7 @@ use undercroft_ca::policy::{Known, Request};
 use undercroft_ca::profile::{Kind, Profile};
 use undercroft_ca::serial::SerialNumber;
 use undercroft_keys::PublicKey;
+use undercroft_log::cosignature::WitnessKey;
 use undercroft_log::leaf::Leaf;
 use undercroft_log::note::VerifierKey;
 
@@ -21,6 +22,13 @@ pub static TPM_KEY: LazyLock<PublicKey> = LazyLock::new(|| {
 /// The key of the log in C2SP's examples, whose checkpoints and proofs are among the seeds.
 pub static LOG_KEY: LazyLock<VerifierKey> =
     LazyLock::new(|| include_str!("../corpus/vkey/c2sp").trim_end().parse().unwrap());
+
+/// Its checkpoint, cosigned.
+pub const COSIGNED: &str = include_str!("../corpus/note/c2sp");
+
+/// The key of the witness that has cosigned it.
+pub static WITNESS_KEY: LazyLock<WitnessKey> =
+    LazyLock::new(|| include_str!("../corpus/witness_key/c2sp").trim_end().parse().unwrap());
 
 /// A serial number.
 pub static SERIAL: LazyLock<SerialNumber> = LazyLock::new(|| SerialNumber::from_bytes([1; 16]).unwrap());

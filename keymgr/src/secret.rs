@@ -54,7 +54,8 @@ impl SecretSource {
             Self::Credential(name) => {
                 let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
                     .ok_or_else(|| SecretError::NoCredentials(name.clone()))?;
-                read_file(&Path::new(&directory).join(name))
+                let path = Path::new(&directory).join(name);
+                read_file(&path, open(&path)?)
             }
             Self::Prompt => {
                 let typed = rpassword::prompt_password(format!("PIN for {subject}: "))
@@ -66,20 +67,24 @@ impl SecretSource {
 }
 
 fn read_private_file(path: &Path) -> Result<Secret, SecretError> {
-    let metadata = fs::metadata(path).map_err(|error| SecretError::Unreadable(path.to_owned(), error))?;
+    let file = open(path)?;
+    // Of the file that is read, which may be another than the one that the path names by now.
+    let metadata = file.metadata().map_err(|error| SecretError::Unreadable(path.to_owned(), error))?;
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(SecretError::Permissions(path.to_owned(), mode));
     }
-    read_file(path)
+    read_file(path, file)
 }
 
-fn read_file(path: &Path) -> Result<Secret, SecretError> {
+fn open(path: &Path) -> Result<fs::File, SecretError> {
+    fs::File::open(path).map_err(|error| SecretError::Unreadable(path.to_owned(), error))
+}
+
+fn read_file(path: &Path, file: fs::File) -> Result<Secret, SecretError> {
     let unreadable = |error| SecretError::Unreadable(path.to_owned(), error);
     let mut text = Zeroizing::new(String::new());
-    fs::File::open(path)
-        .and_then(|file| file.take(MAX_SECRET + 1).read_to_string(&mut text))
-        .map_err(unreadable)?;
+    file.take(MAX_SECRET + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > MAX_SECRET {
         return Err(SecretError::TooLong(path.to_owned()));
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -23,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
+use undercroft_ca::verify::holder;
 use undercroft_proto::connect::crypto_provider;
 use undercroft_proto::identity::{DomainAnchors, IdentityError, Side, spiffe_id_of_verified, verify};
 
@@ -31,19 +33,19 @@ use crate::server_certificates::ServerCertificates;
 /// How long a peer may take for its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Connections that are open or shaking hands at once. More wait in the kernel's backlog.
-const CONNECTIONS: usize = 4096;
-
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The SPIFFE ID of its certificate; none if it presented none.
     pub spiffe_id: Option<String>,
+    /// When that certificate ends: from then on the peer is nobody, however long its connection lives.
+    pub until: Option<Timestamp>,
     /// Where it is.
     pub address: SocketAddr,
 }
 
-/// Accepts connections on `listener` until the stream is dropped.
+/// Accepts connections on `listener` until the stream is dropped. At most so many are open or shaking hands at once; more
+/// wait in the kernel's backlog.
 ///
 /// # Errors
 /// The TLS configuration is impossible.
@@ -51,6 +53,7 @@ pub fn accept(
     listener: TcpListener,
     anchors: Vec<DomainAnchors>,
     certificates: Arc<ServerCertificates>,
+    most: usize,
 ) -> Result<ReceiverStream<io::Result<Connection>>, TlsError> {
     let provider = crypto_provider();
     let verifier = ClientIdentity { algorithms: provider.signature_verification_algorithms, anchors };
@@ -65,7 +68,7 @@ pub fn accept(
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let (connections, accepted) = mpsc::channel(16);
     tokio::spawn(async move {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS));
+        let permits = Arc::new(Semaphore::new(most));
         while !connections.is_closed() {
             let Ok(permit) = permits.clone().acquire_owned().await else { return };
             let (tcp, address) = match listener.accept().await {
@@ -82,7 +85,9 @@ pub fn accept(
                 match tokio::time::timeout(HANDSHAKE, shake_hands(acceptor, tcp, address, permit)).await {
                     // The server has stopped if this fails.
                     Ok(Ok(connection)) => drop(connections.send(Ok(connection)).await),
-                    Ok(Err(error)) => tracing::info!(%address, %error, "a TLS handshake failed"),
+                    Ok(Err(error)) => {
+                        tracing::info!(%address, error = ?error.to_string(), "a TLS handshake failed")
+                    }
                     Err(_) => tracing::info!(%address, "a TLS handshake took too long"),
                 }
             });
@@ -101,7 +106,9 @@ async fn shake_hands(
     let stream = acceptor.accept(tcp).await?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let spiffe_id = certificate.map(spiffe_id_of_verified).transpose().map_err(io::Error::other)?;
-    Ok(Connection { stream, peer: Peer { spiffe_id, address }, _permit: permit })
+    let holder = certificate.map(|certificate| holder(certificate)).transpose().map_err(io::Error::other)?;
+    let until = holder.map(|holder| holder.validity.not_after());
+    Ok(Connection { stream, peer: Peer { spiffe_id, until, address }, _permit: permit })
 }
 
 /// A connection whose peer is known.
@@ -209,6 +216,6 @@ fn alert(error: IdentityError) -> TlsError {
             CertificateError::ApplicationVerificationFailure
         }
     };
-    tracing::info!(%error, "a client certificate was turned away");
+    tracing::info!(error = ?error.to_string(), "a client certificate was turned away");
     TlsError::InvalidCertificate(told)
 }

@@ -22,8 +22,11 @@ use crate::status::status;
 /// How long a token waits unless somebody says otherwise.
 const TOKEN_LIFETIME: Lifetime = Lifetime::hours(1);
 
-/// Entries in a message: a full bundle.
+/// Entries that are read at once: a full bundle.
 const CHUNK: u64 = 256;
+
+/// Bytes of entries in a message: well below what gRPC clients take, 4 MiB, and more than any one entry has.
+const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// What the administration service is made of.
 #[derive(Clone)]
@@ -171,12 +174,19 @@ impl Admin for AdminApi {
             let mut start = message.start;
             while alive && start < size {
                 let end = size.min((start / CHUNK + 1) * CHUNK);
-                let chunk = log
-                    .entries(start..end)
-                    .await
-                    .map(|entries| v1::LogChunk { entries, ..v1::LogChunk::default() })
-                    .map_err(|error| Status::unavailable(error.to_string()));
-                alive = chunk.is_ok() && sender.send(chunk).await.is_ok();
+                match log.entries(start..end).await {
+                    Ok(entries) => {
+                        for entries in in_messages(entries) {
+                            let chunk = v1::LogChunk { entries, ..v1::LogChunk::default() };
+                            alive = alive && sender.send(Ok(chunk)).await.is_ok();
+                        }
+                    }
+                    Err(error) => {
+                        // A reader that went away need not be told.
+                        let _ = sender.send(Err(Status::unavailable(error.to_string()))).await;
+                        alive = false;
+                    }
+                }
                 start = end;
             }
             if alive {
@@ -204,5 +214,37 @@ impl Admin for AdminApi {
             .map_err(|error| Status::unavailable(error.to_string()))?
             .ok_or_else(|| Status::not_found(format!("no blob {}", Digest(digest))))?;
         Ok(Response::new(v1::GetBlobResponse { blob }))
+    }
+}
+
+/// Entries, as many together as a message may have.
+fn in_messages(entries: Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
+    let mut messages: Vec<Vec<Vec<u8>>> = Vec::new();
+    let mut bytes = CHUNK_BYTES;
+    for entry in entries {
+        bytes += entry.len();
+        match messages.last_mut() {
+            Some(message) if bytes <= CHUNK_BYTES => message.push(entry),
+            _ => {
+                bytes = entry.len();
+                messages.push(vec![entry]);
+            }
+        }
+    }
+    messages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_short_and_nothing_is_lost() {
+        let entries: Vec<Vec<u8>> = (0..256u32).map(|n| vec![n as u8; 65_535]).collect();
+        let messages = in_messages(entries.clone());
+        assert!(messages.iter().all(|message| message.iter().map(Vec::len).sum::<usize>() <= CHUNK_BYTES));
+        assert!(messages.len() < 20);
+        assert_eq!(messages.concat(), entries);
+        assert!(in_messages(Vec::new()).is_empty());
     }
 }

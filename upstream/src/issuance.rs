@@ -1,12 +1,14 @@
 //! The Issuance service.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 use undercroft_ca::names::SpiffeId;
 use undercroft_ca::policy::Refusal;
 use undercroft_ca::service::{
-    CertificateAuthority, EnrolmentToken, IssueRequest, IssuedCertificate, caller_id,
+    CertificateAuthority, EnrolmentToken, IssueRequest, IssuedCertificate, ServiceError, caller_id,
 };
 use undercroft_ca::time::Lifetime;
 use undercroft_proto::v1;
@@ -19,12 +21,54 @@ use crate::status::{refused, status};
 #[derive(Clone)]
 pub struct IssuanceApi {
     ca: Arc<CertificateAuthority>,
+    /// Requests that are under way, whether their callers still wait or not.
+    under_way: Arc<Semaphore>,
 }
+
+/// Requests that may be under way at once. A caller that resets its stream frees its place in the connection, and not
+/// this one.
+const UNDER_WAY: usize = 4096;
+
+/// When to come back if there are as many.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 impl IssuanceApi {
     /// Serves those of `ca`.
     pub fn new(ca: Arc<CertificateAuthority>) -> Self {
-        Self { ca }
+        Self { ca, under_way: Arc::new(Semaphore::new(UNDER_WAY)) }
+    }
+
+    /// Runs a request to its end, even if its caller hangs up.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ServiceError>> + Send + 'static,
+    ) -> Result<T, Status> {
+        let permit = self.under_way.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| status(ServiceError::Busy { retry_after: RETRY_AFTER }))?;
+        to_its_end(async move {
+            let _permit = permit;
+            work.await
+        })
+        .await?
+        .map_err(status)
+    }
+
+    /// Who asks, and for what.
+    fn authenticated(&self, request: Request<v1::IssueRequest>) -> Result<(SpiffeId, IssueRequest), Status> {
+        let peer =
+            request.extensions().get::<Peer>().and_then(|peer| Some((peer.spiffe_id.clone()?, peer.until?)));
+        let (id, until) = peer.ok_or_else(|| {
+            Status::unauthenticated(
+                "no client certificate that we know; enrol first, and present the certificate that you got",
+            )
+        })?;
+        if until < self.ca.now() {
+            return Err(Status::unauthenticated(format!(
+                "the client certificate of this connection ended at {until}; connect again with a new one"
+            )));
+        }
+        let caller = caller_id(&id).map_err(|refusal| refused(&refusal))?;
+        Ok((caller, asked(request.into_inner())))
     }
 
     fn answer(&self, domain: &str, issued: IssuedCertificate) -> v1::IssueResponse {
@@ -42,9 +86,9 @@ impl IssuanceApi {
 #[tonic::async_trait]
 impl Issuance for IssuanceApi {
     async fn issue(&self, request: Request<v1::IssueRequest>) -> Result<Response<v1::IssueResponse>, Status> {
-        let (caller, asked) = authenticated(request)?;
+        let (caller, asked) = self.authenticated(request)?;
         let (ca, domain) = (self.ca.clone(), asked.domain.clone());
-        let issued = to_its_end(async move { ca.issue(&caller, &asked).await }).await?.map_err(status)?;
+        let issued = self.run(async move { ca.issue(&caller, &asked).await }).await?;
         Ok(Response::new(self.answer(&domain, issued)))
     }
 
@@ -52,9 +96,9 @@ impl Issuance for IssuanceApi {
         &self,
         request: Request<v1::IssueRequest>,
     ) -> Result<Response<v1::PreviewResponse>, Status> {
-        let (caller, asked) = authenticated(request)?;
+        let (caller, asked) = self.authenticated(request)?;
         let ca = self.ca.clone();
-        let grant = to_its_end(async move { ca.preview(&caller, &asked).await }).await?.map_err(status)?;
+        let grant = self.run(async move { ca.preview(&caller, &asked).await }).await?;
         Ok(Response::new(v1::PreviewResponse {
             rule: grant.rule().to_owned(),
             spiffe_id: grant.identity().uri.clone().unwrap_or_default(),
@@ -68,8 +112,7 @@ impl Issuance for IssuanceApi {
         let message = request.into_inner();
         let token = EnrolmentToken::presented(message.token);
         let ca = self.ca.clone();
-        let issued =
-            to_its_end(async move { ca.enrol(&token, &message.csr).await }).await?.map_err(status)?;
+        let issued = self.run(async move { ca.enrol(&token, &message.csr).await }).await?;
         Ok(Response::new(self.answer(self.ca.control().as_str(), issued)))
     }
 
@@ -95,25 +138,15 @@ impl Issuance for IssuanceApi {
     }
 }
 
-/// Who asks, and for what.
-fn authenticated(request: Request<v1::IssueRequest>) -> Result<(SpiffeId, IssueRequest), Status> {
-    let peer =
-        request.extensions().get::<Peer>().and_then(|peer| peer.spiffe_id.clone()).ok_or_else(|| {
-            Status::unauthenticated(
-                "no client certificate that we know; enrol first, and present the certificate that you got",
-            )
-        })?;
-    let caller = caller_id(&peer).map_err(|refusal| refused(&refusal))?;
-    let message = request.into_inner();
-    let asked = IssueRequest {
+fn asked(message: v1::IssueRequest) -> IssueRequest {
+    IssueRequest {
         domain: message.domain,
         profile: message.profile,
         csr: message.csr,
         spiffe_id: message.spiffe_id,
         dns_names: message.dns_names,
         lifetime: (message.lifetime_seconds > 0).then(|| Lifetime::seconds(message.lifetime_seconds)),
-    };
-    Ok((caller, asked))
+    }
 }
 
 /// Runs an issuance to its end even if the caller hangs up: an intent must not be left without an outcome because

@@ -26,19 +26,18 @@ pub struct CertificateForNames {
 }
 
 impl ServerCertificates {
-    /// Presents these certificates from now on, the first where a client asks for no name that we know.
+    /// Presents a certificate from now on, in place of the one for the same names if there is one.
     ///
     /// # Errors
-    /// A key is of a kind that TLS cannot use.
-    pub fn replace(&self, certificates: Vec<CertificateForNames>) -> Result<(), rustls::Error> {
-        let held = certificates
-            .into_iter()
-            .map(|certificate| {
-                let key = any_supported_type(&certificate.key)?;
-                Ok((certificate.names, Arc::new(CertifiedKey::new(certificate.chain, key))))
-            })
-            .collect::<Result<_, rustls::Error>>()?;
-        *self.held.write().unwrap_or_else(PoisonError::into_inner) = held;
+    /// Its key is of a kind that TLS cannot use.
+    pub fn present(&self, certificate: CertificateForNames) -> Result<(), rustls::Error> {
+        let key = any_supported_type(&certificate.key)?;
+        let key = Arc::new(CertifiedKey::new(certificate.chain, key));
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        match held.iter_mut().find(|(names, _)| *names == certificate.names) {
+            Some((_, held)) => *held = key,
+            None => held.push((certificate.names, key)),
+        }
         Ok(())
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn status(error: ServiceError) -> Status {
 
 /// A refusal: by policy, or of the request itself.
 pub(crate) fn refused(refusal: &Refusal) -> Status {
-    tracing::info!(rule = refusal.rule, reason = %refusal.reason, "refused");
+    tracing::info!(rule = refusal.rule, reason = ?refusal.reason, "refused");
     let code = match refusal.rule {
         "csr-malformed" | "csr-signature" | "csr-key" | "csr-algorithm" | "id-malformed" | "id-missing"
         | "id-several" | "id-contradiction" => Code::InvalidArgument,

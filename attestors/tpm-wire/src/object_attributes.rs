@@ -15,7 +15,7 @@ const NAMES: [(u32, &str); 12] = [
     (ObjectAttributes::SENSITIVE_DATA_ORIGIN, "sensitiveDataOrigin"),
     (ObjectAttributes::USER_WITH_AUTH, "userWithAuth"),
     (ObjectAttributes::ADMIN_WITH_POLICY, "adminWithPolicy"),
-    (0x400, "noDA"),
+    (ObjectAttributes::NO_DA, "noDA"),
     (0x800, "encryptedDuplication"),
     (ObjectAttributes::RESTRICTED, "restricted"),
     (ObjectAttributes::DECRYPT, "decrypt"),
@@ -34,6 +34,8 @@ impl ObjectAttributes {
     pub const USER_WITH_AUTH: u32 = 0x40;
     /// Only the policy authorises administration.
     pub const ADMIN_WITH_POLICY: u32 = 0x80;
+    /// Wrong authorisation values do not count against the TPM's lockout.
+    pub const NO_DA: u32 = 0x400;
     /// The key works only on structures of known format.
     pub const RESTRICTED: u32 = 0x10000;
     /// The key decrypts.

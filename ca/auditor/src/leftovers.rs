@@ -10,12 +10,15 @@ use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::Digest;
 use undercroft_log::note::VerifierKey;
 use undercroft_log::tile::{TileKind, TilePath};
-use undercroft_log_files::{Folder, FolderError};
+use undercroft_log_files::{Folder, FolderError, read_plain};
 
 use crate::report::Finding;
 
 /// Files beside the tiles: the head itself, and what a ceremony's program keeps for itself.
 const OWN: [&str; 3] = ["checkpoint", "head.json", "lock"];
+
+/// The most bytes of a vkey file.
+const MAX_KEY: u64 = 4096;
 
 pub(crate) fn check(
     folder: &Folder,
@@ -29,11 +32,14 @@ pub(crate) fn check(
         let explained = if OWN.contains(&name.as_str()) {
             true
         } else if name == "log.vkey" {
-            fs::read_to_string(path)
-                .is_ok_and(|text| text.strip_suffix('\n').unwrap_or(&text) == key.to_string())
+            let text = read_plain(path, MAX_KEY)?.unwrap_or_default();
+            text.strip_suffix(b"\n").unwrap_or(&text) == key.to_string().as_bytes()
         } else if let Some(digest) = name.strip_prefix("blobs/") {
-            let bytes = fs::read(path).map_err(|error| FolderError::Io { path: path.clone(), error })?;
-            Digest::of(&bytes).to_string() == digest
+            let digest: Option<[u8; 32]> = hex::decode(digest).ok().and_then(|bytes| bytes.try_into().ok());
+            // Read as the log's own are: no longer than they may be, and what their names say.
+            digest.is_some_and(|bytes| {
+                name == format!("blobs/{}", Digest(bytes)) && folder.blob(Digest(bytes)).is_ok()
+            })
         } else if let Ok(tile) = name.parse::<TilePath>() {
             is_beginning(folder, tile, checkpoint.size)?
         } else {

@@ -18,7 +18,20 @@ pub(crate) struct Request<'a> {
 
 /// Reads the request of every intermediate of the plan.
 pub(crate) fn read<'a>(plan: &'a Plan, folder: &Path) -> Result<Vec<Request<'a>>, Failure> {
-    plan.intermediates().iter().map(|intermediate| read_one(intermediate, folder)).collect()
+    let mut requests: Vec<Request<'a>> = Vec::new();
+    for intermediate in plan.intermediates() {
+        let request = read_one(intermediate, folder)?;
+        let same = |other: &&Request<'_>| other.csr.public_key() == request.csr.public_key();
+        if let Some(other) = requests.iter().find(same) {
+            return Err(Failure::usage(format!(
+                "the requests of `{}` and `{}` are for one key, which could then speak for both; make each a key of its own",
+                other.intermediate.name(),
+                intermediate.name()
+            )));
+        }
+        requests.push(request);
+    }
+    Ok(requests)
 }
 
 fn read_one<'a>(intermediate: &'a Intermediate, folder: &Path) -> Result<Request<'a>, Failure> {

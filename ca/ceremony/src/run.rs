@@ -95,8 +95,16 @@ fn nothing_would_be_overwritten(plan: &Plan, places: &Places) -> Result<(), Fail
                 path.display()
             )));
         }
+        can_be_written(&path)?;
     }
     Ok(())
+}
+
+/// Finds out before a key is made and not after.
+fn can_be_written(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let tried = std::fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder));
+    tried.map(drop).map_err(|error| Failure::failed(format!("{} cannot be written: {error}", path.display())))
 }
 
 async fn no_key_is_there_yet(plan: &Plan, tokens: &Tokens) -> Result<(), Failure> {
@@ -169,6 +177,9 @@ impl Running<'_> {
             sequencer::open(Arc::new(store), Arc::new(log_key), Arc::new(SystemClock), Limits::default())
                 .await
                 .map_err(unreachable)?;
+        // Beside the transcript from the first, so that one that ends early can be verified, too.
+        let verifier_key = self.places.transcript.join("log.vkey");
+        write_file(&verifier_key, format!("{}\n", log.key()).as_bytes())?;
         let steps = async {
             let made = self.steps(&log, record.entry, requests).await;
             log.close();
@@ -176,10 +187,7 @@ impl Running<'_> {
         };
         let (made, ended) = futures::join!(steps, driver);
         ended.map_err(|error| Failure::failed(format!("the transcript: {error}")))?;
-        let made = made?;
-        let verifier_key = self.places.transcript.join("log.vkey");
-        write_file(&verifier_key, format!("{}\n", log.key()).as_bytes())?;
-        Ok(made)
+        made
     }
 
     /// The key of the transcript is the one key that may be there already: later ceremonies use it again.

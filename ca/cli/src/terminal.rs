@@ -47,7 +47,7 @@ impl Terminal {
     /// Standard output is closed.
     pub fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
         let mut line = match self.format {
-            OutputFormat::Text => text(),
+            OutputFormat::Text => printable(&text()),
             OutputFormat::Json => {
                 serde_json::to_string(value).map_err(|error| Failure::failed(error.to_string()))?
             }
@@ -73,7 +73,7 @@ impl Terminal {
     /// Prints a failure on standard error.
     pub fn fail(&self, program: &str, failure: &Failure) {
         let line = match self.format {
-            OutputFormat::Text => format!("{program}: {failure}\n"),
+            OutputFormat::Text => printable(&format!("{program}: {failure}\n")),
             OutputFormat::Json => {
                 let error = json!({ "error": failure.to_string(), "status": failure.status() as u8 });
                 format!("{error}\n")
@@ -96,6 +96,12 @@ impl Terminal {
         bar.enable_steady_tick(Duration::from_millis(200));
         Progress(bar)
     }
+}
+
+/// Text as a terminal may show it. What strangers wrote into logs and requests must not move its cursor.
+fn printable(text: &str) -> String {
+    let is_odd = |c: char| c.is_control() && c != '\n';
+    text.chars().map(|c| if is_odd(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// A progress bar. It disappears when dropped.

@@ -161,6 +161,18 @@ impl<E> Log<E> {
         durable.await.unwrap_or_else(|_| Err(self.stopped()))
     }
 
+    /// Appends an entry that ends what an earlier one began, and waits until it is durable. It is never told to come
+    /// back: there are no more of them than of entries that were let in.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append_end(&self, append: Append<E>) -> Result<Durable, AppendError> {
+        let (answer, durable) = oneshot::channel();
+        let sent = self.queue.send(queued(append, Answer::WhenDurable(answer))).await;
+        sent.map_err(|_| self.stopped())?;
+        durable.await.unwrap_or_else(|_| Err(self.stopped()))
+    }
+
     /// The newest signed checkpoint; nothing before the first entry.
     pub fn checkpoint(&self) -> Option<SignedCheckpoint> {
         self.shared.state().latest.clone()
@@ -177,13 +189,7 @@ impl<E> Log<E> {
     }
 
     fn enqueue(&self, append: Append<E>, answer: Answer) -> Result<(), AppendError> {
-        let queued = Queued {
-            draft: append.draft,
-            effects: append.effects.into(),
-            blobs: append.blobs.into(),
-            answer,
-        };
-        self.queue.try_send(queued).map_err(|error| match error {
+        self.queue.try_send(queued(append, answer)).map_err(|error| match error {
             TrySendError::Full(_) => AppendError::Full { retry_after: RETRY_AFTER },
             TrySendError::Closed(_) => self.stopped(),
         })
@@ -193,6 +199,10 @@ impl<E> Log<E> {
         let reason = self.shared.state().stopped.clone();
         AppendError::Stopped(reason.unwrap_or_else(|| "the log has been closed".to_owned()))
     }
+}
+
+fn queued<E>(append: Append<E>, answer: Answer) -> Queued<E> {
+    Queued { draft: append.draft, effects: append.effects.into(), blobs: append.blobs.into(), answer }
 }
 
 impl Shared {

@@ -22,7 +22,7 @@ const MAX_POLICY: usize = 256 * 1024;
 const MAX_LINES: usize = 1024;
 
 /// A policy file, whole in itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct WitnessPolicy {
     logs: Vec<(VerifierKey, Option<String>)>,
     witnesses: Vec<Witness>,
@@ -134,12 +134,6 @@ struct Reader {
     grouped: BTreeSet<String>,
     /// The quorum line, once it was read.
     quorum: Option<Option<String>>,
-}
-
-impl Default for WitnessPolicy {
-    fn default() -> Self {
-        Self { logs: Vec::new(), witnesses: Vec::new(), groups: BTreeMap::new(), quorum: None }
-    }
 }
 
 impl Reader {

@@ -1,18 +1,20 @@
 //! The daemon: everything opened in order, served, and closed in the order that loses nothing.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::Server;
 use undercroft_ca::authority::Authority;
 use undercroft_ca::log_key::LogKey;
@@ -41,8 +43,20 @@ use crate::store::{Database, DatabaseError};
 /// The longest request that is read: a CSR and some names.
 const MAX_REQUEST: usize = 64 * 1024;
 
+/// The most connections that callers may have open.
+const CONNECTIONS: usize = 4096;
+
+/// File descriptors that are kept for everything but callers' connections.
+const RESERVED_DESCRIPTORS: usize = 256;
+
 /// Requests that one connection may have under way.
 const REQUESTS_PER_CONNECTION: usize = 64;
+
+/// Bytes of a request body, and half of those of a connection, that a peer may send before we have read them.
+const WINDOW: u32 = 128 * 1024;
+
+/// How often an idle peer is asked whether it is still there (RFC 9113 section 6.7). One that is not is let go.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long requests under way may take once we are told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -223,7 +237,7 @@ async fn listen(
     let address =
         listener.local_addr().map_err(|error| Failure::unreachable(format!("cannot listen: {error}")))?;
     let admin_socket = bind_admin(&config.admin_socket)?;
-    let connections = accept(listener, anchors(ca), certificates.clone())
+    let connections = accept(listener, anchors(ca), certificates.clone(), most_connections())
         .map_err(|error| Failure::failed(format!("TLS: {error}")))?;
     let limited = |service: IssuanceApi| IssuanceServer::new(service).max_decoding_message_size(MAX_REQUEST);
     let stopped = |mut stopping: watch::Receiver<bool>| async move {
@@ -232,12 +246,16 @@ async fn listen(
     };
     let api = Server::builder()
         .concurrency_limit_per_connection(REQUESTS_PER_CONNECTION)
+        .max_concurrent_streams(REQUESTS_PER_CONNECTION as u32)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(2 * WINDOW)
+        .http2_keepalive_interval(Some(KEEPALIVE))
         .add_service(limited(IssuanceApi::new(ca.clone())))
         .serve_with_incoming_shutdown(connections, stopped(stopping.clone()));
     let administration = Server::builder()
         .add_service(AdminServer::new(AdminApi::new(admin)).max_decoding_message_size(MAX_REQUEST))
         .add_service(limited(IssuanceApi::new(ca.clone())))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(admin_socket), stopped(stopping.clone()));
+        .serve_with_incoming_shutdown(unhurried(admin_socket), stopped(stopping.clone()));
     let renewing = keep_renewed(config, ca, &certificates, stopping.clone());
     let signals = wait_for_signals(stop);
     tracing::info!(%address, admin = %config.admin_socket.display(), "ready");
@@ -253,13 +271,40 @@ async fn listen(
     };
     let result = tokio::select! {
         served = serving => served,
-        () = deadline => Err(Failure::failed(format!("requests under way took longer than {GRACE:?} to end"))),
+        () = deadline => {
+            // Idle connections, mostly. What was under way has its outcome in the log before the logs are closed.
+            tracing::warn!("connections were still open after {GRACE:?}");
+            Ok(())
+        }
         () = renewing => Ok(()),
         failed = signals => failed,
     };
     // Left behind, it would only puzzle the next start.
     let _ = fs::remove_file(&config.admin_socket);
     result
+}
+
+/// As many file descriptors as we may have, and how many connections that leaves room for beside the administration
+/// socket, the database and the tokens.
+fn most_connections() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    // It may be raised to its hard limit by anyone; if not, the soft one is what there is.
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let descriptors = if raised.is_ok() { limit.maximum } else { limit.current };
+    let descriptors = descriptors.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+    descriptors.saturating_sub(RESERVED_DESCRIPTORS).clamp(16, CONNECTIONS)
+}
+
+/// Connections to a socket. After a failure (no file descriptor is left, mostly) it rests for a moment instead of
+/// spinning.
+fn unhurried(socket: UnixListener) -> impl Stream<Item = std::io::Result<UnixStream>> {
+    UnixListenerStream::new(socket).then(|connection| async {
+        if let Err(error) = &connection {
+            tracing::warn!(%error, "cannot accept a connection on the administration socket");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        connection
+    })
 }
 
 /// Tells everybody to stop when a signal comes. It never ends otherwise.
@@ -283,6 +328,12 @@ fn bind_admin(path: &Path) -> Result<UnixListener, Failure> {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(Failure::unreachable(format!(
                 "another daemon listens on {}; stop it first",
+                path.display()
+            )));
+        }
+        if !fs::symlink_metadata(path).map_err(failed)?.file_type().is_socket() {
+            return Err(Failure::usage(format!(
+                "admin-socket: {} is there and is no socket; choose another path",
                 path.display()
             )));
         }
@@ -318,7 +369,6 @@ async fn renew(
     ca: &CertificateAuthority,
     certificates: &ServerCertificates,
 ) -> Result<(), Failure> {
-    let mut held = Vec::new();
     // The control domain comes first: its certificate is for clients that ask for no name that we know.
     for domain in config.domains.iter().filter(|domain| !domain.server_names.is_empty()) {
         let failed = |what: String| Failure::failed(format!("the server's own certificate: {what}"));
@@ -331,15 +381,14 @@ async fn renew(
             .issue_server_certificate(&domain.name, &domain.server_names, &public_key)
             .await
             .map_err(|error| failed(error.to_string()))?;
-        held.push(CertificateForNames {
+        let certificate = CertificateForNames {
             names: domain.server_names.iter().map(|name| name.as_str().to_owned()).collect(),
             chain: issued.chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect(),
             key: PrivatePkcs8KeyDer::from(key.as_ref().to_vec()).into(),
-        });
+        };
+        certificates.present(certificate).map_err(|error| failed(error.to_string()))?;
     }
-    certificates
-        .replace(held)
-        .map_err(|error| Failure::failed(format!("the server's own certificate: {error}")))
+    Ok(())
 }
 
 /// Renews them at half of their life, and keeps trying if it fails: the old ones are good for the other half.
@@ -350,26 +399,29 @@ async fn keep_renewed(
     mut stopping: watch::Receiver<bool>,
 ) {
     let half = Profile::standard(Kind::Server).lifetime().0 / 2;
-    let mut wait = half;
+    let mut issued = ca.now();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep(RENEWAL_TICK) => {}
             _ = stopping.wait_for(|stop| *stop) => std::future::pending().await,
         }
-        wait = match renew(config, ca, certificates).await {
-            Ok(()) => half,
+        // By the clock on the wall: a machine that slept has lost that time, too.
+        if ca.now() < issued + half {
+            continue;
+        }
+        match renew(config, ca, certificates).await {
+            Ok(()) => issued = ca.now(),
             Err(failure) => {
                 tracing::error!(%failure, "cannot renew the server's own certificates; trying again in a minute");
-                RENEWAL_TICK
             }
-        };
+        }
     }
 }
 
 impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Self {
         let status = match error {
-            DatabaseError::Unavailable { .. } => ExitStatus::Unreachable,
+            DatabaseError::Unavailable { .. } | DatabaseError::InUse { .. } => ExitStatus::Unreachable,
             DatabaseError::Foreign { .. } | DatabaseError::Version { .. } => ExitStatus::Usage,
         };
         Self::new(status, error.to_string())

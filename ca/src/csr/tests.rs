@@ -37,6 +37,19 @@ fn wishes_are_read() {
     }
 }
 
+/// In JSON each would be six bytes, and an entry of the log holds 65,535.
+#[test]
+fn control_characters_in_names_are_refused() {
+    for name in [
+        uri("spiffe://prod.example/\u{1}"),
+        SanType::DnsName("a\n.example".try_into().unwrap()),
+        SanType::Rfc822Name("a\u{7f}@example".try_into().unwrap()),
+    ] {
+        let der = request(|params| params.subject_alt_names = vec![name]);
+        assert_eq!(Csr::from_der(&der).unwrap_err(), CsrError::ControlCharacter);
+    }
+}
+
 #[test]
 fn a_request_with_nothing_but_a_key_is_fine() {
     let csr = Csr::from_der(&request(|_| {})).unwrap();

@@ -128,6 +128,11 @@ fn plans_that_contradict_themselves_are_refused() {
         ),
         ("name = \"edge-intermediate\"", "name = \"prod-intermediate\"", "same name"),
         ("output = \"shared/root.pem\"", "output = \"prod.example/root.pem\"", "same output"),
+        (
+            "request = \"edge.example/intermediate\"",
+            "request = \"prod.example/intermediate\"",
+            "a key of its own",
+        ),
         ("output = \"shared/root.pem\"", "output = \"../root.pem\"", "no relative path"),
         ("output = \"shared/root.pem\"", "output = \"/root.pem\"", "no relative path"),
         ("constraints = { dns-names = [\"edge.example\"] }", "", "give it constraints"),

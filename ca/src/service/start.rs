@@ -114,6 +114,17 @@ impl CertificateAuthority {
 fn domains_are_kept_apart(domains: &[DomainSetup]) -> Result<(), StartError> {
     for (number, domain) in domains.iter().enumerate() {
         for other in &domains[..number] {
+            let mut keys =
+                domain.authorities.iter().map(|(authority, _)| authority.certificate().public_key());
+            let of_other = |key| other.authorities.iter().any(|(it, _)| it.certificate().public_key() == key);
+            if let Some(key) = keys.find(|key| of_other(*key)).filter(|_| other.name != domain.name) {
+                return Err(StartError::Configuration(format!(
+                    "`{}` and `{}` have the key {} for an authority of each: it could speak for both. Make each a key of its own",
+                    other.name.as_str(),
+                    domain.name.as_str(),
+                    key.id()
+                )));
+            }
             if other.name == domain.name {
                 return Err(StartError::Configuration(format!(
                     "the domain `{}` stands twice",
@@ -192,7 +203,7 @@ async fn start_domain(
     for intent in facts.open_intents(&origin).await? {
         let append = abandoned(intent, "the program stopped before its outcome was known")
             .map_err(|error| StartError::Bug(error.to_string()))?;
-        setup.log.append_durable(append).await?;
+        setup.log.append_end(append).await?;
     }
     let required = setup.custody.grade(development);
     log_custody(&setup.log, &setup.log_key, format!("log {origin}"), &setup.log_key_uri, required).await?;

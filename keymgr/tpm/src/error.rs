@@ -51,7 +51,9 @@ impl ResponseCode {
             return ErrorKind::Unavailable;
         }
         match self.number() {
-            AUTH_FAIL | BAD_AUTH | POLICY_FAIL | AUTH_UNAVAILABLE | LOCKOUT => ErrorKind::Denied,
+            AUTH_FAIL | BAD_AUTH | POLICY_FAIL | AUTH_UNAVAILABLE => ErrorKind::Denied,
+            // Whoever brought it about: it passes, and trying again is not what prolongs it.
+            LOCKOUT => ErrorKind::Unavailable,
             HANDLE => ErrorKind::NotFound,
             VALUE | KEY_SIZE | TYPE | SCHEME | CURVE => ErrorKind::Unsupported,
             NV_DEFINED => ErrorKind::Exists,
@@ -114,7 +116,7 @@ mod tests {
             (0x98e, ErrorKind::Denied),            // AUTH_FAIL, session 1
             (0x99d, ErrorKind::Denied),            // POLICY_FAIL, session 1
             (0x12f, ErrorKind::Denied),            // AUTH_UNAVAILABLE
-            (0x921, ErrorKind::Denied),            // LOCKOUT
+            (0x921, ErrorKind::Unavailable),       // LOCKOUT
             (0x18b, ErrorKind::NotFound),          // HANDLE, handle 1
             (0x2d2, ErrorKind::Unsupported),       // SCHEME, parameter 2
             (0x2c4, ErrorKind::Unsupported),       // VALUE, parameter 2

@@ -185,17 +185,17 @@ impl Session {
             .esys
             .create_primary(Hierarchy::Owner, &template::storage_root()?)
             .map_err(|error| error.failed(failed("make the storage root for")))?;
-        let (area, public_key) = key::with_transient(&mut self.esys, root, |esys, root| {
+        key::with_transient(&mut self.esys, root, |esys, root| {
             let created = esys.create(root, &template, auth).map_err(|error| error.failed(failed("make")))?;
             let loaded = esys.load(root, &created).map_err(|error| error.failed(failed("load")))?;
             key::with_transient(esys, loaded, |esys, loaded| {
-                let read = key::read(esys, loaded, subject)?;
+                let (area, public_key) = key::read(esys, loaded, subject)?;
+                // One that is not what was asked for goes as it came: it is flushed and never persisted.
+                is_sound(&area, algorithm, subject)?;
                 esys.persist(loaded, handle).map_err(|error| error.failed(failed("persist")))?;
-                Ok(read)
+                Ok(public_key)
             })
-        })?;
-        is_sound(&area, algorithm, subject)?;
-        Ok(public_key)
+        })
     }
 
     fn find(&mut self, handle: u32, algorithm: KeyAlgorithm, subject: &str) -> Result<PublicKey, Error> {

@@ -125,7 +125,7 @@ impl Reader<'_> {
         if self.place.about != About::Ceremony {
             let (begins, ends) = (certificate.validity.not_before, certificate.validity.not_after);
             let earliest = time.as_second() - STAMPED_LATE - BACKDATE.as_secs() as i64;
-            if begins.timestamp() < earliest || ends.timestamp() < time.as_second() {
+            if begins.timestamp() < earliest || ends.timestamp() + STAMPED_LATE < time.as_second() {
                 self.find(index, "validity", format!("its certificate is valid from {begins} to {ends}"));
             }
         }

@@ -394,8 +394,10 @@ const LIES: &[Lie] = &[
     }),
     lie("a certificate that had ended when it was stamped", PROD, &["validity"], |log| {
         let mut leaf = Leaf::of_prod(log);
-        leaf.validity =
-            (leaf.validity.0 - SignedDuration::from_secs(60), leaf.validity.0 - SignedDuration::from_secs(1));
+        leaf.validity = (
+            leaf.validity.0 - SignedDuration::from_secs(608),
+            leaf.validity.0 - SignedDuration::from_secs(602),
+        );
         issue_in_prod(log, &leaf, |_| {})
     }),
     // What came of intents.

@@ -1,7 +1,7 @@
 //! A log in a folder, as static tiles.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use undercroft_log::leaf::Digest;
@@ -41,7 +41,7 @@ impl Folder {
     /// The file cannot be read or is no text.
     pub fn checkpoint(&self) -> Result<Option<String>, FolderError> {
         let path = self.path.join("checkpoint");
-        match read(&path, MAX_FILE)? {
+        match read_plain(&path, MAX_FILE)? {
             None => Ok(None),
             Some(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| FolderError::NoText(path)),
         }
@@ -86,7 +86,7 @@ impl Folder {
     /// The file cannot be read, or holds something else than its name says.
     pub fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, FolderError> {
         let path = self.path.join(format!("blobs/{digest}"));
-        match read(&path, MAX_BLOB)? {
+        match read_plain(&path, MAX_BLOB)? {
             Some(bytes) if Digest::of(&bytes) != digest => Err(FolderError::OtherBlob(path)),
             found => Ok(found),
         }
@@ -195,7 +195,7 @@ impl Folder {
     /// # Errors
     /// The file cannot be read.
     pub fn tile(&self, tile: TilePath) -> Result<Option<Vec<u8>>, FolderError> {
-        read(&self.path.join(tile.to_string()), MAX_FILE)
+        read_plain(&self.path.join(tile.to_string()), MAX_FILE)
     }
 
     fn read_tile(&self, tile: TilePath) -> Result<Vec<u8>, FolderError> {
@@ -208,16 +208,28 @@ impl Folder {
     }
 }
 
-fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FolderError> {
+/// The bytes of a file; nothing if there is none. A log may come from anybody: what is no plain file (a link, a pipe, a
+/// device) is not opened, and no more is read than the file may have.
+///
+/// # Errors
+/// It cannot be read, is no plain file or is longer than `limit`.
+pub fn read_plain(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FolderError> {
     let failed = |error| FolderError::Io { path: path.to_owned(), error };
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > limit => {
-            Err(FolderError::TooLong { path: path.to_owned(), length: metadata.len(), limit })
-        }
-        Ok(_) => fs::read(path).map(Some).map_err(failed),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(error)),
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    if !metadata.is_file() {
+        return Err(FolderError::NotPlain(path.to_owned()));
     }
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
+    read.map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(FolderError::TooLong { path: path.to_owned(), limit });
+    }
+    Ok(Some(bytes))
 }
 
 /// Why a log in a folder cannot be read or written.
@@ -235,15 +247,16 @@ pub enum FolderError {
     #[error("{0} is missing")]
     Missing(PathBuf),
     /// A file is longer than any of its kind.
-    #[error("{path} has {length} bytes, more than {limit}")]
+    #[error("{path} has more than {limit} bytes")]
     TooLong {
         /// The file.
         path: PathBuf,
-        /// Its length.
-        length: u64,
         /// What it may have.
         limit: u64,
     },
+    /// A link, a pipe or a device where a file should be.
+    #[error("{0} is no plain file")]
+    NotPlain(PathBuf),
     /// A checkpoint that is no text.
     #[error("{0} is no text")]
     NoText(PathBuf),

@@ -16,5 +16,5 @@ mod durable;
 mod folder;
 mod store;
 
-pub use folder::{Folder, FolderError};
+pub use folder::{Folder, FolderError, read_plain};
 pub use store::FolderStore;

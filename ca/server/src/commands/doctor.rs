@@ -198,8 +198,7 @@ fn folder_can_be_written(database: &Path) -> Result<String, Failure> {
     let failed = |error: std::io::Error| {
         Failure::unreachable(format!("{} cannot be written: {error}", folder.display()))
     };
-    let probe = folder.join(".undercroft-doctor");
-    std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)).map_err(failed)?;
+    tempfile::tempfile_in(folder).map(drop).map_err(failed)?;
     Ok(match database.exists() {
         true => database.display().to_string(),
         false => format!("{} will be made", database.display()),

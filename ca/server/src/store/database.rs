@@ -1,7 +1,10 @@
 //! The database file.
 
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{
@@ -29,6 +32,8 @@ const READERS: u32 = 4;
 pub struct Database {
     pub(super) writer: SqlitePool,
     pub(super) reader: SqlitePool,
+    /// Held as long as this value lives: see [`DatabaseError::InUse`].
+    _lock: Arc<File>,
 }
 
 impl Database {
@@ -41,6 +46,27 @@ impl Database {
             path: path.display().to_string(),
             error: error.to_string(),
         };
+        let unavailable = |error: std::io::Error| DatabaseError::Unavailable {
+            path: path.display().to_string(),
+            error: error.to_string(),
+        };
+        // Whoever can read the file can lock it, and so stop all issuance. SQLite gives its other files the same mode.
+        let mut owned = OpenOptions::new();
+        owned.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = owned.open(path).map_err(unavailable)?;
+        file.set_permissions(Permissions::from_mode(0o600)).map_err(unavailable)?;
+        // Not the file itself: SQLite's own locks are on that, and closing it here would release them (fcntl(2)).
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".lock");
+        let lock = owned.open(beside).map_err(unavailable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(DatabaseError::InUse { path: path.display().to_string() });
+            }
+            Err(TryLockError::Error(error)) => return Err(unavailable(error)),
+        }
+        drop(file);
         let options = SqliteConnectOptions::from_str("sqlite:")
             .map_err(failed)?
             .filename(path)
@@ -63,7 +89,7 @@ impl Database {
         let reader = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_lazy_with(options.read_only(true).create_if_missing(false));
-        let database = Self { writer, reader };
+        let database = Self { writer, reader, _lock: Arc::new(lock) };
         database.prepare_schema(path).await?;
         Ok(database)
     }
@@ -127,6 +153,12 @@ pub(super) fn unavailable(error: sqlx::Error) -> StoreError {
 /// Why the database cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DatabaseError {
+    /// Another daemon uses it: a second one would abandon what the first has under way.
+    #[error("another daemon uses the database {path}; stop it first")]
+    InUse {
+        /// The file.
+        path: String,
+    },
     /// It cannot be opened or made.
     #[error("the database {path} cannot be opened: {error}")]
     Unavailable {

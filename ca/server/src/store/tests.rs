@@ -280,3 +280,21 @@ fn change(place: &Place, sql: &'static str) {
         pool.close().await;
     });
 }
+
+#[test]
+fn a_database_is_its_owners_alone_and_one_processs_at_a_time() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let place = Place::new();
+    std::fs::write(place.path(), b"").unwrap();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    place.run(async |_, log| {
+        log.append(entry("a")).await.unwrap();
+        let second = Database::open(&place.path()).await.unwrap_err();
+        assert!(matches!(second, DatabaseError::InUse { .. }), "{second}");
+        for file in std::fs::read_dir(place.folder.path()).unwrap().flatten() {
+            let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{}", file.path().display());
+        }
+    });
+}

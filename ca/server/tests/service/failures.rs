@@ -83,3 +83,36 @@ fn a_clock_that_was_set_back_stops_issuance_until_it_has_caught_up() {
     });
     assert_eq!(fates(&rig.log_of("prod.example")).len(), 2);
 }
+
+/// A connection may live for days; who is at its other end may not.
+#[test]
+fn a_caller_whose_certificate_has_ended_is_nobody_on_an_open_connection() {
+    use tonic::{Code, Request};
+    use undercroft_proto::v1;
+    use undercroft_proto::v1::issuance_server::Issuance as _;
+    use undercroft_upstream::IssuanceApi;
+    use undercroft_upstream::acceptor::Peer;
+
+    let rig = Rig::new();
+    rig.run(async |ca| {
+        let api = IssuanceApi::new(ca.clone());
+        let until = ca.now() + jiff::SignedDuration::from_hours(1);
+        let ask = async || {
+            let mut request = Request::new(v1::IssueRequest {
+                domain: "prod.example".into(),
+                profile: "svid".into(),
+                csr: workload().csr,
+                ..v1::IssueRequest::default()
+            });
+            request.extensions_mut().insert(Peer {
+                spiffe_id: Some("spiffe://control.example/operator/alice".into()),
+                until: Some(until),
+                address: "192.0.2.1:1".parse().unwrap(),
+            });
+            api.issue(request).await.map(drop).map_err(|status| status.code())
+        };
+        assert_eq!(ask().await, Ok(()));
+        rig.clock.advance(3601);
+        assert_eq!(ask().await, Err(Code::Unauthenticated));
+    });
+}
