@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use undercroft_log::leaf::{
     Asked, Body, Caller, Channel, Digest, Draft, MAX_INTEGER, Refusal as RefusalLeaf, RefusedAction,
 };
-use undercroft_log::sequencer::{Append, AppendError, Log};
+use undercroft_log::sequencer::{Append, AppendError, Assurance, Log};
 use undercroft_log::{Clock, Receipt};
 
 pub use enrol::EnrolmentToken;
@@ -239,12 +239,28 @@ impl CertificateAuthority {
         order: Order<'_>,
         effect: Option<Effect>,
     ) -> Result<IssuedCertificate, ServiceError> {
+        let order_kind = order.grant.profile().kind();
         let (domain, authority, prepared) = self.prepare(order)?;
         let intent = match effect {
             Some(effect) => prepared.intent_with(effect),
             None => prepared.intent(),
         };
-        let receipt = domain.log.append(intent).await?;
+        let assurance = match order_kind.is_authority() {
+            true => Assurance::Witnessed,
+            false => Assurance::Signed,
+        };
+        let receipt = match domain.log.append_assured(intent, assurance).await {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                // The entry is there, and nobody will sign for it: say so now and not at the next start.
+                if let AppendError::Unsigned { index, why } | AppendError::Unwitnessed { index, why } = &error
+                    && let Ok(outcome) = abandoned(*index, why)
+                {
+                    let _ = domain.log.append_end(outcome).await;
+                }
+                return Err(error.into());
+            }
+        };
         let issued = self.sign(domain, authority, prepared, receipt).await?;
         Ok(IssuedCertificate {
             chain: vec![issued.der().clone(), authority.certificate().der().into()],
@@ -355,7 +371,8 @@ impl From<AppendError> for ServiceError {
             AppendError::Malformed(what) => Self::Internal(what),
             AppendError::ClockBehind { .. }
             | AppendError::Unavailable(_)
-            | AppendError::Unsigned(_)
+            | AppendError::Unsigned { .. }
+            | AppendError::Unwitnessed { .. }
             | AppendError::Stopped(_) => Self::Unavailable(error.to_string()),
         }
     }

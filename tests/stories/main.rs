@@ -16,3 +16,4 @@ mod refusals;
 mod shared_root;
 mod tls;
 mod walls;
+mod witness;

@@ -80,6 +80,11 @@ impl SignedCheckpoint {
         &self.note
     }
 
+    /// The same checkpoint with more signature lines, each with its final newline.
+    pub fn with_lines(&self, lines: &[String]) -> Self {
+        Self { checkpoint: self.checkpoint.clone(), note: format!("{}{}", self.note, lines.concat()).into() }
+    }
+
     /// Signs a checkpoint, and verifies the signature: the one time that it is verified on our side.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 //! | [`tree`] | RFC 6962 hashes, growth, proofs and their verification |
 //! | [`note`], [`checkpoint`] | signed notes, verifier keys, checkpoints |
 //! | [`add_checkpoint`] | what a log asks of a witness, and how a witness decides |
+//! | [`cosigning`] | how the sequencer has checkpoints cosigned |
 //! | [`cosignature`], [`witnesses`] | witnesses' keys and lines, and policies that say whose are needed |
 //! | [`tile`], [`proof`] | tiles, entry bundles, `.tlog-proof` files |
 //! | [`leaf`] | what an entry says |
@@ -18,6 +19,7 @@
 pub mod add_checkpoint;
 pub mod checkpoint;
 pub mod cosignature;
+pub mod cosigning;
 pub mod leaf;
 pub mod note;
 pub mod proof;

@@ -38,6 +38,12 @@ impl Receipt {
         Ok(Self { index, time, leaf, leaf_hash, path, checkpoint })
     }
 
+    /// The same receipt under the same checkpoint, with more lines.
+    pub(crate) fn under(self, checkpoint: SignedCheckpoint) -> Self {
+        debug_assert_eq!(self.checkpoint.checkpoint(), checkpoint.checkpoint());
+        Self { checkpoint, ..self }
+    }
+
     /// The index of the entry.
     pub fn index(&self) -> u64 {
         self.index

@@ -22,13 +22,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_channel::{Receiver, Sender, TrySendError};
+use async_channel::{Receiver, Sender, TrySendError, WeakSender};
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::Clock;
 use crate::checkpoint::{Checkpoint, CheckpointSigner, SignedCheckpoint};
+use crate::cosigning::{Cosigner, NotCosigned};
 use crate::leaf::{Draft, LeafError};
 use crate::note::VerifierKey;
 use crate::receipt::Receipt;
@@ -76,6 +77,8 @@ struct State {
     tree: GrowingTree,
     /// Entries that are durable and wait for a signed head, in order.
     pending: Vec<Pending>,
+    /// Whether a checkpoint is with the witnesses. Entries that want them wait for the next one.
+    with_witnesses: bool,
     /// The newest signed head.
     latest: Option<SignedCheckpoint>,
     /// A signed head that the next commit takes along.
@@ -88,7 +91,17 @@ struct Pending {
     index: u64,
     time: Timestamp,
     leaf: Arc<[u8]>,
+    assurance: Assurance,
     answer: oneshot::Sender<Result<Receipt, AppendError>>,
+}
+
+/// How much must be known of an entry before its receipt is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Assurance {
+    /// It stands under a signed checkpoint.
+    Signed,
+    /// And enough witnesses have cosigned that one. The same as `Signed` for a log without witnesses.
+    Witnessed,
 }
 
 struct Queued<E> {
@@ -100,7 +113,7 @@ struct Queued<E> {
 
 enum Answer {
     WhenDurable(oneshot::Sender<Result<Durable, AppendError>>),
-    WhenSigned(oneshot::Sender<Result<Receipt, AppendError>>),
+    WithReceipt(Assurance, oneshot::Sender<Result<Receipt, AppendError>>),
 }
 
 impl Answer {
@@ -108,7 +121,7 @@ impl Answer {
         // Callers that went away need no answer.
         match self {
             Self::WhenDurable(answer) => drop(answer.send(Err(error))),
-            Self::WhenSigned(answer) => drop(answer.send(Err(error))),
+            Self::WithReceipt(_, answer) => drop(answer.send(Err(error))),
         }
     }
 }
@@ -146,8 +159,20 @@ impl<E> Log<E> {
     /// # Errors
     /// See [`AppendError`].
     pub async fn append(&self, append: Append<E>) -> Result<Receipt, AppendError> {
+        self.append_assured(append, Assurance::Signed).await
+    }
+
+    /// Appends an entry and waits until as much is known of it as `assurance` says.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append_assured(
+        &self,
+        append: Append<E>,
+        assurance: Assurance,
+    ) -> Result<Receipt, AppendError> {
         let (answer, receipt) = oneshot::channel();
-        self.enqueue(append, Answer::WhenSigned(answer))?;
+        self.enqueue(append, Answer::WithReceipt(assurance, answer))?;
         receipt.await.unwrap_or_else(|_| Err(self.stopped()))
     }
 
@@ -238,8 +263,21 @@ pub enum AppendError {
     #[error("{0}")]
     Unavailable(String),
     /// The entry is durable, but the log key could not sign now, so there is no receipt.
-    #[error("the log key cannot sign: {0}")]
-    Unsigned(String),
+    #[error("the log key cannot sign: {why}")]
+    Unsigned {
+        /// The index of the entry.
+        index: u64,
+        /// Why.
+        why: String,
+    },
+    /// The entry is durable and signed, but too few witnesses have cosigned it, so there is no receipt.
+    #[error("{why}")]
+    Unwitnessed {
+        /// The index of the entry.
+        index: u64,
+        /// Why.
+        why: String,
+    },
     /// The sequencer has stopped. The entry may be durable or not.
     #[error("the log has stopped: {0}")]
     Stopped(String),
@@ -271,8 +309,14 @@ pub enum OpenError {
 
 /// Why the sequencer stopped. The program must open the log anew, or stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Fatal(pub String);
+pub enum Fatal {
+    /// The store, or a bug.
+    #[error("{0}")]
+    Failed(String),
+    /// A witness has seen another history of this log. Nothing may be issued until people have looked.
+    #[error("{0}")]
+    Alarm(String),
+}
 
 /// Drives a log until it is closed. Spawn it; the log does nothing without it.
 pub type Driver = BoxFuture<'static, Result<(), Fatal>>;
@@ -284,6 +328,21 @@ pub type Driver = BoxFuture<'static, Result<(), Fatal>>;
 pub async fn open<E: Send + Sync + 'static>(
     store: Arc<dyn LogStore<E>>,
     signer: Arc<dyn CheckpointSigner>,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+) -> Result<(Log<E>, Driver), OpenError> {
+    open_witnessed(store, signer, None, clock, limits).await
+}
+
+/// Opens a log whose checkpoints are cosigned. Its head is shown to the witnesses before anything is appended: one that
+/// has seen more of the log, or something else, knows that it went back.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn open_witnessed<E: Send + Sync + 'static>(
+    store: Arc<dyn LogStore<E>>,
+    signer: Arc<dyn CheckpointSigner>,
+    cosigner: Option<Arc<dyn Cosigner>>,
     clock: Arc<dyn Clock>,
     limits: Limits,
 ) -> Result<(Log<E>, Driver), OpenError> {
@@ -325,11 +384,18 @@ pub async fn open<E: Send + Sync + 'static>(
             Some(signed.map_err(|error| OpenError::Unsigned { origin: origin.clone(), error: error.0 })?)
         }
     };
+    if let (Some(cosigner), Some(latest)) = (&cosigner, &latest) {
+        // Witnesses that do not answer now may later; entries that need them wait for that.
+        if let Err(NotCosigned::Alarm(what)) = cosigner.cosign(latest, &*store).await {
+            return Err(tampered(what));
+        }
+    }
     let shared = Arc::new(Shared {
         key,
         state: Mutex::new(State {
             tree,
             pending: Vec::new(),
+            with_witnesses: false,
             latest: latest.clone(),
             unkept: latest,
             stopped: None,
@@ -347,26 +413,47 @@ pub async fn open<E: Send + Sync + 'static>(
         shared: shared.clone(),
         head,
     };
-    let notary = Notary { signer, to_sign, shared: shared.clone() };
-    let driver = drive(appender, notary, store, shared.clone());
+    let (to_herald, rounds) = async_channel::bounded(1);
+    let herald = cosigner.map(|cosigner| Herald {
+        cosigner,
+        reader: store.clone(),
+        rounds,
+        again: appender.grown.downgrade(),
+        shared: shared.clone(),
+    });
+    let to_herald = herald.is_some().then_some(to_herald);
+    let notary = Notary { signer, to_sign, to_herald, shared: shared.clone() };
+    let driver = drive(appender, notary, herald, store, shared.clone());
     Ok((Log { queue, shared }, Box::pin(driver)))
 }
 
 async fn drive<E: Send + Sync + 'static>(
     appender: Appender<E>,
     notary: Notary,
+    herald: Option<Herald<E>>,
     store: Arc<dyn LogStore<E>>,
     shared: Arc<Shared>,
 ) -> Result<(), Fatal> {
     let drafts = appender.drafts.clone();
-    let (appended, signed) = futures::join!(appender.run(), notary.run());
-    let result = appended.and(signed);
+    let cosigning = async {
+        let cosigned = match herald {
+            Some(herald) => herald.run().await,
+            None => Ok(()),
+        };
+        if cosigned.is_err() {
+            // Nothing more is taken; what waits is told why.
+            drafts.close();
+        }
+        cosigned
+    };
+    let (appended, signed, cosigned) = futures::join!(appender.run(), notary.run(), cosigning);
+    let result = appended.and(signed).and(cosigned);
     drafts.close();
     let (unkept, pending) = {
         let mut state = shared.state();
         state.stopped = Some(match &result {
             Ok(()) => "it has been closed".to_owned(),
-            Err(Fatal(reason)) => reason.clone(),
+            Err(fatal) => fatal.to_string(),
         });
         (state.unkept.take(), std::mem::take(&mut state.pending))
     };
@@ -374,7 +461,7 @@ async fn drive<E: Send + Sync + 'static>(
     drop(pending);
     while drafts.try_recv().is_ok() {}
     if let (Ok(()), Some(checkpoint)) = (&result, unkept) {
-        store.keep_checkpoint(&checkpoint).await.map_err(|error| Fatal(error.to_string()))?;
+        store.keep_checkpoint(&checkpoint).await.map_err(|error| Fatal::Failed(error.to_string()))?;
     }
     result
 }
@@ -433,7 +520,7 @@ impl<E: Send + Sync + 'static> Appender<E> {
                     taken.remove(entry).answer.refuse(AppendError::Refused(reason));
                 }
                 Err(CommitError::Refused { reason, .. }) => {
-                    return Err(Fatal(format!(
+                    return Err(Fatal::Failed(format!(
                         "the store refused an entry that is not in the batch: {reason}"
                     )));
                 }
@@ -444,7 +531,7 @@ impl<E: Send + Sync + 'static> Appender<E> {
                         queued.answer.refuse(AppendError::Unavailable(error.to_string()));
                     }
                 }
-                Err(error @ CommitError::Unknown(_)) => return Err(Fatal(error.to_string())),
+                Err(error @ CommitError::Unknown(_)) => return Err(Fatal::Failed(error.to_string())),
             }
         }
         Ok(())
@@ -522,8 +609,9 @@ impl<E: Send + Sync + 'static> Appender<E> {
                 Answer::WhenDurable(answer) => {
                     drop(answer.send(Ok(Durable { index, time: stamped.time })));
                 }
-                Answer::WhenSigned(answer) => {
-                    state.pending.push(Pending { index, time: stamped.time, leaf: entry.leaf, answer });
+                Answer::WithReceipt(assurance, answer) => {
+                    let time = stamped.time;
+                    state.pending.push(Pending { index, time, leaf: entry.leaf, assurance, answer });
                 }
             }
         }
@@ -534,19 +622,20 @@ impl<E: Send + Sync + 'static> Appender<E> {
 
     async fn reload(&mut self) -> Result<(), Fatal> {
         let fatal = |error: StoreError| {
-            Fatal(format!("cannot follow the log after another process appended: {error}"))
+            Fatal::Failed(format!("cannot follow the log after another process appended: {error}"))
         };
         let head = self.store.head().await.map_err(fatal)?;
         let tree = restore(&*self.store, head.size).await.map_err(fatal)?;
         if tree.root() != head.root || head.size <= self.head.size {
-            return Err(Fatal("the log went back or changed under us".to_owned()));
+            return Err(Fatal::Failed("the log went back or changed under us".to_owned()));
         }
         // Receipts of ours that are still pending were to be made from the tree that goes.
         let mut state = self.shared.state();
         if !state.pending.is_empty() {
             for pending in state.pending.drain(..) {
                 let reason = "another process has appended; the entry is durable, ask again".to_owned();
-                drop(pending.answer.send(Err(AppendError::Unsigned(reason))));
+                let index = pending.index;
+                drop(pending.answer.send(Err(AppendError::Unsigned { index, why: reason })));
             }
         }
         state.tree = tree;
@@ -560,7 +649,15 @@ impl<E: Send + Sync + 'static> Appender<E> {
 struct Notary {
     signer: Arc<dyn CheckpointSigner>,
     to_sign: Receiver<()>,
+    /// Where signed heads go to be cosigned; nothing for a log without witnesses.
+    to_herald: Option<Sender<Round>>,
     shared: Arc<Shared>,
+}
+
+/// A signed head on its way to the witnesses, and the receipts that wait for them.
+struct Round {
+    signed: SignedCheckpoint,
+    waiting: Vec<(Receipt, oneshot::Sender<Result<Receipt, AppendError>>)>,
 }
 
 impl Notary {
@@ -568,45 +665,126 @@ impl Notary {
         while self.to_sign.recv().await.is_ok() {
             self.sign_newest().await?;
         }
-        Ok(())
+        // Entries that wait for witnesses who were busy until now.
+        let nobody_waits = self.shared.state().pending.is_empty();
+        match nobody_waits {
+            true => Ok(()),
+            false => self.sign_newest().await,
+        }
     }
 
     async fn sign_newest(&self) -> Result<(), Fatal> {
-        let (checkpoint, pending) = {
+        let (checkpoint, pending, to_herald) = {
             let mut state = self.shared.state();
             let size = state.tree.size();
             let root = state.tree.root();
             // The second code path: top-down recursion over kept nodes, against bottom-up growth.
             let again = tree::root(&state.tree, size);
             if again != Ok(root) {
-                return Err(Fatal(format!(
+                return Err(Fatal::Failed(format!(
                     "two ways to compute the root at size {size} disagree ({root} and {again:?}); nothing is signed"
                 )));
             }
             let checkpoint = Checkpoint { origin: self.shared.key.name().clone(), size, root };
-            (checkpoint, std::mem::take(&mut state.pending))
+            let free = self.to_herald.as_ref().filter(|_| !state.with_witnesses);
+            let waits = |pending: &Pending| {
+                pending.assurance == Assurance::Witnessed && self.to_herald.is_some() && free.is_none()
+            };
+            let (waiting, taken) = std::mem::take(&mut state.pending).into_iter().partition(waits);
+            state.pending = waiting;
+            state.with_witnesses |= free.is_some();
+            (checkpoint, taken, free)
         };
-        match SignedCheckpoint::sign(checkpoint, &*self.signer).await {
+        let signed = SignedCheckpoint::sign(checkpoint, &*self.signer).await;
+        let mut state = self.shared.state();
+        match signed {
             Ok(signed) => {
-                let mut state = self.shared.state();
                 state.latest = Some(signed.clone());
                 state.unkept = Some(signed.clone());
-                for waiting in pending {
-                    let receipt = receipt(&state.tree, &waiting, &signed);
-                    drop(waiting.answer.send(receipt));
+                let mut round = Round { signed, waiting: Vec::new() };
+                for pending in pending {
+                    match (receipt(&state.tree, &pending, &round.signed), pending.assurance) {
+                        (Ok(receipt), Assurance::Witnessed) if to_herald.is_some() => {
+                            round.waiting.push((receipt, pending.answer));
+                        }
+                        (receipt, _) => drop(pending.answer.send(receipt)),
+                    }
                 }
-                // What is durable now and not signed yet begins where this checkpoint ends.
-                let first_unsigned = signed.checkpoint().size;
-                state.tree.forget_before(first_unsigned);
+                // What is durable now and has no receipt yet begins where this checkpoint ends, or with what waits.
+                let first = state.pending.iter().map(|pending| pending.index).min();
+                let size = round.signed.checkpoint().size;
+                state.tree.forget_before(first.map_or(size, |first| first.min(size)));
+                if let Some(herald) = to_herald {
+                    // There is room: the last round is over.
+                    drop(herald.try_send(round));
+                }
             }
             Err(error) => {
                 // The entries are durable, and the next head that is signed covers them; their receipts are lost.
-                for waiting in pending {
-                    drop(waiting.answer.send(Err(AppendError::Unsigned(error.0.clone()))));
+                state.with_witnesses &= to_herald.is_none();
+                for Pending { index, answer, .. } in pending {
+                    drop(answer.send(Err(AppendError::Unsigned { index, why: error.0.clone() })));
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// ⑦, for logs that have witnesses: has signed heads cosigned, one at a time, while the log goes on.
+struct Herald<E> {
+    cosigner: Arc<dyn Cosigner>,
+    reader: Arc<dyn LogStore<E>>,
+    rounds: Receiver<Round>,
+    /// Wakes the notary, as long as the log is open.
+    again: WeakSender<()>,
+    shared: Arc<Shared>,
+}
+
+impl<E: Send + Sync + 'static> Herald<E> {
+    async fn run(self) -> Result<(), Fatal> {
+        while let Ok(round) = self.rounds.recv().await {
+            self.announce(round).await?;
+        }
+        Ok(())
+    }
+
+    async fn announce(&self, round: Round) -> Result<(), Fatal> {
+        let size = round.signed.checkpoint().size;
+        let cosigned = self.cosigner.cosign(&round.signed, &*self.reader).await;
+        let mut alarm = None;
+        match cosigned {
+            Ok(lines) => {
+                let cosigned = round.signed.with_lines(&lines);
+                let mut state = self.shared.state();
+                if state.unkept.as_ref().is_none_or(|newer| newer.checkpoint().size <= size) {
+                    state.unkept = Some(cosigned.clone());
+                }
+                drop(state);
+                for (receipt, answer) in round.waiting {
+                    drop(answer.send(Ok(receipt.under(cosigned.clone()))));
+                }
+            }
+            Err(error) => {
+                for (receipt, answer) in round.waiting {
+                    let (index, why) = (receipt.index(), error.to_string());
+                    drop(answer.send(Err(AppendError::Unwitnessed { index, why })));
+                }
+                if let NotCosigned::Alarm(what) = error {
+                    alarm = Some(Fatal::Alarm(what));
+                }
+            }
+        }
+        let behind = {
+            let mut state = self.shared.state();
+            state.with_witnesses = false;
+            state.tree.size() > size || !state.pending.is_empty()
+        };
+        if let (true, Some(again)) = (behind, self.again.upgrade()) {
+            // Full means that the notary has been woken already.
+            let _ = again.try_send(());
+        }
+        alarm.map_or(Ok(()), Err)
     }
 }
 

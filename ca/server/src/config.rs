@@ -5,9 +5,11 @@
 mod raw;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use hyper::Uri;
 use undercroft_attestors::custody::Demand;
 use undercroft_ca::certificate::{AuthorityCertificate, Constraints, certificates_from_pem};
 use undercroft_ca::log_key::{LogOf, origin};
@@ -21,6 +23,7 @@ use undercroft_keymgr::{Backend, KeyUri, Tokens};
 use undercroft_keys::KeyAlgorithm;
 use undercroft_log::leaf::Digest;
 use undercroft_log::note::KeyName;
+use undercroft_log::witnesses::WitnessPolicy;
 
 use raw::{AuthorityConfig, CeremonyConfig, Config as RawConfig, DomainConfig};
 
@@ -49,6 +52,8 @@ pub struct Config {
     pub policy_arc: PolicyArc,
     /// The profile of enrolled callers.
     pub caller_profile: Profile,
+    /// Whose cosignatures checkpoints need; none if nobody's.
+    pub witnesses: Option<Arc<WitnessPolicy>>,
     /// Transcripts that the control log takes note of.
     pub ceremonies: Vec<Ceremony>,
 }
@@ -162,6 +167,8 @@ impl Config {
                 "no domain has server-names, so that no client could tell the daemon; give the control domain the DNS names by which it is reached".into(),
             ));
         }
+        let witnesses = raw.witness_policy.map(|path| read_witnesses(&base.join(path), raw.development));
+        let witnesses = witnesses.transpose()?.map(Arc::new);
         let ceremonies = raw
             .ceremonies
             .into_iter()
@@ -180,8 +187,34 @@ impl Config {
             policy_arc: raw.policy_arc,
             caller_profile,
             ceremonies,
+            witnesses,
         })
     }
+}
+
+/// Reads a policy of witnesses. One on this host counts for nothing: whoever owns the host owns it, too.
+fn read_witnesses(path: &Path, development: bool) -> Result<WitnessPolicy, Failure> {
+    let wrong = |what: String| Failure::usage(format!("{}: {what}", path.display()));
+    let policy: WitnessPolicy = read_text(path)?.parse().map_err(|error| wrong(format!("{error}")))?;
+    for witness in policy.witnesses() {
+        let Some(url) = &witness.url else { continue };
+        let parsed: Uri =
+            url.parse().map_err(|error| wrong(format!("witness `{}`: {error}", witness.name)))?;
+        let host = parsed.host().unwrap_or_default();
+        let is_http = matches!(parsed.scheme_str(), Some("http" | "https"));
+        if !is_http || host.is_empty() {
+            return Err(wrong(format!("witness `{}`: `{url}` is no http:// or https:// URL", witness.name)));
+        }
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let is_here = host == "localhost" || address.is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified());
+        if is_here && !development {
+            return Err(wrong(format!(
+                "witness `{}` is on this host, and counts for nothing: whoever owns the host owns the witness; name one on another machine",
+                witness.name
+            )));
+        }
+    }
+    Ok(policy)
 }
 
 impl Domain {

@@ -25,6 +25,7 @@ use undercroft_cli::system::{SystemClock, SystemEntropy};
 use undercroft_cli::{ExitStatus, Failure};
 use undercroft_keys::{KeyAlgorithm, KeyType, PublicKey};
 use undercroft_log::checkpoint::Checkpoint;
+use undercroft_log::cosigning::Cosigner;
 use undercroft_log::leaf::{Body, Digest, Leaf, TranscriptHead};
 use undercroft_log::note::VerifierKey;
 use undercroft_log::sequencer::{self, Fatal, Limits};
@@ -39,6 +40,7 @@ use undercroft_upstream::{AdminApi, AdminSetup, CertificateForNames, IssuanceApi
 
 use crate::config::{self, Config};
 use crate::store::{Database, DatabaseError};
+use crate::witnesses::Witnesses;
 
 /// The longest request that is read: a CSR and some names.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -74,12 +76,19 @@ pub(crate) async fn serve(config: Config, version: &str) -> Result<(), Failure> 
     while let Some(joined) = drivers.join_next().await {
         match joined {
             Ok(Ok(())) => {}
-            Ok(Err(Fatal(reason))) => ended = Err(Failure::failed(format!("a log has stopped: {reason}"))),
+            Ok(Err(Fatal::Failed(reason))) => {
+                ended = Err(Failure::failed(format!("a log has stopped: {reason}")));
+            }
+            Ok(Err(Fatal::Alarm(reason))) => {
+                ended =
+                    Err(Failure::tampered(format!("a log has stopped, and nothing may be issued: {reason}")));
+            }
             Err(error) => ended = Err(Failure::failed(format!("a log has stopped: {error}"))),
         }
     }
     database.close().await;
-    served.and(ended)
+    // Why a log has stopped is why we have.
+    ended.and(served)
 }
 
 async fn run(
@@ -141,8 +150,14 @@ async fn open_domain(
         .map_err(|error| during(Failure::from(error).during("the log key")))?;
     let log_key = LogKey::new(domain.origin.clone(), key.clone())
         .map_err(|error| during(Failure::usage(format!("the log key: {error}"))))?;
+    let cosigner = match &config.witnesses {
+        Some(policy) => Some(Arc::new(Witnesses::new(policy.clone())?) as Arc<dyn Cosigner>),
+        None => None,
+    };
+    let clock = Arc::new(SystemClock);
     let opened =
-        sequencer::open::<Effect>(store, Arc::new(log_key), Arc::new(SystemClock), Limits::default()).await;
+        sequencer::open_witnessed::<Effect>(store, Arc::new(log_key), cosigner, clock, Limits::default())
+            .await;
     let (log, driver) = opened.map_err(|error| during(error.into()))?;
     let stop = stop.clone();
     drivers.spawn(async move {

@@ -9,7 +9,7 @@ use undercroft_log::leaf::{
     Base64Bytes, Body, Bundle as BundleLeaf, Ceremony, CeremonyEvent, Digest, Draft, KeyEvent,
     Policy as PolicyLeaf, Start, Text, TranscriptHead,
 };
-use undercroft_log::sequencer::{Append, AppendError, Log};
+use undercroft_log::sequencer::{Append, AppendError, Assurance, Log};
 use undercroft_log::store::StoreError;
 
 use super::{CertificateAuthority, Domain};
@@ -245,7 +245,9 @@ async fn publish_bundle(setup: &DomainSetup, facts: &dyn Facts) -> Result<Bundle
         sequence,
         roots: setup.roots.iter().map(|root| Base64Bytes(root.der().to_vec())).collect(),
     });
-    log(&setup.log, body, Some(Effect::Bundle { domain, sequence, roots: digest })).await?;
+    let draft = Draft::new(&body).map_err(|error| StartError::Bug(error.to_string()))?;
+    let effects = vec![Effect::Bundle { domain, sequence, roots: digest }];
+    setup.log.append_assured(Append { draft, effects, blobs: Vec::new() }, Assurance::Witnessed).await?;
     Ok(Bundle::new(setup.name.clone(), sequence, setup.roots.clone()))
 }
 

@@ -13,6 +13,7 @@ use undercroft_cli::{ExitStatus, Failure, Terminal};
 use undercroft_keymgr::KeyUri;
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 use undercroft_log::Clock as _;
+use undercroft_log::note::VerifierKey;
 
 use crate::config::{Authority, Config, Domain};
 
@@ -131,6 +132,11 @@ async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {
     for domain in &config.domains {
         let required = domain.custody.grade(config.development);
         let log_key = key(config, &domain.log_key, KeyAlgorithm::Ed25519, required, None).await;
+        let log_key = match log_key {
+            // What witnesses and auditors are given, before the first start.
+            Ok(text) => vkey(config, domain).await.map(|vkey| format!("{text}; vkey {vkey}")),
+            Err(failure) => Err(failure),
+        };
         checks.push(Check::new(format!("{} log key", domain.name.as_str()), log_key));
         for authority in &domain.authorities {
             checks.extend(examine_authority(config, domain, authority, required, now).await);
@@ -139,6 +145,12 @@ async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {
     checks.push(Check::new("database", folder_can_be_written(&config.database)));
     checks.push(admin_socket(&config.admin_socket));
     checks
+}
+
+async fn vkey(config: &Config, domain: &Domain) -> Result<VerifierKey, Failure> {
+    let key = config.tokens.open(&domain.log_key, KeyAlgorithm::Ed25519).await?;
+    VerifierKey::new(domain.origin.clone(), key.signer.public_key().clone())
+        .map_err(|error| Failure::usage(error.to_string()))
 }
 
 async fn examine_authority(

@@ -22,6 +22,7 @@ pub(super) struct Config {
     pub(super) database: PathBuf,
     #[serde(default)]
     pub(super) development: bool,
+    pub(super) witness_policy: Option<PathBuf>,
     #[serde(default = "svid")]
     pub(super) caller_profile: String,
     pub(super) listen: ListenConfig,

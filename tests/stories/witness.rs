@@ -1,0 +1,159 @@
+//! A witness on the side: CA certificates wait for it, leaves do not, and a log that went back does not get past it.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use e2e::{Caller, Daemon, Domain, Issue, Listen, Ran, Site, Tool, request};
+use undercroft_log::leaf::{Body, OutcomeResult};
+use undercroft_log::proof::TlogProof;
+use undercroft_log::witnesses::WitnessPolicy;
+
+use crate::place::bodies;
+
+struct Watched {
+    site: Site,
+    policy: WitnessPolicy,
+    _folder: tempfile::TempDir,
+}
+
+impl Watched {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let domains = vec![Domain::softhsm("prod.example", "ecdsa-p256")];
+        let site = Site::new(folder.path(), domains, Listen::Anywhere).unwrap();
+        site.hsm_sim_up().unwrap().args(["--softhsm", "witness"]).done().unwrap();
+        site.write_plan().unwrap();
+        site.create_keys().unwrap().into_iter().for_each(|tool| drop(tool.done().unwrap()));
+        site.ceremony().unwrap().done().unwrap();
+        site.write_configuration().unwrap();
+        let policy = configure_witness(&site);
+        Self { site, policy, _folder: folder }
+    }
+
+    fn witness(&self) -> Daemon {
+        let run = tool(&self.site, "undercroft-witness").args(["run", "--config"]);
+        let run = run.arg(self.site.path("witness/witness.toml"));
+        let notify = self.site.path("witness/n");
+        Daemon::start(run, &notify, self.site.path("witness/witness.log")).unwrap()
+    }
+
+    fn spire_ca(&self, daemon: &Daemon, caller: &Caller, out: &str) -> Ran {
+        self.ask(daemon, caller, "spire-ca", "spiffe://prod.example", out)
+    }
+
+    fn ask(&self, daemon: &Daemon, caller: &Caller, profile: &str, id: &str, out: &str) -> Ran {
+        let out = self.site.path(out);
+        let (_, csr) = request(&out, "leaf", "P-256", Some(id)).unwrap();
+        let issue = Issue { domain: "prod.example", profile, csr: &csr, out: &out, more: &[] };
+        self.site.issue(daemon, caller, &issue).unwrap().run().unwrap()
+    }
+
+    fn proof(&self, out: &str) -> TlogProof {
+        fs::read_to_string(self.site.path(out).join("leaf.tlog-proof")).unwrap().parse().unwrap()
+    }
+}
+
+fn tool(site: &Site, name: &str) -> Tool {
+    let environment = ("UNDERCROFT_ENVIRONMENT".to_owned(), site.devices().display().to_string());
+    Tool::ours(name).unwrap().with(&site.variables()).with(&[environment])
+}
+
+/// The witness's key and configuration, the logs that it knows, and the policy of the daemon and of auditors.
+fn configure_witness(site: &Site) -> WitnessPolicy {
+    let folder = site.path("witness");
+    let create = tool(site, "undercroft").args(["keys", "create", "pkcs11:token=witness;object=witness"]);
+    create.args(["--algorithm", "ed25519", "--name", "witness", "--out"]).arg(&folder).done().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let devices = fs::read_to_string(site.devices()).unwrap();
+    let device = devices.split("[[device]]").find(|table| table.contains("name = \"witness\"")).unwrap();
+    let config = folder.join("witness.toml");
+    let text = format!(
+        "name = \"witness.example/w1\"\nkey = \"pkcs11:token=witness;object=witness\"\nstate = \"state\"\nlisten = \"127.0.0.1:{port}\"\n\n[[device]]{device}"
+    );
+    fs::write(&config, text).unwrap();
+    let key = tool(site, "undercroft-witness").args(["key", "--config"]).arg(&config).done().unwrap();
+    let logs = vkeys(site);
+    assert_eq!(logs.len(), 2);
+    for (number, vkey) in logs.iter().enumerate() {
+        let file = folder.join(format!("{number}.vkey"));
+        fs::write(&file, format!("{vkey}\n")).unwrap();
+        let add = tool(site, "undercroft-witness").args(["add-log", "--config"]).arg(&config).arg(&file);
+        add.done().unwrap().says("is known to the witness").unwrap();
+    }
+    let lines: String = logs.iter().map(|vkey| format!("log {vkey}\n")).collect();
+    let policy = format!("{lines}witness w1 {} http://127.0.0.1:{port}/\nquorum w1\n", key.stdout.trim_end());
+    fs::write(site.path("daemon/witnesses.policy"), &policy).unwrap();
+    let daemon = site.path("daemon/undercroft.toml");
+    let text = fs::read_to_string(&daemon).unwrap();
+    fs::write(&daemon, text.replace("database =", "witness-policy = \"witnesses.policy\"\ndatabase ="))
+        .unwrap();
+    policy.parse().unwrap()
+}
+
+/// The logs' keys, as `doctor` tells them before the first start.
+fn vkeys(site: &Site) -> Vec<String> {
+    let doctor =
+        tool(site, "undercroft").args(["doctor", "--config"]).arg(site.path("daemon/undercroft.toml"));
+    let said = doctor.done().unwrap().stdout;
+    said.lines().filter_map(|line| line.split("; vkey ").nth(1)).map(str::to_owned).collect()
+}
+
+fn copy(from: PathBuf, to: PathBuf) {
+    fs::copy(from, to).unwrap();
+}
+
+#[test]
+fn authorities_wait_for_witnesses_leaves_do_not_and_a_log_that_went_back_stops() {
+    let watched = Watched::new();
+    let site = &watched.site;
+    // Without its witnesses the daemon publishes no roots, and so does not start.
+    site.serve().unwrap().run().unwrap().expect(3).unwrap().says("witness").unwrap();
+
+    let witness = watched.witness();
+    let daemon = site.start().unwrap();
+    let server = site.enrolled(&daemon, "/server/prod").unwrap();
+    let alice = site.enrolled(&daemon, "/operator/alice").unwrap();
+    watched.spire_ca(&daemon, &server, "one").expect(0).unwrap();
+    let (_, cosigned) = watched.policy.open(&watched.proof("one").checkpoint).unwrap();
+    assert!(cosigned.contains("w1"));
+    assert_eq!(daemon.stop().unwrap(), 0);
+    copy(site.path("daemon/undercroft.db"), site.path("daemon/old.db"));
+
+    let daemon = site.start().unwrap();
+    witness.kill().unwrap();
+    let workload = "spiffe://prod.example/ns/pay/sa/ledger";
+    watched.ask(&daemon, &alice, "svid", workload, "leaf").expect(0).unwrap();
+    watched.spire_ca(&daemon, &server, "two").expect(3).unwrap().says("too few witnesses").unwrap();
+    assert!(!site.path("two/leaf.pem").exists());
+    let witness = watched.witness();
+    watched.spire_ca(&daemon, &server, "three").expect(0).unwrap();
+    assert!(watched.policy.open(&watched.proof("three").checkpoint).is_ok());
+
+    // What was not witnessed was not signed, and the log says so.
+    for domain in site.domains() {
+        site.export(domain).unwrap().done().unwrap();
+    }
+    let abandoned = |body: &&Body| matches!(body, Body::Outcome(outcome) if matches!(outcome.result, OutcomeResult::Abandoned(_)));
+    assert_eq!(bodies(&site.path("prod.example/log")).iter().filter(abandoned).count(), 1);
+    audit(site, "prod.example");
+    assert_eq!(daemon.stop().unwrap(), 0);
+
+    // Somebody puts the database of before back: our own files agree with each other, and the witness remembers.
+    for ending in ["-wal", "-shm"] {
+        let _ = fs::remove_file(site.path(&format!("daemon/undercroft.db{ending}")));
+    }
+    copy(site.path("daemon/old.db"), site.path("daemon/undercroft.db"));
+    let refused = site.serve().unwrap().run().unwrap().expect(5).unwrap();
+    refused.says("the log went back").unwrap().says("w1").unwrap();
+    assert_eq!(witness.stop().unwrap(), 0);
+}
+
+fn audit(site: &Site, folder: &str) {
+    let log = site.path(folder).join("log");
+    let vkey = vkeys(site).into_iter().find(|vkey| vkey.contains(folder)).unwrap();
+    let key: &Path = &site.path("log.vkey");
+    fs::write(key, vkey + "\n").unwrap();
+    let audit = Tool::ours("undercroft-audit").unwrap().arg("verify").arg(log).arg("--key").arg(key);
+    audit.done().unwrap().says("Everything is as it must be").unwrap();
+}
