@@ -45,6 +45,7 @@ fuzz: packages
 
 lint: packages
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 clean:

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use e2e::Tool;
+use e2e::{Ran, Tool};
 
 /// What pkilint finds and we do not mend, and why.
 const ANSWERED: &[(&str, &str)] = &[
@@ -32,12 +32,30 @@ pub(crate) fn judge_crls(crls: &[(PathBuf, PathBuf)]) {
     }
 }
 
+/// `docs/verify.py`, which shares no code with us.
+pub(crate) fn verify_py(arguments: &[&Path]) -> Ran {
+    python().arg(package().join("../docs/verify.py")).args(arguments).run().unwrap()
+}
+
+/// Copies a log from a web server to a folder.
+pub(crate) fn mirror(url: &str, folder: &Path) {
+    python().arg(package().join("verifiers/mirror.py")).arg(url).arg(folder).done().unwrap();
+}
+
+/// The Python that pkilint was installed for, with the packages that it needs.
+fn python() -> Tool {
+    let python = package().join("../target/pkilint/bin/python");
+    assert!(python.is_file(), "pkilint is not installed; `make test` installs it");
+    Tool::foreign(python.to_str().unwrap())
+}
+
+fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 fn lint(files: &[PathBuf]) {
     assert!(!files.is_empty());
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = package.join("../target/pkilint/bin/python");
-    assert!(python.is_file(), "pkilint is not installed; `make test` installs it");
-    let lint = Tool::foreign(python.to_str().unwrap()).arg(package.join("verifiers/lint.py"));
+    let lint = python().arg(package().join("verifiers/lint.py"));
     let ran = lint.args(files).done().unwrap();
     let findings: BTreeSet<(&str, &str)> = ran
         .stdout

@@ -1,12 +1,13 @@
 //! The main job: from devices to a certificate that strangers accept, and a log that an auditor accepts.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use e2e::verifiers::{Verdict, Verifier};
 use e2e::{Domain, Issue, Tool, certificates, request};
 use undercroft_log::leaf::{Body, Channel, Object};
 
-use crate::judges::{judge_certificates, judge_crls};
+use crate::judges::{judge_certificates, judge_crls, mirror, verify_py};
 use crate::place::{Place, bodies, files};
 
 #[test]
@@ -24,6 +25,15 @@ fn from_devices_to_certificates_that_strangers_accept() {
         let audit = Tool::ours("undercroft-audit").unwrap().arg("certificate").arg(file("leaf.pem"));
         let audit = audit.arg("--entry").arg(file("leaf.entry")).arg("--proof").arg(file("leaf.tlog-proof"));
         audit.arg("--key").arg(file("log.vkey")).done().unwrap();
+        let files = ["leaf.pem", "leaf.entry", "leaf.tlog-proof", "log.vkey"].map(file);
+        let [pem, entry, proof, vkey] = files.each_ref().map(PathBuf::as_path);
+        let certificate = Path::new("certificate");
+        verify_py(&[certificate, pem, entry, proof, vkey]).expect(0).unwrap().says("operator/alice").unwrap();
+        // The files of another certificate, and another log's key.
+        let other = place.path("control/operator-alice/leaf.pem");
+        verify_py(&[certificate, &other, entry, proof, vkey]).expect(5).unwrap();
+        let other = place.path("control/operator-alice/log.vkey");
+        verify_py(&[certificate, pem, entry, proof, &other]).expect(5).unwrap();
     }
     let spire = place.site.enrolled(place.daemon(), "/server/prod").unwrap();
     let out = place.path("prod.example/spire-ca");
@@ -127,13 +137,53 @@ fn an_export_grows_and_any_changed_file_of_it_is_found() {
         fs::write(&file, &bad).unwrap();
         let ran = audit();
         assert!([5, 2].contains(&ran.status), "{}: {ran:?}", file.display());
+        // Tiles of hashes are no business of the one that goes by entries alone.
+        if !file.starts_with(log.join("tile/0")) && !file.starts_with(log.join("tile/1")) {
+            let ran = verify_py(&[Path::new("log"), &log, &place.path("prod.example/log.vkey")]);
+            assert!(ran.status == 5 || is_outdated(&file, &log), "{}: {ran:?}", file.display());
+        }
         fs::write(&file, &good).unwrap();
     }
     // The log of somebody else, whole in itself, is not this one.
     let audit = Tool::ours("undercroft-audit").unwrap().arg("verify").arg(&log);
     audit.arg("--key").arg(place.path("control/log.vkey")).run().unwrap().expect(5).unwrap();
+    verify_py(&[Path::new("log"), &log, &place.path("control/log.vkey")]).expect(5).unwrap();
+    verify_py(&[Path::new("log"), &log, &place.path("prod.example/log.vkey")]).expect(0).unwrap();
     assert_eq!(audit_status(&place), 0);
     assert_eq!(certificates(&place.path("one/chain.pem")).unwrap().len(), 2);
+}
+
+#[test]
+fn what_is_served_to_anybody_is_the_log_that_is_exported() {
+    let mut place = Place::prod();
+    place.issue("prod.example", "one", &[]).expect(0).unwrap();
+    place.stop();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let configuration = place.path("daemon/undercroft.toml");
+    let text = fs::read_to_string(&configuration).unwrap();
+    let with_logs = format!("logs = \"127.0.0.1:{port}\"\nadmin-socket =");
+    fs::write(&configuration, text.replace("admin-socket =", &with_logs)).unwrap();
+    place.start();
+    place.issue("prod.example", "two", &[]).expect(0).unwrap();
+    place.export_and_audit();
+    for domain in ["control.example", "prod.example"] {
+        let mirrored = place.path("mirror").join(domain);
+        mirror(&format!("http://127.0.0.1:{port}/{domain}"), &mirrored);
+        let folder = if domain == "control.example" { "control" } else { domain };
+        let key = place.path(folder).join("log.vkey");
+        let audit =
+            Tool::ours("undercroft-audit").unwrap().arg("verify").arg(&mirrored).arg("--key").arg(&key);
+        audit.done().unwrap().says("Everything is as it must be").unwrap();
+        verify_py(&[Path::new("log"), &mirrored, &key]).expect(0).unwrap();
+    }
+    place.stop();
+}
+
+/// Whether a file is a partial bundle of an earlier export, which nobody needs any more.
+fn is_outdated(file: &Path, log: &Path) -> bool {
+    let note = fs::read_to_string(log.join("checkpoint")).unwrap_or_default();
+    let size = note.lines().nth(1).unwrap_or_default();
+    file.starts_with(log.join("tile/entries")) && !file.ends_with(format!("000.p/{size}"))
 }
 
 fn audit_status(place: &Place) -> i32 {

@@ -9,6 +9,7 @@ use undercroft_log::leaf::{Body, OutcomeResult};
 use undercroft_log::proof::TlogProof;
 use undercroft_log::witnesses::WitnessPolicy;
 
+use crate::judges::verify_py;
 use crate::place::bodies;
 
 struct Watched {
@@ -117,6 +118,23 @@ fn authorities_wait_for_witnesses_leaves_do_not_and_a_log_that_went_back_stops()
     watched.spire_ca(&daemon, &server, "one").expect(0).unwrap();
     let (_, cosigned) = watched.policy.open(&watched.proof("one").checkpoint).unwrap();
     assert!(cosigned.contains("w1"));
+    // To somebody else's eyes, too: with this policy, and not with one that wants more.
+    let file = |name: &str| site.path("one").join(name);
+    let files = ["leaf.pem", "leaf.entry", "leaf.tlog-proof", "log.vkey"].map(file);
+    let policy = site.path("daemon/witnesses.policy");
+    let verify = |policy: &Path| {
+        let mut arguments = vec![Path::new("certificate")];
+        arguments.extend(files.iter().map(PathBuf::as_path));
+        arguments.push(policy);
+        verify_py(&arguments)
+    };
+    verify(&policy).expect(0).unwrap().says("\"w1\"").unwrap();
+    let stricter = site.path("stricter.policy");
+    let text = fs::read_to_string(&policy).unwrap();
+    let line = text.lines().find(|line| line.starts_with("witness w1")).unwrap();
+    let unknown = "witness w2 witness.example/w1+20324abe+BCmsuuFBvMrwsi4alNNNC8c2HlJtC/4SyJeUvJMilm3X";
+    fs::write(&stricter, format!("{line}\n{unknown}\ngroup both all w1 w2\nquorum both\n")).unwrap();
+    verify(&stricter).expect(5).unwrap().says("too few witnesses").unwrap();
     assert_eq!(daemon.stop().unwrap(), 0);
     copy(site.path("daemon/undercroft.db"), site.path("daemon/old.db"));
 

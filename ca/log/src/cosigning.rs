@@ -4,9 +4,6 @@ use async_trait::async_trait;
 
 use crate::checkpoint::SignedCheckpoint;
 use crate::store::{LogReader, StoreError};
-use crate::tree::{
-    Hash, MissingNode, Nodes, TILE_WIDTH, consistency_proof, leaf_hash, node_hash, partial_width, tile_root,
-};
 
 /// Has checkpoints cosigned by witnesses, as many as a policy wants.
 #[async_trait]
@@ -35,82 +32,4 @@ pub enum NotCosigned {
     /// The log cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// The proof that the tree of the first `old` entries is a prefix of that of the first `new`, from what is stored. Both
-/// must be sizes that the log has had.
-///
-/// # Errors
-/// The log cannot be read, or is damaged.
-pub async fn consistency(log: &dyn LogReader, old: u64, new: u64) -> Result<Vec<Hash>, StoreError> {
-    let mut tiles = Tiles { size: new, known: Vec::new() };
-    loop {
-        let missing = match consistency_proof(&tiles, old, new) {
-            Ok(proof) => return Ok(proof),
-            Err(missing) => missing,
-        };
-        let (level, index) = tile_of(missing);
-        if tiles.known.iter().any(|(at, _)| *at == (level, index)) {
-            return Err(StoreError::Damaged(format!("tile {index} of level {level} is not whole")));
-        }
-        let hashes = read_tile(log, level, index, new).await?;
-        tiles.known.push(((level, index), hashes));
-    }
-}
-
-/// Tiles that have been read, by level and index.
-struct Tiles {
-    size: u64,
-    known: Vec<((u32, u64), Vec<Hash>)>,
-}
-
-impl Nodes for Tiles {
-    fn node(&self, level: u32, index: u64) -> Option<Hash> {
-        let at = tile_of(MissingNode { level, index });
-        let (_, hashes) = self.known.iter().find(|(known, _)| *known == at)?;
-        let height = level % 8;
-        let first = (index << height) as usize % TILE_WIDTH;
-        if ((index + 1) << level) > self.size {
-            return None;
-        }
-        hashes.get(first..first + (1 << height)).map(fold)
-    }
-}
-
-/// The tile that a node is computed from: eight levels of the tree are one level of tiles.
-fn tile_of(node: MissingNode) -> (u32, u64) {
-    (node.level / 8, (node.index << (node.level % 8)) / TILE_WIDTH as u64)
-}
-
-/// The hashes of a tile in a log of `size` entries, full or not.
-async fn read_tile(log: &dyn LogReader, level: u32, index: u64, size: u64) -> Result<Vec<Hash>, StoreError> {
-    let width = TILE_WIDTH as u64;
-    let is_full = ((index + 1) << (8 * (level + 1))) <= size;
-    if is_full {
-        return log.full_tile(level, index).await;
-    }
-    let wanted = partial_width(size, level) as u64;
-    let first = index * width;
-    if level == 0 {
-        return Ok(log.entries(first..first + wanted).await?.iter().map(|entry| leaf_hash(entry)).collect());
-    }
-    let mut hashes = Vec::new();
-    for below in first..first + wanted {
-        let tile = log.full_tile(level - 1, below).await?;
-        hashes.push(tile_root(&tile).ok_or_else(|| {
-            StoreError::Damaged(format!("tile {below} of level {} has {} hashes", level - 1, tile.len()))
-        })?);
-    }
-    Ok(hashes)
-}
-
-/// The root over hashes whose number is a power of two.
-fn fold(hashes: &[Hash]) -> Hash {
-    match hashes {
-        [hash] => *hash,
-        _ => {
-            let (left, right) = hashes.split_at(hashes.len() / 2);
-            node_hash(&fold(left), &fold(right))
-        }
-    }
 }

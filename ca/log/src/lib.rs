@@ -14,6 +14,7 @@
 //! | [`cosignature`], [`witnesses`] | witnesses' keys and lines, and policies that say whose are needed |
 //! | [`tile`], [`proof`] | tiles, entry bundles, `.tlog-proof` files |
 //! | [`leaf`] | what an entry says |
+//! | [`stored`] | tiles and proofs of a log that is stored |
 //! | [`store`], [`sequencer`], [`Receipt`] | how entries become durable, signed and provable |
 
 pub mod add_checkpoint;
@@ -26,6 +27,7 @@ pub mod proof;
 mod receipt;
 pub mod sequencer;
 pub mod store;
+pub mod stored;
 pub mod tile;
 pub mod tree;
 pub mod witnesses;

@@ -757,6 +757,9 @@ impl<E: Send + Sync + 'static> Herald<E> {
             Ok(lines) => {
                 let cosigned = round.signed.with_lines(&lines);
                 let mut state = self.shared.state();
+                if state.latest.as_ref().is_some_and(|latest| latest.checkpoint().size == size) {
+                    state.latest = Some(cosigned.clone());
+                }
                 if state.unkept.as_ref().is_none_or(|newer| newer.checkpoint().size <= size) {
                     state.unkept = Some(cosigned.clone());
                 }

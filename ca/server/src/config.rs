@@ -36,6 +36,8 @@ pub struct Config {
     pub development: bool,
     /// Where the API listens.
     pub listen: SocketAddr,
+    /// Where the logs are served over HTTP, if they are.
+    pub listen_logs: Option<SocketAddr>,
     /// Where administration listens.
     pub admin_socket: PathBuf,
     /// The users who may administer.
@@ -178,6 +180,7 @@ impl Config {
             digest: Digest::of(text.as_bytes()),
             development: raw.development,
             listen: raw.listen.address,
+            listen_logs: raw.listen.logs,
             admin_socket: base.join(raw.listen.admin_socket),
             admin_users: raw.listen.admin_users.into_iter().collect(),
             database: base.join(raw.database),

@@ -7,6 +7,7 @@ pub mod commands;
 pub mod config;
 mod serve;
 pub mod store;
+mod tiles;
 mod witnesses;
 
 use undercroft_keymgr::Backend;

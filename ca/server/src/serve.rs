@@ -1,6 +1,7 @@
 //! The daemon: everything opened in order, served, and closed in the order that loses nothing.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use undercroft_upstream::{AdminApi, AdminSetup, CertificateForNames, IssuanceApi
 
 use crate::config::{self, Config};
 use crate::store::{Database, DatabaseError};
+use crate::tiles::{self, Logs};
 use crate::witnesses::Witnesses;
 
 /// The longest request that is read: a CSR and some names.
@@ -122,6 +124,9 @@ async fn run(
         entropy: Arc::new(SystemEntropy),
     };
     let ca = Arc::new(CertificateAuthority::start(setup).await?);
+    if let Some(address) = config.listen_logs {
+        serve_logs(address, Logs::new(ca.clone(), logs.clone()), stopping.clone()).await?;
+    }
     let admin = AdminSetup {
         ca: ca.clone(),
         logs,
@@ -234,6 +239,27 @@ fn read_transcript(path: &Path, plan: Digest) -> Result<(Digest, TranscriptHead)
         true => Ok((plan, TranscriptHead { verifier_key: key.to_string(), checkpoint: note })),
         false => Err(Failure::usage(format!("it is of another plan than the one with digest {plan}"))),
     }
+}
+
+/// Serves the logs to anybody, in a task of its own, until the daemon stops.
+async fn serve_logs(
+    address: SocketAddr,
+    logs: Logs,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::unreachable(format!("cannot listen on {address}: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    tracing::info!(address = %listener.local_addr().map_err(failed)?, "logs are served");
+    let stopped = async move {
+        let _ = stopping.wait_for(|stop| *stop).await;
+    };
+    tokio::spawn(async move {
+        let served = axum::serve(listener, tiles::router(logs)).with_graceful_shutdown(stopped).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the logs are not served any more");
+        }
+    });
+    Ok(())
 }
 
 /// Serves until a signal comes or a log stops.

@@ -17,9 +17,10 @@ use tokio::sync::Mutex;
 use undercroft_cli::Failure;
 use undercroft_log::add_checkpoint::AddCheckpoint;
 use undercroft_log::checkpoint::SignedCheckpoint;
-use undercroft_log::cosigning::{Cosigner, NotCosigned, consistency};
+use undercroft_log::cosigning::{Cosigner, NotCosigned};
 use undercroft_log::note::Note;
 use undercroft_log::store::LogReader;
+use undercroft_log::stored::consistency;
 use undercroft_log::witnesses::{Witness, WitnessPolicy};
 use undercroft_proto::connect::crypto_provider;
 

@@ -561,11 +561,11 @@ fn what_is_stored_proves_that_each_size_is_a_prefix_of_each_later_one() {
     let sizes = [0, 1, 2, 3, 7, 255, 256, 257, 300, 511, 512, 513, last - 1, last];
     for (old, new) in sizes.iter().flat_map(|old| sizes.iter().map(move |new| (*old, *new))) {
         if old <= new {
-            let proof = block_on(crate::cosigning::consistency(&*store, old as u64, new as u64)).unwrap();
+            let proof = block_on(crate::stored::consistency(&*store, old as u64, new as u64)).unwrap();
             tree::verify_consistency(old as u64, new as u64, &roots[old], &roots[new], &proof)
                 .unwrap_or_else(|error| panic!("{old} -> {new}: {error}"));
         }
     }
     store.stored().tiles.clear();
-    assert!(block_on(crate::cosigning::consistency(&*store, 300, last as u64)).is_err());
+    assert!(block_on(crate::stored::consistency(&*store, 300, last as u64)).is_err());
 }

@@ -44,6 +44,7 @@ fn svid() -> String {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct ListenConfig {
     pub(super) address: SocketAddr,
+    pub(super) logs: Option<SocketAddr>,
     pub(super) admin_socket: PathBuf,
     /// User ids.
     pub(super) admin_users: Vec<u32>,
