@@ -2,7 +2,7 @@
 
 use e2e::forge::{Forgery, dns, uri};
 use e2e::verifiers::{Verdict, Verifier};
-use e2e::{Caller, Domain, Issue, request};
+use e2e::{Caller, Domain, Issue, Tool, request};
 
 use crate::place::Place;
 
@@ -41,6 +41,27 @@ fn a_certificate_forged_with_another_domains_key_is_worth_nothing() {
             }
         }
     }
+
+    // What the thief made does not stand in the log of the key that he used, and that is how he is found.
+    place.issue("edge.example", "honest", &[]).expect(0).unwrap();
+    place.export_and_audit();
+    let reconcile = |what: &[&str]| {
+        let log = place.path("edge.example");
+        let audit = Tool::ours("undercroft-audit").unwrap().arg("reconcile").arg(log.join("log"));
+        let audit =
+            audit.arg("--key").arg(log.join("log.vkey")).args(what.iter().map(|name| place.path(name)));
+        audit.args(["--output", "json"]).run().unwrap()
+    };
+    let good = reconcile(&["honest/chain.pem", "prod.example/root.pem"]).expect(0).unwrap();
+    let good: Vec<serde_json::Value> = serde_json::from_str(&good.stdout).unwrap();
+    let standings: Vec<_> = good.iter().map(|met| met["standing"].as_str().unwrap()).collect();
+    assert_eq!(standings, ["logged", "foreign", "foreign"]);
+    let found =
+        reconcile(&["honest/leaf.pem", "forged"]).expect(5).unwrap().says("signed past the log").unwrap();
+    let found: Vec<serde_json::Value> = serde_json::from_str(&found.stdout).unwrap();
+    let alarms = found.iter().filter(|met| met["alarm"] == true).count();
+    // Three forgeries, each alone and in its chain.
+    assert_eq!((found.len(), alarms), (1 + 3 * 3, 6));
 
     let out = place.path("refused");
     let (_, csr) = request(&out, "leaf", "P-256", Some("spiffe://prod.example/ns/a/sa/b")).unwrap();

@@ -8,6 +8,7 @@
 mod leftovers;
 mod meaning;
 mod proof;
+mod reconcile;
 mod report;
 mod structure;
 
@@ -17,6 +18,7 @@ use undercroft_log::tree::TILE_WIDTH;
 use undercroft_log_files::{Folder, FolderError};
 
 pub use proof::{ProveError, prove};
+pub use reconcile::{Fate, Register, Standing};
 pub use report::{Finding, Intents, KeySeen, Report};
 
 /// Audits the log in `folder`. `advance` is told how many more entries have been gone through; there are twice as

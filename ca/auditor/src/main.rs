@@ -1,5 +1,6 @@
 //! `undercroft-audit`: decides whether a log can be believed, on a laptop, without the CA.
 
+mod met;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -67,6 +68,14 @@ enum Command {
         #[arg(long)]
         key: PathBuf,
     },
+    /// Say of certificates that were met somewhere whether they stand in the log. Exits with 5 if one does not.
+    Reconcile {
+        #[command(flatten)]
+        log: LogArgs,
+        /// Files with certificates (PEM or DER), and folders of such files.
+        #[arg(required = true)]
+        certificates: Vec<PathBuf>,
+    },
     #[command(flatten)]
     Meta(Meta),
 }
@@ -122,6 +131,10 @@ impl Program for AuditProgram {
             }
             Command::Certificate { certificate, entry, proof, key } => {
                 verify_certificate(&certificate, &entry, &proof, &key, terminal)
+            }
+            Command::Reconcile { log, certificates } => {
+                let (folder, key) = log.open()?;
+                met::reconcile(&folder, &key, &certificates, terminal)
             }
             Command::Meta(meta) => meta.run::<Self>(terminal),
         }

@@ -9,3 +9,4 @@ mod lies;
 mod log;
 mod memory;
 mod proofs;
+mod reconcile;
