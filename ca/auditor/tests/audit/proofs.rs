@@ -14,7 +14,7 @@ use x509_parser::prelude::FromDer as _;
 use crate::installation::INSTALLATION;
 use crate::log::Log;
 
-/// shared/reference/audit-log.md §1.3 and §1.8: a log of seven entries, and the proof of the one at 4, as other
+/// The reference vectors: a log of seven entries, and the proof of the one at 4, as other
 /// implementations made them.
 const KEY: &str = "ca.example/audit/1+ad4048ac+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4";
 const CHECKPOINT: &str = "ca.example/audit/1\n7\nkTlgHMHKirKnoMLBNMBIRfKxulSag9bIRc/NpDnMWF0=\n\n\u{2014} ca.example/audit/1 rUBIrC4eTHuW6wdyuiFAP6Eq6pBPo51cwJF1ULonnLjjbmM5FcOvVaFGY2kVW25W15kP80MTG8ZSlIK03TPOBpyeKwg=\n\u{2014} witness.example/w1 IDJKvgAAAABlU/EAKWO139Xp03BsJF9QP51hAdVSHg+erDnIp0EpEwk82iMUbYteqih+WsRG2Vr+Yv+95qbSiuUlTMs7byTY+8Z4Ag==\n";
