@@ -6,7 +6,7 @@ use undercroft_log::checkpoint::{Checkpoint, CheckpointError};
 use undercroft_log::note::VerifierKey;
 use undercroft_log::proof::{TlogProof, TlogProofError};
 use undercroft_log::tile::{TileKind, TilePath, decode_hashes};
-use undercroft_log::tree::{Hash, MissingNode, Nodes, TILE_WIDTH, inclusion_proof, node_hash};
+use undercroft_log::tree::{Hash, MissingNode, Nodes, TILE_WIDTH, complete_root, inclusion_proof};
 use undercroft_log_files::{Folder, FolderError};
 
 /// Reads entry `index` and makes its proof, verified.
@@ -53,7 +53,7 @@ impl Tiles<'_> {
         let hashes = decode_hashes(&bytes, tile.width())
             .map_err(|error| FolderError::Tile { path: tile.to_string(), error })?;
         let from = (first % width) as usize;
-        Ok(hashes.get(from..from + (1 << height)).map(fold))
+        Ok(hashes.get(from..from + (1 << height)).map(complete_root))
     }
 }
 
@@ -63,17 +63,6 @@ impl Nodes for Tiles<'_> {
             self.failed.borrow_mut().get_or_insert(error);
             None
         })
-    }
-}
-
-/// The root over hashes whose number is a power of two.
-fn fold(hashes: &[Hash]) -> Hash {
-    match hashes {
-        [hash] => *hash,
-        _ => {
-            let (left, right) = hashes.split_at(hashes.len() / 2);
-            node_hash(&fold(left), &fold(right))
-        }
     }
 }
 

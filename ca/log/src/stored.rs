@@ -3,7 +3,8 @@
 use crate::store::{LogReader, StoreError};
 use crate::tile::{TileKind, TilePath, encode_hashes, push_entry};
 use crate::tree::{
-    Hash, MissingNode, Nodes, TILE_WIDTH, consistency_proof, leaf_hash, node_hash, partial_width, tile_root,
+    Hash, MissingNode, Nodes, TILE_WIDTH, complete_root, consistency_proof, leaf_hash, partial_width,
+    tile_root,
 };
 
 /// The bytes of a tile of a log whose signed head has `size` entries; nothing if it has no such tile yet.
@@ -67,7 +68,7 @@ impl Nodes for Tiles {
         if ((index + 1) << level) > self.size {
             return None;
         }
-        hashes.get(first..first + (1 << height)).map(fold)
+        hashes.get(first..first + (1 << height)).map(complete_root)
     }
 }
 
@@ -96,15 +97,4 @@ async fn read_tile(log: &dyn LogReader, level: u32, index: u64, size: u64) -> Re
         })?);
     }
     Ok(hashes)
-}
-
-/// The root over hashes whose number is a power of two.
-fn fold(hashes: &[Hash]) -> Hash {
-    match hashes {
-        [hash] => *hash,
-        _ => {
-            let (left, right) = hashes.split_at(hashes.len() / 2);
-            node_hash(&fold(left), &fold(right))
-        }
-    }
 }

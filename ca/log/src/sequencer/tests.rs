@@ -562,7 +562,7 @@ fn what_is_stored_proves_that_each_size_is_a_prefix_of_each_later_one() {
     for (old, new) in sizes.iter().flat_map(|old| sizes.iter().map(move |new| (*old, *new))) {
         if old <= new {
             let proof = block_on(crate::stored::consistency(&*store, old as u64, new as u64)).unwrap();
-            tree::verify_consistency(old as u64, new as u64, &roots[old], &roots[new], &proof)
+            crate::tree::verify_consistency(old as u64, new as u64, &roots[old], &roots[new], &proof)
                 .unwrap_or_else(|error| panic!("{old} -> {new}: {error}"));
         }
     }

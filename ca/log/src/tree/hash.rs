@@ -66,3 +66,15 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     input[33..].copy_from_slice(&right.0);
     Hash(Sha256::digest(input).into())
 }
+
+/// The root of a complete subtree: over hashes whose number is a power of two.
+pub fn complete_root(hashes: &[Hash]) -> Hash {
+    match hashes {
+        [] => Hash::empty_root(),
+        [hash] => *hash,
+        _ => {
+            let (left, right) = hashes.split_at(hashes.len() / 2);
+            node_hash(&complete_root(left), &complete_root(right))
+        }
+    }
+}
