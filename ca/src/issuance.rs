@@ -26,7 +26,7 @@
 //!
 //! ```compile_fail,E0451
 //! # use undercroft_ca::issuance::Prepared;
-//! let prepared = Prepared { tbs: todo!(), key_id: todo!(), algorithm: todo!(), draft: todo!(), effects: vec![] };
+//! let prepared = Prepared { tbs: loop {}, key_id: loop {}, algorithm: loop {}, draft: loop {}, effects: vec![] };
 //! ```
 
 use std::sync::Arc;

@@ -73,6 +73,14 @@ impl Domain {
         &self.bundle
     }
 
+    /// Says in the log that nothing was issued for an intent. If that fails too, the intent stays open and is abandoned
+    /// at the next start.
+    async fn abandon(&self, intent: u64, why: &str) {
+        if let Ok(outcome) = abandoned(intent, why) {
+            let _ = self.log.append_end(outcome).await;
+        }
+    }
+
     /// The authority that a grant names, or the first.
     fn authority(&self, name: Option<&str>) -> Option<&Authority> {
         match name {
@@ -239,24 +247,22 @@ impl CertificateAuthority {
         order: Order<'_>,
         effect: Option<Effect>,
     ) -> Result<IssuedCertificate, ServiceError> {
-        let order_kind = order.grant.profile().kind();
+        let assurance = match order.grant.profile().kind().is_authority() {
+            true => Assurance::Witnessed,
+            false => Assurance::Signed,
+        };
         let (domain, authority, prepared) = self.prepare(order)?;
         let intent = match effect {
             Some(effect) => prepared.intent_with(effect),
             None => prepared.intent(),
-        };
-        let assurance = match order_kind.is_authority() {
-            true => Assurance::Witnessed,
-            false => Assurance::Signed,
         };
         let receipt = match domain.log.append_assured(intent, assurance).await {
             Ok(receipt) => receipt,
             Err(error) => {
                 // The entry is there, and nobody will sign for it: say so now and not at the next start.
                 if let AppendError::Unsigned { index, why } | AppendError::Unwitnessed { index, why } = &error
-                    && let Ok(outcome) = abandoned(*index, why)
                 {
-                    let _ = domain.log.append_end(outcome).await;
+                    domain.abandon(*index, why).await;
                 }
                 return Err(error.into());
             }
@@ -314,12 +320,9 @@ impl CertificateAuthority {
                 Ok(issued)
             }
             Err(error) => {
-                let told = ServiceError::Unavailable(error.to_string());
-                if let Ok(outcome) = abandoned(index, &error.to_string()) {
-                    // If this fails too, the intent stays open and is abandoned at the next start.
-                    let _ = domain.log.append_end(outcome).await;
-                }
-                Err(told)
+                let why = error.to_string();
+                domain.abandon(index, &why).await;
+                Err(ServiceError::Unavailable(why))
             }
         }
     }
@@ -339,12 +342,7 @@ impl CertificateAuthority {
             domain: cut(domain),
             caller,
             rule: refusal.rule.to_owned(),
-            reason: refusal
-                .reason
-                .chars()
-                .take(1000)
-                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-                .collect(),
+            reason: legible(&refusal.reason, 1000),
             asked,
             policy: self.policy.digest(),
             request,
@@ -419,7 +417,13 @@ fn csr_rule(error: &CsrError) -> &'static str {
 
 /// What a stranger wrote, short enough to be logged, and without what would be longer in JSON than it is.
 fn cut(text: &str) -> String {
-    text.chars().take(300).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    legible(text, 300)
+}
+
+/// At most so many characters of a text, without those that control something.
+fn legible(text: &str, most: usize) -> String {
+    let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().take(most).map(printable).collect()
 }
 
 /// The SPIFFE ID that a client certificate of ours carries.

@@ -281,7 +281,7 @@ impl Authority {
             certificate,
             key: config.key.parse()?,
             algorithm: config.algorithm.parse().map_err(|error| Failure::usage(format!("{error}")))?,
-            urls: Urls { crl: config.urls.crl, certificate: config.urls.certificate },
+            urls: config.urls,
         })
     }
 }

@@ -72,7 +72,7 @@ impl Root {
             key: config.key.into(),
             subject: Subject::from_config(&config.subject).map_err(|error| error.to_string())?,
             validity: validity(Kind::Root, &config.not_before, &config.not_after)?,
-            urls: Urls { crl: config.urls.crl, certificate: config.urls.certificate },
+            urls: config.urls,
             output: output(config.output)?,
         })
     }

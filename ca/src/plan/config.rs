@@ -7,7 +7,7 @@ use undercroft_keys::KeyAlgorithm;
 use crate::names::DnsName;
 use crate::profile::PolicyArc;
 use crate::subject::SubjectConfig;
-use crate::tbs::{HttpUrl, RevocationReason};
+use crate::tbs::{RevocationReason, Urls};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -70,13 +70,6 @@ impl From<KeyConfig> for PlannedKey {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct UrlsConfig {
-    pub(super) crl: HttpUrl,
-    pub(super) certificate: HttpUrl,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RootConfig {
     pub(super) name: String,
     pub(super) domains: Vec<String>,
@@ -84,7 +77,7 @@ pub(super) struct RootConfig {
     pub(super) subject: SubjectConfig,
     pub(super) not_before: toml::value::Datetime,
     pub(super) not_after: toml::value::Datetime,
-    pub(super) urls: UrlsConfig,
+    pub(super) urls: Urls,
     pub(super) follows: String,
     pub(super) output: String,
 }

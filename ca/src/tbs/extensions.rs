@@ -18,7 +18,8 @@ use crate::profile::Kind;
 
 /// Where an authority publishes its CRL and its own certificate. Both are plain HTTP: what is fetched is signed, and
 /// HTTPS would need a chain to verify a chain (RFC 5280 section 8).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Urls {
     /// Its CRL.
     pub crl: HttpUrl,

@@ -10,8 +10,8 @@ use undercroft_attestors::custody;
 use undercroft_attestors::custody::Grade;
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{ExitStatus, Failure, Terminal};
-use undercroft_keymgr::KeyUri;
-use undercroft_keys::{KeyAlgorithm, PublicKey};
+use undercroft_keymgr::Key;
+use undercroft_keys::KeyAlgorithm;
 use undercroft_log::Clock as _;
 use undercroft_log::note::VerifierKey;
 
@@ -131,13 +131,8 @@ async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {
     }
     for domain in &config.domains {
         let required = domain.custody.grade(config.development);
-        let log_key = key(config, &domain.log_key, KeyAlgorithm::Ed25519, required, None).await;
-        let log_key = match log_key {
-            // What witnesses and auditors are given, before the first start.
-            Ok(text) => vkey(config, domain).await.map(|vkey| format!("{text}; vkey {vkey}")),
-            Err(failure) => Err(failure),
-        };
-        checks.push(Check::new(format!("{} log key", domain.name.as_str()), log_key));
+        let found = log_key(config, domain, required).await;
+        checks.push(Check::new(format!("{} log key", domain.name.as_str()), found));
         for authority in &domain.authorities {
             checks.extend(examine_authority(config, domain, authority, required, now).await);
         }
@@ -147,10 +142,12 @@ async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {
     checks
 }
 
-async fn vkey(config: &Config, domain: &Domain) -> Result<VerifierKey, Failure> {
+/// With the vkey that witnesses and auditors are given, before the first start, too.
+async fn log_key(config: &Config, domain: &Domain, required: Grade) -> Result<String, Failure> {
     let key = config.tokens.open(&domain.log_key, KeyAlgorithm::Ed25519).await?;
-    VerifierKey::new(domain.origin.clone(), key.signer.public_key().clone())
-        .map_err(|error| Failure::usage(error.to_string()))
+    let vkey = VerifierKey::new(domain.origin.clone(), key.signer.public_key().clone())
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(format!("{}; vkey {vkey}", judge(&key, required).await?))
 }
 
 async fn examine_authority(
@@ -161,8 +158,7 @@ async fn examine_authority(
     now: Timestamp,
 ) -> Vec<Check> {
     let what = format!("{} authority {}", domain.name.as_str(), authority.name);
-    let certified = authority.certificate.public_key();
-    let found = key(config, &authority.key, authority.algorithm, required, Some(certified)).await;
+    let found = authority_key(config, authority, required).await;
     let validity = authority.certificate.validity();
     let signed = domain.roots.iter().any(|root| authority.certificate.is_issued_by(root));
     let certificate = match (signed, validity.contains(now)) {
@@ -178,25 +174,25 @@ async fn examine_authority(
     checks
 }
 
-async fn key(
-    config: &Config,
-    uri: &KeyUri,
-    algorithm: KeyAlgorithm,
-    required: Grade,
-    certified: Option<&PublicKey>,
-) -> Result<String, Failure> {
-    let key = config.tokens.open(uri, algorithm).await?;
+async fn authority_key(config: &Config, authority: &Authority, required: Grade) -> Result<String, Failure> {
+    let key = config.tokens.open(&authority.key, authority.algorithm).await?;
     let held = key.signer.public_key();
-    if certified.is_some_and(|certified| certified != held) {
+    if authority.certificate.public_key() != held {
         return Err(Failure::usage(format!(
-            "{uri} holds the key {}, which its certificate is not for",
+            "{} holds the key {}, which its certificate is not for",
+            authority.key,
             held.id()
         )));
     }
+    judge(&key, required).await
+}
+
+/// What a key is and where it lives, if that is good enough.
+async fn judge(key: &Key, required: Grade) -> Result<String, Failure> {
     let evidence = key.custody.custody_evidence().await?;
-    let judged = custody::judge(evidence.format, &evidence.bytes, held);
+    let judged = custody::judge(evidence.format, &evidence.bytes, key.signer.public_key());
     match judged.grade >= required {
-        true => Ok(format!("{algorithm}, custody {}", judged.grade)),
+        true => Ok(format!("{}, custody {}", key.signer.algorithm(), judged.grade)),
         false => Err(Failure::refused(format!(
             "custody is graded `{}`, and `{required}` is required: {}",
             judged.grade,

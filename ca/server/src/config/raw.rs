@@ -7,7 +7,7 @@ use serde::Deserialize;
 use undercroft_attestors::custody::Demand;
 use undercroft_ca::names::DnsName;
 use undercroft_ca::profile::{PolicyArc, ProfileConfig};
-use undercroft_ca::tbs::HttpUrl;
+use undercroft_ca::tbs::Urls;
 use undercroft_keymgr::DeviceConfig;
 
 #[derive(Deserialize)]
@@ -77,14 +77,7 @@ pub(super) struct AuthorityConfig {
     pub(super) certificate: PathBuf,
     pub(super) key: String,
     pub(super) algorithm: String,
-    pub(super) urls: UrlsConfig,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct UrlsConfig {
-    pub(super) crl: HttpUrl,
-    pub(super) certificate: HttpUrl,
+    pub(super) urls: Urls,
 }
 
 #[derive(Deserialize)]
