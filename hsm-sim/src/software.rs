@@ -73,7 +73,7 @@ impl SoftwareKey {
     }
 
     fn key(self: &Arc<Self>) -> Key {
-        Key { signer: self.clone(), custody: self.clone() }
+        Key { signer: self.clone(), custody: self.clone(), gated: None }
     }
 }
 

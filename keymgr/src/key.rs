@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 
-use crate::{Error, KeyUri};
+use crate::{CommandNumber, Error, ErrorKind, KeyUri, Ledger, LedgerPlaces, SignGated, TokenNote};
 
 /// A token, opened: it makes keys, finds them again and lists them. Destroying a key is a ceremony and no method.
 ///
@@ -36,6 +36,41 @@ pub trait KeyManager: fmt::Debug + Send + Sync {
     /// # Errors
     /// `Unsupported` if the token cannot make the algorithm.
     async fn throwaway(&self, algorithm: KeyAlgorithm) -> Result<Arc<dyn SigningKey>, Error>;
+
+    /// Makes a key that signs only what one of `gates` has authorised, signature by signature. See [`SignGated`].
+    ///
+    /// # Errors
+    /// As [`KeyManager::create`]; `Unsupported` if the token has no such keys, or for these gates.
+    async fn create_gated(
+        &self,
+        uri: &KeyUri,
+        _algorithm: KeyAlgorithm,
+        _gates: &[PublicKey],
+    ) -> Result<Key, Error> {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{uri} is in a token that has no gated keys; TPMs have them"),
+        ))
+    }
+
+    /// What the token can remember and attest to for a log, at these places in it.
+    ///
+    /// # Errors
+    /// `Unsupported` if it keeps no ledger.
+    fn ledger(&self, _places: LedgerPlaces) -> Result<Arc<dyn Ledger>, Error> {
+        Err(Error::new(ErrorKind::Unsupported, "this token attests to nothing; TPMs do"))
+    }
+
+    /// Where the token remembers the head of a log that `name` names.
+    ///
+    /// # Errors
+    /// `Unsupported` if it remembers nothing that programs give it.
+    fn note(&self, _name: &str) -> Result<Arc<dyn TokenNote>, Error> {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "this token keeps no notes; PKCS#11 tokens do, and TPMs have counters",
+        ))
+    }
 }
 
 /// A private key in a token.
@@ -57,6 +92,23 @@ pub trait SigningKey: fmt::Debug + Send + Sync {
     /// `Unavailable` if the token is gone or busy, `Denied` if it refuses, `Fault` if its first signature does
     /// not verify under [`SigningKey::public_key`].
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error>;
+
+    /// The same, and which command of its token it was, where the token keeps a ledger.
+    ///
+    /// # Errors
+    /// As [`SigningKey::sign`].
+    async fn sign_counted(&self, message: &[u8]) -> Result<Counted, Error> {
+        Ok(Counted { signature: self.sign(message).await?, command: None })
+    }
+}
+
+/// A signature, and where it stands in its token's ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The signature, as X.509 carries it.
+    pub signature: Vec<u8>,
+    /// The command that made it.
+    pub command: Option<CommandNumber>,
 }
 
 /// Says where a key lives, as far as the token can tell.
@@ -84,6 +136,8 @@ pub struct Key {
     pub signer: Arc<dyn SigningKey>,
     /// Proves where the key lives.
     pub custody: Arc<dyn ProveCustody>,
+    /// For a key that signs only what a gate has authorised: how. [`Key::signer`] is refused by its token.
+    pub gated: Option<Arc<dyn SignGated>>,
 }
 
 /// A key as [`KeyManager::list`] found it.

@@ -9,7 +9,9 @@
 
 mod device;
 mod error;
+mod gate;
 mod key;
+mod ledger;
 mod secret;
 mod session_threads;
 mod tokens;
@@ -17,7 +19,9 @@ mod uri;
 
 pub use device::{Device, DeviceConfig, DeviceError};
 pub use error::{Error, ErrorKind};
-pub use key::{CustodyEvidence, Key, KeyManager, ProveCustody, SigningKey, StoredKey};
+pub use gate::{Authorisation, Gate, SignGated};
+pub use key::{Counted, CustodyEvidence, Key, KeyManager, ProveCustody, SigningKey, StoredKey};
+pub use ledger::{Attestation, CommandNumber, Ledger, LedgerPlaces, TokenNote};
 pub use secret::{Secret, SecretError, SecretSource};
 pub use session_threads::SessionThreads;
 pub use tokens::{Backend, Tokens};

@@ -4,12 +4,17 @@
 //! unknown algorithms are refused, trailing bytes are refused, and what was parsed must encode to exactly the
 //! bytes that were given: a Name computed from it is then the Name that the TPM computed.
 
+pub mod attest;
+pub mod command;
 mod object_attributes;
+pub mod policy;
 mod public_area;
+mod signature;
 mod wire;
 
 pub use object_attributes::ObjectAttributes;
 pub use public_area::{
     Curve, EccParameters, HashAlgorithm, Name, PublicArea, PublicKind, RsaParameters, Scheme, Symmetric,
 };
+pub use signature::Signature;
 pub use wire::WireError;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
-use undercroft_keys::{KeyType, PublicKey, PublicKeyError};
+use undercroft_keys::{KeyType, Numbers, PublicKey, PublicKeyError};
 
 use crate::ObjectAttributes;
 use crate::wire::{Reader, WireError, push_buffer};
@@ -14,9 +14,9 @@ const ALG_SHA256: u16 = 0x000b;
 const ALG_SHA384: u16 = 0x000c;
 const ALG_SHA512: u16 = 0x000d;
 const ALG_NULL: u16 = 0x0010;
-const ALG_RSASSA: u16 = 0x0014;
-const ALG_RSAPSS: u16 = 0x0016;
-const ALG_ECDSA: u16 = 0x0018;
+pub(crate) const ALG_RSASSA: u16 = 0x0014;
+pub(crate) const ALG_RSAPSS: u16 = 0x0016;
+pub(crate) const ALG_ECDSA: u16 = 0x0018;
 const ALG_ECC: u16 = 0x0023;
 const ALG_CFB: u16 = 0x0043;
 const CURVE_P256: u16 = 0x0003;
@@ -41,7 +41,7 @@ pub enum HashAlgorithm {
 }
 
 impl HashAlgorithm {
-    fn from_id(id: u16, field: &'static str) -> Result<Self, WireError> {
+    pub(crate) fn from_id(id: u16, field: &'static str) -> Result<Self, WireError> {
         match id {
             ALG_SHA256 => Ok(Self::Sha256),
             ALG_SHA384 => Ok(Self::Sha384),
@@ -50,7 +50,7 @@ impl HashAlgorithm {
         }
     }
 
-    const fn id(self) -> u16 {
+    pub(crate) const fn id(self) -> u16 {
         match self {
             Self::Sha256 => ALG_SHA256,
             Self::Sha384 => ALG_SHA384,
@@ -74,6 +74,11 @@ impl HashAlgorithm {
 pub struct Name(Vec<u8>);
 
 impl Name {
+    /// A Name as a TPM wrote it.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+
     /// The bytes as in a TPM2B_NAME: nameAlg, then the digest.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -199,6 +204,50 @@ impl PublicArea {
             return Err(WireError::NotCanonical("TPMT_PUBLIC"));
         }
         Ok(area)
+    }
+
+    /// The public area by which a gate's P-256 key is known to TPMs. Its Name is part of the policy of the keys that
+    /// the gate releases, so this template never changes: nameAlg SHA-256; attributes `sign` and `userWithAuth`; no
+    /// authPolicy; no symmetric algorithm; scheme ECDSA with SHA-256; curve P-256; no KDF; x and y of 32 bytes each.
+    /// Nothing for keys of other types.
+    pub fn of_gate(key: &PublicKey) -> Option<Self> {
+        let Numbers::Ec { x, y } = key.numbers() else { return None };
+        if key.key_type() != KeyType::P256 {
+            return None;
+        }
+        Some(Self {
+            name_algorithm: HashAlgorithm::Sha256,
+            attributes: ObjectAttributes::from_bits(ObjectAttributes::SIGN | ObjectAttributes::USER_WITH_AUTH).ok()?,
+            auth_policy: Vec::new(),
+            kind: PublicKind::Ecc(EccParameters {
+                symmetric: Symmetric::None,
+                scheme: Scheme::Ecdsa(HashAlgorithm::Sha256),
+                curve: Curve::P256,
+                x: x.to_vec(),
+                y: y.to_vec(),
+            }),
+        })
+    }
+
+    /// The scheme that the key is fixed to.
+    pub fn scheme(&self) -> Scheme {
+        match &self.kind {
+            PublicKind::Ecc(ecc) => ecc.scheme,
+            PublicKind::Rsa(rsa) => rsa.scheme,
+        }
+    }
+
+    /// The curve, for ECC keys.
+    pub fn curve(&self) -> Option<Curve> {
+        match &self.kind {
+            PublicKind::Ecc(ecc) => Some(ecc.curve),
+            PublicKind::Rsa(_) => None,
+        }
+    }
+
+    /// Whether the key signs only what its policy allows: it has one, and no password may use it.
+    pub fn signs_by_policy_alone(&self) -> bool {
+        !self.auth_policy.is_empty() && !self.attributes.has(ObjectAttributes::USER_WITH_AUTH)
     }
 
     /// The TPMT_PUBLIC as a TPM encodes it.
@@ -349,7 +398,7 @@ impl Scheme {
         Ok(scheme(HashAlgorithm::from_id(reader.u16("scheme.hashAlg")?, "scheme.hashAlg")?))
     }
 
-    fn write(self, out: &mut Vec<u8>) {
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
         let (scheme, hash) = match self {
             Self::None => return out.extend(ALG_NULL.to_be_bytes()),
             Self::Ecdsa(hash) => (ALG_ECDSA, hash),

@@ -56,6 +56,20 @@ impl<'a> Reader<'a> {
         Ok(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
     }
 
+    pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, WireError> {
+        Ok(self.take(1, field)?.iter().fold(0, |_, byte| *byte))
+    }
+
+    pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, WireError> {
+        let bytes = self.take(8, field)?;
+        Ok(bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    }
+
+    /// A TPM2B of exactly a SHA-256 digest.
+    pub(crate) fn digest(&mut self, field: &'static str) -> Result<[u8; 32], WireError> {
+        self.buffer(32, field)?.try_into().map_err(|_| WireError::NotCanonical(field))
+    }
+
     /// A TPM2B: two bytes of length, then the buffer.
     pub(crate) fn buffer(&mut self, limit: usize, field: &'static str) -> Result<&'a [u8], WireError> {
         let length = usize::from(self.u16(field)?);

@@ -96,6 +96,7 @@ impl Token {
                 subject: subject.clone(),
             }),
             custody: Arc::new(Custody { token: self.0.clone(), id, label, public_key, subject }),
+            gated: None,
         }
     }
 }

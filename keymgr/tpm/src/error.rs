@@ -24,6 +24,9 @@ const SCHEME: u32 = 0x092;
 const BAD_AUTH: u32 = 0x0a2;
 const CURVE: u32 = 0x0a6;
 const POLICY_FAIL: u32 = 0x09d;
+const SIGNATURE: u32 = 0x09b;
+const EXPIRED: u32 = 0x0a3;
+const NV_RATE: u32 = 0x920;
 const AUTH_UNAVAILABLE: u32 = 0x12f;
 const NV_SPACE: u32 = 0x14b;
 const NV_DEFINED: u32 = 0x14c;
@@ -51,9 +54,9 @@ impl ResponseCode {
             return ErrorKind::Unavailable;
         }
         match self.number() {
-            AUTH_FAIL | BAD_AUTH | POLICY_FAIL | AUTH_UNAVAILABLE => ErrorKind::Denied,
+            AUTH_FAIL | BAD_AUTH | POLICY_FAIL | SIGNATURE | AUTH_UNAVAILABLE => ErrorKind::Denied,
             // Whoever brought it about: it passes, and trying again is not what prolongs it.
-            LOCKOUT => ErrorKind::Unavailable,
+            LOCKOUT | EXPIRED => ErrorKind::Unavailable,
             HANDLE => ErrorKind::NotFound,
             VALUE | KEY_SIZE | TYPE | SCHEME | CURVE => ErrorKind::Unsupported,
             NV_DEFINED => ErrorKind::Exists,
@@ -76,7 +79,10 @@ impl ResponseCode {
             TYPE => "TPM_RC_TYPE",
             SCHEME => "TPM_RC_SCHEME: this TPM does not have the signing scheme",
             CURVE => "TPM_RC_CURVE: this TPM does not have the curve",
-            POLICY_FAIL => "TPM_RC_POLICY_FAIL",
+            POLICY_FAIL => "TPM_RC_POLICY_FAIL: what was authorised is something else",
+            SIGNATURE => "TPM_RC_SIGNATURE: it is not the gate's signature over this",
+            EXPIRED => "TPM_RC_EXPIRED: the authorisation came too late",
+            NV_RATE => "TPM_RC_NV_RATE: it does not write so often, to spare its flash",
             AUTH_UNAVAILABLE => "TPM_RC_AUTH_UNAVAILABLE: the key wants a policy, not a password",
             NV_SPACE => "TPM_RC_NV_SPACE: no room for another persistent key",
             NV_DEFINED => "TPM_RC_NV_DEFINED: the handle is taken",

@@ -12,16 +12,24 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::ptr::{self, NonNull};
 
-use tss_esapi::constants::tss::{TPM2_CAP_HANDLES, TPM2_CAP_TPM_PROPERTIES, TPM2_RH_NULL, TPM2_ST_HASHCHECK};
-use tss_esapi::structures::{Public, Signature, SignatureScheme};
+use tss_esapi::constants::tss::{
+    TPM2_ALG_NULL, TPM2_ALG_SHA256, TPM2_CAP_AUDIT_COMMANDS, TPM2_CAP_HANDLES, TPM2_CAP_TPM_PROPERTIES,
+    TPM2_RH_NULL, TPM2_RH_OWNER, TPM2_SE_POLICY, TPM2_ST_HASHCHECK,
+};
+use tss_esapi::structures::{Public, SignatureScheme};
 use tss_esapi::tss2_esys::{
-    ESYS_CONTEXT, ESYS_TR, ESYS_TR_NONE, ESYS_TR_PASSWORD, ESYS_TR_RH_NULL, ESYS_TR_RH_OWNER, Esys_Create,
-    Esys_CreatePrimary, Esys_EvictControl, Esys_Finalize, Esys_FlushContext, Esys_Free, Esys_GetCapability,
-    Esys_Initialize, Esys_Load, Esys_ReadPublic, Esys_Sign, Esys_TR_FromTPMPublic, Esys_TR_SetAuth, TPM2_CAP,
-    TPM2B_AUTH, TPM2B_CREATION_DATA, TPM2B_DATA, TPM2B_DIGEST, TPM2B_NAME, TPM2B_PRIVATE, TPM2B_PUBLIC,
-    TPM2B_SENSITIVE_CREATE, TPML_PCR_SELECTION, TPMS_CAPABILITY_DATA, TPMT_PUBLIC, TPMT_SIGNATURE,
-    TPMT_TK_CREATION, TPMT_TK_HASHCHECK, TSS2_TCTI_CONTEXT, Tss2_MU_TPMT_PUBLIC_Marshal,
-    Tss2_TctiLdr_Finalize, Tss2_TctiLdr_Initialize,
+    ESYS_CONTEXT, ESYS_TR, ESYS_TR_NONE, ESYS_TR_PASSWORD, ESYS_TR_RH_ENDORSEMENT, ESYS_TR_RH_NULL,
+    ESYS_TR_RH_OWNER, Esys_Create, Esys_CreatePrimary, Esys_EvictControl, Esys_Finalize, Esys_FlushContext,
+    Esys_Free, Esys_GetCapability, Esys_GetCommandAuditDigest, Esys_Initialize, Esys_Load, Esys_LoadExternal,
+    Esys_NV_Certify, Esys_NV_DefineSpace, Esys_NV_Increment, Esys_NV_Read, Esys_NV_ReadPublic, Esys_PolicyOR,
+    Esys_PolicySigned, Esys_ReadPublic, Esys_SetCommandCodeAuditStatus, Esys_Sign, Esys_StartAuthSession,
+    Esys_TR_FromTPMPublic, Esys_TR_SetAuth, Esys_TRSess_GetNonceTPM, Esys_TRSess_SetAttributes, TPM2_CAP,
+    TPM2B_ATTEST, TPM2B_AUTH, TPM2B_CREATION_DATA, TPM2B_DATA, TPM2B_DIGEST, TPM2B_MAX_NV_BUFFER, TPM2B_NAME,
+    TPM2B_NONCE, TPM2B_NV_PUBLIC, TPM2B_PRIVATE, TPM2B_PUBLIC, TPM2B_SENSITIVE_CREATE, TPM2B_TIMEOUT, TPML_CC,
+    TPML_DIGEST, TPML_PCR_SELECTION, TPMS_CAPABILITY_DATA, TPMS_NV_PUBLIC, TPMT_PUBLIC, TPMT_SIG_SCHEME,
+    TPMT_SIGNATURE, TPMT_SYM_DEF, TPMT_TK_AUTH, TPMT_TK_CREATION, TPMT_TK_HASHCHECK, TSS2_TCTI_CONTEXT,
+    Tss2_MU_TPMT_PUBLIC_Marshal, Tss2_MU_TPMT_PUBLIC_Unmarshal, Tss2_MU_TPMT_SIGNATURE_Marshal,
+    Tss2_MU_TPMT_SIGNATURE_Unmarshal, Tss2_TctiLdr_Finalize, Tss2_TctiLdr_Initialize,
 };
 use undercroft_keymgr::{Error, ErrorKind};
 
@@ -54,6 +62,13 @@ pub(crate) enum Hierarchy {
 /// An object that is known to the context. It stays in the TPM until it is flushed (if transient) or evicted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Object(ESYS_TR);
+
+/// A policy session. It lasts until it is ended, or its connection is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PolicySession(ESYS_TR);
+
+/// TPMA_SESSION continueSession (Part 2, section 8.4).
+const CONTINUE_SESSION: u8 = 1;
 
 /// A key that was created and not yet loaded.
 pub(crate) struct Created {
@@ -204,7 +219,7 @@ impl Esys {
         Ok(())
     }
 
-    /// The persistent object at `handle`, or nothing.
+    /// The persistent object or NV index at `handle`, or nothing.
     pub(crate) fn persistent(&mut self, handle: u32) -> Result<Option<Object>, ResponseOrError> {
         if let Some(object) = self.persistent.get(&handle) {
             return Ok(Some(*object));
@@ -259,18 +274,19 @@ impl Esys {
         let public = Allocated::new(public);
         drop((Allocated::new(name), Allocated::new(qualified_name)));
         check(code)?;
-        let public =
-            public.ok_or_else(|| Error::new(ErrorKind::Fault, "the TSS gave no public area back"))?;
+        let public = given(public, "a public area")?;
         Ok(marshal(&public.get().publicArea)?)
     }
 
-    /// TPM2_Sign over a digest by an unrestricted key.
+    /// TPM2_Sign over a digest by an unrestricted key, authorised by its authValue or by a policy session. Gives the
+    /// TPMT_SIGNATURE, as bytes.
     pub(crate) fn sign(
         &mut self,
         object: Object,
+        session: Option<PolicySession>,
         digest: &[u8],
         scheme: SignatureScheme,
-    ) -> Result<Signature, ResponseOrError> {
+    ) -> Result<Vec<u8>, ResponseOrError> {
         let digest = to_digest(digest)?;
         // An unrestricted key needs no proof that the TPM hashed the digest itself (Part 3, section 20.2.1).
         let ticket = TPMT_TK_HASHCHECK {
@@ -284,7 +300,7 @@ impl Esys {
             Esys_Sign(
                 self.context.as_ptr(),
                 object.0,
-                ESYS_TR_PASSWORD,
+                session.map_or(ESYS_TR_PASSWORD, |session| session.0),
                 ESYS_TR_NONE,
                 ESYS_TR_NONE,
                 &digest,
@@ -295,11 +311,340 @@ impl Esys {
         };
         let signature = Allocated::new(signature);
         check(code)?;
-        let signature =
-            signature.ok_or_else(|| Error::new(ErrorKind::Fault, "the TSS gave no signature back"))?;
-        Signature::try_from(*signature.get()).map_err(|error| {
-            Error::with_source(ErrorKind::Fault, "the TPM gave a malformed signature", error).into()
-        })
+        marshal_signature(signature)
+    }
+
+    /// TPM2_StartAuthSession: a policy session that lives on after it was used.
+    pub(crate) fn start_policy_session(&mut self) -> Result<PolicySession, ResponseOrError> {
+        let symmetric = TPMT_SYM_DEF { algorithm: TPM2_ALG_NULL, ..TPMT_SYM_DEF::default() };
+        let mut session = ESYS_TR_NONE;
+        // SAFETY: inputs live across the call; a null nonceCaller lets the TSS choose one.
+        let code = unsafe {
+            Esys_StartAuthSession(
+                self.context.as_ptr(),
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                ptr::null(),
+                TPM2_SE_POLICY,
+                &symmetric,
+                TPM2_ALG_SHA256,
+                &mut session,
+            )
+        };
+        check(code)?;
+        // SAFETY: plain values.
+        check(unsafe { Esys_TRSess_SetAttributes(self.context.as_ptr(), session, CONTINUE_SESSION, u8::MAX) })?;
+        Ok(PolicySession(session))
+    }
+
+    /// The nonceTPM of a session, which every use of it changes.
+    pub(crate) fn nonce(&mut self, session: PolicySession) -> Result<Vec<u8>, ResponseOrError> {
+        let mut nonce: *mut TPM2B_NONCE = ptr::null_mut();
+        // SAFETY: a plain value, and a pointer to our own variable.
+        check(unsafe { Esys_TRSess_GetNonceTPM(self.context.as_ptr(), session.0, &mut nonce) })?;
+        let nonce = given(Allocated::new(nonce), "a nonce")?;
+        let nonce = nonce.get();
+        Ok(nonce.buffer.iter().take(nonce.size.into()).copied().collect())
+    }
+
+    /// TPM2_LoadExternal: a public key, into a transient slot.
+    pub(crate) fn load_external(&mut self, public: &[u8]) -> Result<Object, ResponseOrError> {
+        let mut area = TPM2B_PUBLIC::default();
+        let mut offset = 0;
+        // SAFETY: the buffer is as long as it is said to be; the output is our own variable.
+        let code = unsafe {
+            Tss2_MU_TPMT_PUBLIC_Unmarshal(
+                public.as_ptr(),
+                public.len() as u64,
+                &mut offset,
+                &mut area.publicArea,
+            )
+        };
+        check(code)?;
+        let mut object = ESYS_TR_NONE;
+        // SAFETY: the input lives across the call; no private part is given.
+        let code = unsafe {
+            Esys_LoadExternal(
+                self.context.as_ptr(),
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                ptr::null(),
+                &area,
+                TPM2_RH_OWNER,
+                &mut object,
+            )
+        };
+        check(code)?;
+        Ok(Object(object))
+    }
+
+    /// TPM2_PolicySigned with an empty policyRef: the session is good for the one command with `cp_hash`, if
+    /// `signature` (a TPMT_SIGNATURE) by `signer` says so. The signature is over the session's nonce, too.
+    pub(crate) fn policy_signed(
+        &mut self,
+        session: PolicySession,
+        signer: Object,
+        cp_hash: &[u8],
+        expiration: i32,
+        signature: &[u8],
+    ) -> Result<(), ResponseOrError> {
+        let nonce = to_digest(&self.nonce(session)?)?;
+        let cp_hash = to_digest(cp_hash)?;
+        let mut auth = TPMT_SIGNATURE::default();
+        let mut offset = 0;
+        // SAFETY: the buffer is as long as it is said to be; the output is our own variable.
+        let code = unsafe {
+            Tss2_MU_TPMT_SIGNATURE_Unmarshal(
+                signature.as_ptr(),
+                signature.len() as u64,
+                &mut offset,
+                &mut auth,
+            )
+        };
+        check(code)?;
+        let mut timeout: *mut TPM2B_TIMEOUT = ptr::null_mut();
+        let mut ticket: *mut TPMT_TK_AUTH = ptr::null_mut();
+        // SAFETY: inputs live across the call; outputs are pointers to our own variables, taken over below.
+        let code = unsafe {
+            Esys_PolicySigned(
+                self.context.as_ptr(),
+                signer.0,
+                session.0,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                &nonce,
+                &cp_hash,
+                &TPM2B_NONCE::default(),
+                expiration,
+                &auth,
+                &mut timeout,
+                &mut ticket,
+            )
+        };
+        drop((Allocated::new(timeout), Allocated::new(ticket)));
+        Ok(check(code)?)
+    }
+
+    /// TPM2_PolicyOR: the session's policy, which must be one of `branches`, becomes that of any of them.
+    pub(crate) fn policy_or(
+        &mut self,
+        session: PolicySession,
+        branches: &[[u8; 32]],
+    ) -> Result<(), ResponseOrError> {
+        let mut list = TPML_DIGEST::default();
+        for (place, branch) in list.digests.iter_mut().zip(branches) {
+            *place = to_digest(branch)?;
+            list.count += 1;
+        }
+        // SAFETY: the input lives across the call.
+        let code = unsafe {
+            Esys_PolicyOR(
+                self.context.as_ptr(),
+                session.0,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                &list,
+            )
+        };
+        Ok(check(code)?)
+    }
+
+    /// TPM2_FlushContext of a session.
+    pub(crate) fn end_session(&mut self, session: PolicySession) -> Result<(), ResponseCode> {
+        self.flush(Object(session.0))
+    }
+
+    /// TPM2_SetCommandCodeAuditStatus: audits `codes` besides what is audited already, with SHA-256.
+    ///
+    /// The algorithm and the list cannot be set by one command (Part 3, section 21.2.1).
+    pub(crate) fn audit(&mut self, codes: &[u32]) -> Result<(), ResponseOrError> {
+        let mut list = TPML_CC::default();
+        for (place, code) in list.commandCodes.iter_mut().zip(codes) {
+            *place = *code;
+            list.count += 1;
+        }
+        let none = TPML_CC::default();
+        for (algorithm, set) in [(TPM2_ALG_SHA256, &none), (TPM2_ALG_NULL, &list)] {
+            // SAFETY: inputs live across the call.
+            let code = unsafe {
+                Esys_SetCommandCodeAuditStatus(
+                    self.context.as_ptr(),
+                    ESYS_TR_RH_OWNER,
+                    ESYS_TR_PASSWORD,
+                    ESYS_TR_NONE,
+                    ESYS_TR_NONE,
+                    algorithm,
+                    set,
+                    &none,
+                )
+            };
+            check(code)?;
+        }
+        Ok(())
+    }
+
+    /// TPM2_GetCapability(audit commands): the codes of the commands that are audited.
+    pub(crate) fn audited(&mut self) -> Result<Vec<u32>, ResponseOrError> {
+        let data = self.capability(TPM2_CAP_AUDIT_COMMANDS, 0)?;
+        // SAFETY: `capability` made sure that the selector is that of audit commands.
+        let list = unsafe { &data.get().data.auditCommands };
+        Ok(list.commandCodes.iter().take(list.count as usize).copied().collect())
+    }
+
+    /// TPM2_GetCommandAuditDigest, signed by `signer` as it is fixed to: TPMS_ATTEST and TPMT_SIGNATURE, as bytes.
+    pub(crate) fn command_audit_digest(
+        &mut self,
+        signer: Object,
+        qualifying: &[u8],
+    ) -> Result<(Vec<u8>, Vec<u8>), ResponseOrError> {
+        let qualifying = to_data(qualifying)?;
+        let (mut attest, mut signature) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: inputs live across the call; outputs are pointers to our own variables, taken over below.
+        let code = unsafe {
+            Esys_GetCommandAuditDigest(
+                self.context.as_ptr(),
+                ESYS_TR_RH_ENDORSEMENT,
+                signer.0,
+                ESYS_TR_PASSWORD,
+                ESYS_TR_PASSWORD,
+                ESYS_TR_NONE,
+                &qualifying,
+                &as_fixed(),
+                &mut attest,
+                &mut signature,
+            )
+        };
+        attested(code, attest, signature)
+    }
+
+    /// TPM2_NV_DefineSpace: a counter with these attributes, used by an empty authValue of its own.
+    pub(crate) fn define_counter(&mut self, index: u32, attributes: u32) -> Result<(), ResponseOrError> {
+        let public = TPM2B_NV_PUBLIC {
+            size: 0,
+            nvPublic: TPMS_NV_PUBLIC {
+                nvIndex: index,
+                nameAlg: TPM2_ALG_SHA256,
+                attributes,
+                authPolicy: TPM2B_DIGEST::default(),
+                dataSize: 8,
+            },
+        };
+        let mut object = ESYS_TR_NONE;
+        // SAFETY: inputs live across the call; the output is a pointer to our own variable.
+        let code = unsafe {
+            Esys_NV_DefineSpace(
+                self.context.as_ptr(),
+                ESYS_TR_RH_OWNER,
+                ESYS_TR_PASSWORD,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                &TPM2B_AUTH::default(),
+                &public,
+                &mut object,
+            )
+        };
+        check(code)?;
+        self.persistent.insert(index, Object(object));
+        Ok(())
+    }
+
+    /// TPM2_NV_ReadPublic: the Name of an index.
+    pub(crate) fn counter_name(&mut self, counter: Object) -> Result<Vec<u8>, ResponseOrError> {
+        let mut public: *mut TPM2B_NV_PUBLIC = ptr::null_mut();
+        let mut name: *mut TPM2B_NAME = ptr::null_mut();
+        // SAFETY: plain values and pointers to our own variables.
+        let code = unsafe {
+            Esys_NV_ReadPublic(
+                self.context.as_ptr(),
+                counter.0,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                &mut public,
+                &mut name,
+            )
+        };
+        let name = Allocated::new(name);
+        drop(Allocated::new(public));
+        check(code)?;
+        let name = given(name, "a Name")?;
+        let name = name.get();
+        Ok(name.name.iter().take(name.size.into()).copied().collect())
+    }
+
+    /// TPM2_NV_Increment.
+    pub(crate) fn increment(&mut self, counter: Object) -> Result<(), ResponseOrError> {
+        // SAFETY: plain values.
+        let code = unsafe {
+            Esys_NV_Increment(
+                self.context.as_ptr(),
+                counter.0,
+                counter.0,
+                ESYS_TR_PASSWORD,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+            )
+        };
+        Ok(check(code)?)
+    }
+
+    /// TPM2_NV_Read of a counter.
+    pub(crate) fn read_counter(&mut self, counter: Object) -> Result<u64, ResponseOrError> {
+        let mut data: *mut TPM2B_MAX_NV_BUFFER = ptr::null_mut();
+        // SAFETY: plain values and a pointer to our own variable.
+        let code = unsafe {
+            Esys_NV_Read(
+                self.context.as_ptr(),
+                counter.0,
+                counter.0,
+                ESYS_TR_PASSWORD,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                8,
+                0,
+                &mut data,
+            )
+        };
+        let data = Allocated::new(data);
+        check(code)?;
+        let data = given(data, "a counter")?;
+        Ok(data.get().buffer.iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    }
+
+    /// TPM2_NV_Certify of a whole counter: TPMS_ATTEST and TPMT_SIGNATURE, as bytes.
+    pub(crate) fn certify_counter(
+        &mut self,
+        signer: Object,
+        counter: Object,
+        qualifying: &[u8],
+    ) -> Result<(Vec<u8>, Vec<u8>), ResponseOrError> {
+        let qualifying = to_data(qualifying)?;
+        let (mut attest, mut signature) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: inputs live across the call; outputs are pointers to our own variables, taken over below.
+        let code = unsafe {
+            Esys_NV_Certify(
+                self.context.as_ptr(),
+                signer.0,
+                counter.0,
+                counter.0,
+                ESYS_TR_PASSWORD,
+                ESYS_TR_PASSWORD,
+                ESYS_TR_NONE,
+                &qualifying,
+                &as_fixed(),
+                8,
+                0,
+                &mut attest,
+                &mut signature,
+            )
+        };
+        attested(code, attest, signature)
     }
 
     /// TPM2_FlushContext: gives a transient slot back.
@@ -473,6 +818,47 @@ fn to_digest(bytes: &[u8]) -> Result<TPM2B_DIGEST, Error> {
     buffer.copy_from_slice(bytes);
     digest.size = bytes.len() as u16;
     Ok(digest)
+}
+
+fn to_data(bytes: &[u8]) -> Result<TPM2B_DATA, Error> {
+    let digest = to_digest(bytes)?;
+    Ok(TPM2B_DATA { size: digest.size, buffer: digest.buffer })
+}
+
+/// TPM_ALG_NULL: the scheme that the key is fixed to.
+fn as_fixed() -> TPMT_SIG_SCHEME {
+    TPMT_SIG_SCHEME { scheme: TPM2_ALG_NULL, ..TPMT_SIG_SCHEME::default() }
+}
+
+/// Takes over what a command that attests gave back.
+fn attested(
+    code: u32,
+    attest: *mut TPM2B_ATTEST,
+    signature: *mut TPMT_SIGNATURE,
+) -> Result<(Vec<u8>, Vec<u8>), ResponseOrError> {
+    let (attest, signature) = (Allocated::new(attest), Allocated::new(signature));
+    check(code)?;
+    let attest = given(attest, "an attestation")?;
+    let attest = attest.get();
+    let bytes = attest.attestationData.iter().take(attest.size.into()).copied().collect();
+    Ok((bytes, marshal_signature(signature)?))
+}
+
+fn given<T>(allocated: Option<Allocated<T>>, what: &str) -> Result<Allocated<T>, Error> {
+    allocated.ok_or_else(|| Error::new(ErrorKind::Fault, format!("the TSS did not give {what} back")))
+}
+
+fn marshal_signature(signature: Option<Allocated<TPMT_SIGNATURE>>) -> Result<Vec<u8>, ResponseOrError> {
+    let signature = given(signature, "a signature")?;
+    let mut bytes = vec![0; size_of::<TPMT_SIGNATURE>()];
+    let mut length = 0;
+    // SAFETY: the buffer is as long as it is said to be, and longer than any marshalled TPMT_SIGNATURE.
+    let code = unsafe {
+        Tss2_MU_TPMT_SIGNATURE_Marshal(signature.get(), bytes.as_mut_ptr(), bytes.len() as u64, &mut length)
+    };
+    check(code).map_err(|code| code.failed("a signature cannot be marshalled"))?;
+    bytes.truncate(length as usize);
+    Ok(bytes)
 }
 
 fn marshal(public: &TPMT_PUBLIC) -> Result<Vec<u8>, Error> {

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_lc_rs::digest;
-use undercroft_keymgr::{Error, ErrorKind, SessionThreads, SigningKey};
+use undercroft_keymgr::{Counted, Error, ErrorKind, SessionThreads, SigningKey};
 use undercroft_keys::{KeyAlgorithm, PublicKey};
-use undercroft_tpm_wire::PublicArea;
+use undercroft_tpm_wire::{PublicArea, Signature};
 
-use crate::esys::{Esys, Hierarchy, Object};
-use crate::signature::x509_signature;
-use crate::template::{self, Guessing};
+use crate::esys::{Esys, Hierarchy, Object, PolicySession};
+use crate::template::{self, Guessing, Use};
 use crate::tpm::Session;
 
 /// Which key it is, and what it must be.
@@ -40,9 +39,38 @@ impl SigningKey for TpmKey {
     }
 
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        Ok(self.sign_counted(message).await?.signature)
+    }
+
+    async fn sign_counted(&self, message: &[u8]) -> Result<Counted, Error> {
         let identity = self.identity.clone();
         let message = message.to_vec();
         self.threads.run(move |session| session.sign(&identity, &message)).await
+    }
+}
+
+/// The signer of a gated key, which the TPM would refuse: it is told without asking.
+#[derive(Debug)]
+pub(crate) struct Refused(pub(crate) Identity);
+
+#[async_trait]
+impl SigningKey for Refused {
+    fn algorithm(&self) -> KeyAlgorithm {
+        self.0.algorithm
+    }
+
+    fn public_key(&self) -> &PublicKey {
+        &self.0.public_key
+    }
+
+    async fn sign(&self, _: &[u8]) -> Result<Vec<u8>, Error> {
+        Err(Error::new(
+            ErrorKind::Denied,
+            format!(
+                "{} is gated: its TPM signs only what one of its gates has authorised; configure its gates",
+                self.0.subject
+            ),
+        ))
     }
 }
 
@@ -70,7 +98,7 @@ impl SigningKey for ThrowawayKey {
         self.threads
             .run(move |session| {
                 with_throwaway(&mut session.esys, algorithm, &unique, |esys, object| {
-                    sign(esys, object, algorithm, &message, "a throwaway key")
+                    sign(esys, object, None, algorithm, &message, "a throwaway key")
                 })
             })
             .await
@@ -92,7 +120,7 @@ fn with_throwaway<T>(
     unique: &[u8],
     job: impl FnOnce(&mut Esys, Object) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let template = template::signing_key(algorithm, Guessing::Exempt, unique)?;
+    let template = template::signing_key(algorithm, Use::ByAuth(Guessing::Exempt), unique)?;
     let object = esys
         .create_primary(Hierarchy::Null, &template)
         .map_err(|error| error.failed(format!("cannot make a throwaway {algorithm} key")))?;
@@ -131,23 +159,31 @@ pub(crate) fn read(esys: &mut Esys, object: Object, subject: &str) -> Result<(Pu
     Ok((area, key))
 }
 
-/// Hashes `message` as the algorithm says and lets the TPM sign the digest.
-pub(crate) fn sign(
-    esys: &mut Esys,
-    object: Object,
-    algorithm: KeyAlgorithm,
-    message: &[u8],
-    subject: &str,
-) -> Result<Vec<u8>, Error> {
+/// The digest that a key of `algorithm` signs for `message`.
+pub(crate) fn digest_of(algorithm: KeyAlgorithm, message: &[u8]) -> Result<Vec<u8>, Error> {
     let hash = match algorithm {
         KeyAlgorithm::EcdsaP384 => &digest::SHA384,
         KeyAlgorithm::EcdsaP256 | KeyAlgorithm::RsaPss(_) | KeyAlgorithm::RsaPkcs1(_) => &digest::SHA256,
         KeyAlgorithm::Ed25519 => return Err(template::no_ed25519()),
     };
+    Ok(digest::digest(hash, message).as_ref().to_vec())
+}
+
+/// Hashes `message` as the algorithm says and lets the TPM sign the digest.
+pub(crate) fn sign(
+    esys: &mut Esys,
+    object: Object,
+    session: Option<PolicySession>,
+    algorithm: KeyAlgorithm,
+    message: &[u8],
+    subject: &str,
+) -> Result<Vec<u8>, Error> {
+    let digest = digest_of(algorithm, message)?;
     let signature = esys
-        .sign(object, digest::digest(hash, message).as_ref(), template::signature_scheme(algorithm)?)
+        .sign(object, session, &digest, template::signature_scheme(algorithm)?)
         .map_err(|error| error.failed(format!("cannot sign with {subject}")))?;
-    x509_signature(&signature)
+    let malformed = |error| Error::with_source(ErrorKind::Fault, "the TPM gave a malformed signature", error);
+    Signature::parse(&signature).map_err(malformed)?.to_x509().map_err(malformed)
 }
 
 impl fmt::Debug for TpmKey {

@@ -11,8 +11,9 @@
 mod custody;
 mod error;
 mod esys;
+mod gated;
 mod key;
-mod signature;
+mod ledger;
 mod template;
 mod tpm;
 

@@ -5,7 +5,7 @@ use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::interface_types::key_bits::RsaKeyBits;
 use tss_esapi::structures::{
-    EccParameter, EccPoint, EccScheme, HashScheme, Public, PublicBuilder, PublicEccParametersBuilder,
+    Digest, EccParameter, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, Public, PublicBuilder, PublicEccParametersBuilder,
     PublicKeyRsa, PublicRsaParametersBuilder, RsaExponent, RsaScheme, SignatureScheme,
     SymmetricDefinitionObject,
 };
@@ -53,13 +53,23 @@ pub(crate) fn storage_root() -> Result<Public, Error> {
     })())
 }
 
+/// Who may use a signing key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use<'a> {
+    /// Whoever knows the authValue.
+    ByAuth(Guessing),
+    /// Only a session that satisfies this policy. userWithAuth and adminWithPolicy are both clear: the authValue can
+    /// still have the key certified (which proves custody), and cannot sign with it.
+    ByPolicy(&'a [u8; 32]),
+}
+
 /// A signing key that is fixed to its TPM, its parent and its one scheme.
 ///
 /// `unique` is mixed into primary keys (Part 1, section 27.2.6): other bytes give another key. It is empty for the
 /// rest.
 pub(crate) fn signing_key(
     algorithm: KeyAlgorithm,
-    guessing: Guessing,
+    usable: Use<'_>,
     unique: &[u8],
 ) -> Result<Public, Error> {
     built((|| {
@@ -67,13 +77,18 @@ pub(crate) fn signing_key(
             .with_fixed_tpm(true)
             .with_fixed_parent(true)
             .with_sensitive_data_origin(true)
-            .with_user_with_auth(true)
-            .with_no_da(guessing == Guessing::Exempt)
+            .with_user_with_auth(matches!(usable, Use::ByAuth(_)))
+            .with_no_da(usable != Use::ByAuth(Guessing::Counted))
             .with_sign_encrypt(true)
             .build()?;
+        let policy = match usable {
+            Use::ByAuth(_) => Digest::default(),
+            Use::ByPolicy(policy) => Digest::try_from(policy.as_slice())?,
+        };
         let key = PublicBuilder::new()
             .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
-            .with_object_attributes(attributes);
+            .with_object_attributes(attributes)
+            .with_auth_policy(policy);
         match algorithm {
             KeyAlgorithm::EcdsaP256 => ecc(key, EccCurve::NistP256, SHA256, unique),
             KeyAlgorithm::EcdsaP384 => ecc(key, EccCurve::NistP384, SHA384, unique),
@@ -83,6 +98,38 @@ pub(crate) fn signing_key(
                 Err(tss_esapi::Error::WrapperError(tss_esapi::WrapperErrorKind::UnsupportedParam))
             }
         }
+    })())
+}
+
+/// The key by which a TPM attests: it signs what the TPM itself says and nothing from outside (restricted).
+pub(crate) fn attestation_key() -> Result<Public, Error> {
+    built((|| {
+        let attributes = ObjectAttributesBuilder::new()
+            .with_fixed_tpm(true)
+            .with_fixed_parent(true)
+            .with_sensitive_data_origin(true)
+            .with_user_with_auth(true)
+            .with_no_da(true)
+            .with_restricted(true)
+            .with_sign_encrypt(true)
+            .build()?;
+        PublicBuilder::new()
+            .with_public_algorithm(PublicAlgorithm::Ecc)
+            .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+            .with_object_attributes(attributes)
+            .with_ecc_parameters(
+                PublicEccParametersBuilder::new()
+                    .with_symmetric(SymmetricDefinitionObject::Null)
+                    .with_key_derivation_function_scheme(KeyDerivationFunctionScheme::Null)
+                    .with_ecc_scheme(EccScheme::EcDsa(SHA256))
+                    .with_curve(EccCurve::NistP256)
+                    .with_is_signing_key(true)
+                    .with_is_decryption_key(false)
+                    .with_restricted(true)
+                    .build()?,
+            )
+            .with_ecc_unique_identifier(EccPoint::default())
+            .build()
     })())
 }
 

@@ -5,15 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use undercroft_keymgr::{
-    Device, Error, ErrorKind, Key, KeyManager, KeyUri, Secret, SessionThreads, SigningKey, StoredKey, TpmUri,
+    CommandNumber, Counted, Device, Error, ErrorKind, Key, KeyManager, KeyUri, Ledger, LedgerPlaces, Secret,
+    SessionThreads, SigningKey, StoredKey, TpmUri,
 };
 use undercroft_keys::{KeyAlgorithm, PublicKey};
-use undercroft_tpm_wire::{ObjectAttributes, PublicArea, PublicKind, Scheme};
+use undercroft_tpm_wire::{ObjectAttributes, PublicArea, Scheme, policy};
 
 use crate::custody::Custody;
 use crate::esys::{Esys, Hierarchy, Object};
-use crate::key::{self, Identity, ThrowawayKey, TpmKey};
-use crate::template::{self, Guessing};
+use crate::gated::{self, GatedKey, Slots};
+use crate::key::{self, Identity, Refused, ThrowawayKey, TpmKey};
+use crate::ledger::TpmLedger;
+use crate::template::{self, Guessing, Use};
 
 /// The first handle of persistent objects (Part 2, section 7.4).
 const PERSISTENT_FIRST: u32 = 0x8100_0000;
@@ -27,6 +30,8 @@ pub(crate) struct Tpm {
     name: String,
     uri: TpmUri,
     threads: Arc<SessionThreads<Session>>,
+    /// Policy sessions for gated keys: TPMs hold few.
+    slots: Slots,
 }
 
 /// A connection, and what it knows.
@@ -37,11 +42,15 @@ pub(crate) struct Session {
     keys: HashMap<u32, Known>,
     /// Why the TPM refused our authValue, shared by all connections: it is not tried again.
     refused: Arc<Mutex<Option<String>>>,
+    /// What gated keys need of this connection.
+    pub(crate) gated: gated::Connection,
+    /// The last command of the ledger, shared by all connections; nothing until an epoch was begun.
+    ledger: Arc<Mutex<Option<CommandNumber>>>,
 }
 
 #[derive(Clone, Copy)]
-struct Known {
-    object: Object,
+pub(crate) struct Known {
+    pub(crate) object: Object,
     proven: bool,
 }
 
@@ -64,6 +73,7 @@ impl Tpm {
             .transpose()
             .map_err(|error| Error::with_source(ErrorKind::Denied, format!("device `{name}`"), error))?;
         let refused = Arc::new(Mutex::new(None));
+        let ledger = Arc::new(Mutex::new(None));
         let first = Mutex::new(Some(Esys::connect(&tcti)?));
         let threads = SessionThreads::start(&name, 1, QUEUE, move || {
             // The connection that showed that the TPM is there serves the first session.
@@ -72,9 +82,16 @@ impl Tpm {
                 Some(esys) => esys,
                 None => Esys::connect(&tcti)?,
             };
-            Ok(Session { esys, auth: auth.clone(), keys: HashMap::new(), refused: refused.clone() })
+            Ok(Session {
+                esys,
+                auth: auth.clone(),
+                keys: HashMap::new(),
+                refused: refused.clone(),
+                gated: gated::Connection::default(),
+                ledger: ledger.clone(),
+            })
         })?;
-        Ok(Self { name, uri: uri.clone(), threads: Arc::new(threads) })
+        Ok(Self { name, uri: uri.clone(), threads: Arc::new(threads), slots: Slots::new() })
     }
 
     fn handle(&self, uri: &KeyUri) -> Result<u32, Error> {
@@ -88,35 +105,62 @@ impl Tpm {
         }
     }
 
-    fn key(&self, identity: Identity) -> Key {
-        Key {
-            signer: Arc::new(TpmKey { threads: self.threads.clone(), identity: identity.clone() }),
-            custody: Arc::new(Custody { threads: self.threads.clone(), identity }),
+    fn key(&self, identity: Identity, area: &PublicArea) -> Key {
+        let threads = self.threads.clone();
+        let custody = Arc::new(Custody { threads: threads.clone(), identity: identity.clone() });
+        if !area.signs_by_policy_alone() {
+            return Key { signer: Arc::new(TpmKey { threads, identity }), custody, gated: None };
         }
+        let gated = GatedKey::new(threads, self.slots.clone(), identity.clone(), area);
+        Key { signer: Arc::new(Refused(identity)), custody, gated: Some(Arc::new(gated)) }
     }
-}
 
-#[async_trait]
-impl KeyManager for Tpm {
-    async fn create(&self, uri: &KeyUri, algorithm: KeyAlgorithm) -> Result<Key, Error> {
+    async fn make(
+        &self,
+        uri: &KeyUri,
+        algorithm: KeyAlgorithm,
+        policy: Option<[u8; 32]>,
+    ) -> Result<Key, Error> {
         let handle = self.handle(uri)?;
         if algorithm == KeyAlgorithm::Ed25519 {
             return Err(template::no_ed25519());
         }
         let subject = uri.to_string();
         let what = subject.clone();
-        let public_key = self.threads.run(move |session| session.create(handle, algorithm, &what)).await?;
-        let key = self.key(Identity { handle, algorithm, public_key, subject });
+        let (area, public_key) =
+            self.threads.run(move |session| session.create(handle, algorithm, policy, &what)).await?;
+        Ok(self.key(Identity { handle, algorithm, public_key, subject }, &area))
+    }
+}
+
+#[async_trait]
+impl KeyManager for Tpm {
+    async fn create(&self, uri: &KeyUri, algorithm: KeyAlgorithm) -> Result<Key, Error> {
+        let key = self.make(uri, algorithm, None).await?;
         key.signer.sign(b"undercroft: a new key signs for the first time").await?;
         Ok(key)
+    }
+
+    async fn create_gated(
+        &self,
+        uri: &KeyUri,
+        algorithm: KeyAlgorithm,
+        gates: &[PublicKey],
+    ) -> Result<Key, Error> {
+        self.make(uri, algorithm, Some(policy::gated_by(&gated::names(gates)?))).await
+    }
+
+    fn ledger(&self, places: LedgerPlaces) -> Result<Arc<dyn Ledger>, Error> {
+        Ok(Arc::new(TpmLedger::new(self.name.clone(), self.threads.clone(), places)))
     }
 
     async fn open(&self, uri: &KeyUri, algorithm: KeyAlgorithm) -> Result<Key, Error> {
         let handle = self.handle(uri)?;
         let subject = uri.to_string();
         let what = subject.clone();
-        let public_key = self.threads.run(move |session| session.find(handle, algorithm, &what)).await?;
-        Ok(self.key(Identity { handle, algorithm, public_key, subject }))
+        let (area, public_key) =
+            self.threads.run(move |session| session.find(handle, algorithm, &what)).await?;
+        Ok(self.key(Identity { handle, algorithm, public_key, subject }, &area))
     }
 
     async fn list(&self) -> Result<Vec<StoredKey>, Error> {
@@ -162,7 +206,13 @@ impl KeyManager for Tpm {
 
 impl Session {
     /// Makes a key under the storage root and persists it at `handle`.
-    fn create(&mut self, handle: u32, algorithm: KeyAlgorithm, subject: &str) -> Result<PublicKey, Error> {
+    fn create(
+        &mut self,
+        handle: u32,
+        algorithm: KeyAlgorithm,
+        policy: Option<[u8; 32]>,
+        subject: &str,
+    ) -> Result<(PublicArea, PublicKey), Error> {
         let taken = self
             .esys
             .persistent(handle)
@@ -173,11 +223,12 @@ impl Session {
                 format!("{subject} exists already and was not touched; choose another handle"),
             ));
         }
-        let guessing = match self.auth {
-            Some(_) => Guessing::Counted,
-            None => Guessing::Exempt,
+        let usable = match (&policy, &self.auth) {
+            (Some(policy), _) => Use::ByPolicy(policy),
+            (None, Some(_)) => Use::ByAuth(Guessing::Counted),
+            (None, None) => Use::ByAuth(Guessing::Exempt),
         };
-        let template = template::signing_key(algorithm, guessing, &[])?;
+        let template = template::signing_key(algorithm, usable, &[])?;
         let auth = self.auth.clone();
         let auth = auth.as_ref().map_or(&[][..], |secret| secret.expose().as_bytes());
         let failed = |what: &str| format!("cannot {what} {subject} as {algorithm}");
@@ -193,12 +244,17 @@ impl Session {
                 // One that is not what was asked for goes as it came: it is flushed and never persisted.
                 is_sound(&area, algorithm, subject)?;
                 esys.persist(loaded, handle).map_err(|error| error.failed(failed("persist")))?;
-                Ok(public_key)
+                Ok((area, public_key))
             })
         })
     }
 
-    fn find(&mut self, handle: u32, algorithm: KeyAlgorithm, subject: &str) -> Result<PublicKey, Error> {
+    fn find(
+        &mut self,
+        handle: u32,
+        algorithm: KeyAlgorithm,
+        subject: &str,
+    ) -> Result<(PublicArea, PublicKey), Error> {
         let object = self
             .esys
             .persistent(handle)
@@ -211,16 +267,17 @@ impl Session {
             })?;
         let (area, public_key) = key::read(&mut self.esys, object, subject)?;
         is_sound(&area, algorithm, subject)?;
-        Ok(public_key)
+        Ok((area, public_key))
     }
 
-    pub(crate) fn sign(&mut self, identity: &Identity, message: &[u8]) -> Result<Vec<u8>, Error> {
+    pub(crate) fn sign(&mut self, identity: &Identity, message: &[u8]) -> Result<Counted, Error> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(refusal) = refused {
             return Err(Error::new(ErrorKind::Denied, refusal));
         }
         let known = self.known(identity)?;
-        let signed = key::sign(&mut self.esys, known.object, identity.algorithm, message, &identity.subject);
+        let signed =
+            key::sign(&mut self.esys, known.object, None, identity.algorithm, message, &identity.subject);
         let signature = match signed {
             Err(error) if error.kind() == ErrorKind::Denied => {
                 let refusal = format!(
@@ -231,24 +288,51 @@ impl Session {
             }
             other => other?,
         };
-        if !known.proven {
-            let algorithm = identity.algorithm.signature_algorithm();
-            identity.public_key.verify(algorithm, message, &signature).map_err(|_| {
-                Error::new(
-                    ErrorKind::Fault,
-                    format!(
-                        "the first signature of {} does not verify under its public key",
-                        identity.subject
-                    ),
-                )
-            })?;
-            self.keys.insert(identity.handle, Known { proven: true, ..known });
+        let command = self.count();
+        self.proves(identity, known, message, &signature)?;
+        Ok(Counted { signature, command })
+    }
+
+    /// The first signature of a key in this connection is verified: its public half can be replaced behind our back.
+    pub(crate) fn proves(
+        &mut self,
+        identity: &Identity,
+        known: Known,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), Error> {
+        if known.proven {
+            return Ok(());
         }
-        Ok(signature)
+        let algorithm = identity.algorithm.signature_algorithm();
+        identity.public_key.verify(algorithm, message, signature).map_err(|_| {
+            Error::new(
+                ErrorKind::Fault,
+                format!("the first signature of {} does not verify under its public key", identity.subject),
+            )
+        })?;
+        self.keys.insert(identity.handle, Known { proven: true, ..known });
+        Ok(())
+    }
+
+    /// Counts an audited command that has just succeeded; nothing if no epoch of the ledger was begun.
+    pub(crate) fn count(&self) -> Option<CommandNumber> {
+        let mut last = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = &mut *last {
+            last.ordinal += 1;
+        }
+        *last
+    }
+
+    /// Begins an epoch, with the command that ended the one before.
+    pub(crate) fn begin_epoch(&self, epoch: u64) -> CommandNumber {
+        let first = CommandNumber { epoch, ordinal: 1 };
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = Some(first);
+        first
     }
 
     /// The open object of a key, after comparing its public half with the one expected.
-    fn known(&mut self, identity: &Identity) -> Result<Known, Error> {
+    pub(crate) fn known(&mut self, identity: &Identity) -> Result<Known, Error> {
         if let Some(known) = self.keys.get(&identity.handle) {
             return Ok(*known);
         }
@@ -297,10 +381,7 @@ fn is_sound(area: &PublicArea, algorithm: KeyAlgorithm, subject: &str) -> Result
     let key = area.public_key().map_err(|error| {
         Error::with_source(ErrorKind::Unsupported, format!("the public key of {subject}"), error)
     })?;
-    let scheme = match &area.kind {
-        PublicKind::Ecc(ecc) => ecc.scheme,
-        PublicKind::Rsa(rsa) => rsa.scheme,
-    };
+    let scheme = area.scheme();
     let signs_so = matches!(
         (algorithm, scheme),
         (_, Scheme::None)

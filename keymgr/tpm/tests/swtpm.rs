@@ -1,31 +1,16 @@
 //! The backend on swtpm: the conformance suite, and what is the TPM's own.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
-use std::process::Command;
-use std::sync::Arc;
+mod device;
 
 use futures::executor::block_on;
 use hsm_sim::conformance::{self, Subject};
-use hsm_sim::swtpm::{Manufacture, RunningSwtpm, Swtpm};
-use undercroft_keymgr::{Backend as _, Device, ErrorKind, KeyManager, KeyUri, SecretSource};
+use hsm_sim::swtpm::{Manufacture, Swtpm};
+use undercroft_keymgr::{Backend as _, Device, ErrorKind, SecretSource};
 use undercroft_keys::{KeyAlgorithm, RsaBits};
 use undercroft_tpm::{CUSTODY_FORMAT, TpmBackend};
 
-fn tpm() -> (tempfile::TempDir, RunningSwtpm, Device) {
-    let folder = tempfile::tempdir().unwrap();
-    let tpm = Swtpm::manufacture(folder.path(), Manufacture::Bare).unwrap();
-    let running = tpm.start().unwrap();
-    (folder, running, tpm.device("edge"))
-}
-
-fn open(device: &Device) -> Arc<dyn KeyManager> {
-    TpmBackend.open(device).unwrap()
-}
-
-fn uri(device: &Device, handle: u32) -> KeyUri {
-    let uri: KeyUri = format!("tpm:handle={handle:#x}").parse().unwrap();
-    uri.completed_by(&device.uri).unwrap()
-}
+use device::{open, tool, tpm, uri};
 
 #[test]
 fn conforms() {
@@ -49,18 +34,6 @@ fn with_pin(device: &Device, pin: &str) -> (tempfile::TempDir, Device) {
     std::fs::write(&file, pin).unwrap();
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     (folder, Device { pin: Some(SecretSource::File(file)), ..device.clone() })
-}
-
-/// Runs a tpm2-tools command on the device, as an operator would.
-fn tool(device: &Device, folder: &tempfile::TempDir, command: &str) {
-    let KeyUri::Tpm(uri) = &device.uri else { panic!() };
-    let output = Command::new("sh")
-        .args(["-ec", command])
-        .env("TPM2TOOLS_TCTI", uri.tcti.as_ref().unwrap())
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl MoodyKey {
 /// A key in this process.
 fn software(algorithm: KeyAlgorithm) -> Key {
     let key = Arc::new(SoftwareKey::generate(algorithm).unwrap());
-    Key { signer: key.clone(), custody: key }
+    Key { signer: key.clone(), custody: key, gated: None }
 }
 
 #[async_trait]
@@ -300,7 +300,7 @@ impl Rig {
         if options.more_roots {
             roots.push(RootRig::new("next").certificate);
         }
-        let key = Key { signer: domain.key.clone(), custody: domain.key.clone() };
+        let key = Key { signer: domain.key.clone(), custody: domain.key.clone(), gated: None };
         let urls = Urls {
             crl: "http://pki.example/i1.crl".parse().unwrap(),
             certificate: "http://pki.example/i1.cer".parse().unwrap(),
