@@ -205,15 +205,27 @@ struct TpmKey {
     public: String,
 }
 
+/// The public area of the key that evidence of a TPM is about (`tpm2-public-v1`).
+///
+/// # Errors
+/// It is no such evidence.
+pub fn tpm_public_area(evidence: &[u8]) -> Result<PublicArea, String> {
+    Ok(read_tpm(evidence)?.1)
+}
+
+fn read_tpm(evidence: &[u8]) -> Result<(TpmEvidence, PublicArea), String> {
+    let evidence: TpmEvidence =
+        serde_json::from_slice(evidence).map_err(|error| format!("the evidence cannot be read: {error}"))?;
+    let malformed = |error: &dyn fmt::Display| format!("the public area cannot be read: {error}");
+    let bytes = hex::decode(&evidence.key.public).map_err(|error| malformed(&error))?;
+    let area = PublicArea::parse(&bytes).map_err(|error| malformed(&error))?;
+    Ok((evidence, area))
+}
+
 fn judge_tpm(evidence: &[u8], key: &PublicKey) -> Custody {
-    let evidence: TpmEvidence = match serde_json::from_slice(evidence) {
-        Ok(evidence) => evidence,
-        Err(error) => return Custody::unknown(format!("the evidence cannot be read: {error}")),
-    };
-    let area = match hex::decode(&evidence.key.public).map(|bytes| PublicArea::parse(&bytes)) {
-        Ok(Ok(area)) => area,
-        Ok(Err(error)) => return Custody::unknown(format!("the public area cannot be read: {error}")),
-        Err(error) => return Custody::unknown(format!("the public area cannot be read: {error}")),
+    let (evidence, area) = match read_tpm(evidence) {
+        Ok(read) => read,
+        Err(what) => return Custody::unknown(what),
     };
     if area.public_key().as_ref() != Ok(key) {
         return Custody::unknown("the evidence is about another key");
@@ -233,7 +245,9 @@ fn judge_tpm(evidence: &[u8], key: &PublicKey) -> Custody {
         );
         return Custody::new(Grade::Unknown, findings);
     }
-    if area.attributes.has(ObjectAttributes::NO_DA) {
+    if area.signs_by_policy_alone() {
+        findings.push(format!("the TPM signs with it only under the policy {}", hex::encode(&area.auth_policy)));
+    } else if area.attributes.has(ObjectAttributes::NO_DA) {
         findings.push(
             "the key was made without an authorisation value: whoever reaches this TPM may sign with it"
                 .into(),

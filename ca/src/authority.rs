@@ -1,12 +1,14 @@
 //! Authorities: an intermediate's certificate and the handle of its key.
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use undercroft_keymgr::{Key, SigningKey};
+use undercroft_keymgr::Key;
 use undercroft_keys::SignatureAlgorithm;
 use undercroft_log::leaf::{Caller, Digest, Evidence};
 
+use crate::gated::{Gatekeepers, Signing};
 use crate::certificate::{AuthorityCertificate, Constraints};
 use crate::issuance::{Decision, PrepareError, Prepared};
 use crate::names::TrustDomain;
@@ -18,13 +20,20 @@ use crate::tbs::{CertificateSpec, Issuer, SignedBy, Urls};
 use crate::time::{EmptyValidity, Validity};
 
 /// The intermediate of one domain, ready to sign.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Authority {
     name: String,
     domain: TrustDomain,
     certificate: AuthorityCertificate,
     key: Key,
+    gates: Option<Arc<dyn Gatekeepers>>,
     issuer: Issuer,
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "authority {} of {} ({:?})", self.name, self.domain.as_str(), self.signing())
+    }
 }
 
 /// What is certified, and why.
@@ -92,7 +101,13 @@ impl Authority {
             validity: certificate.validity(),
             urls,
         };
-        Ok(Self { name, domain, certificate, key, issuer })
+        Ok(Self { name, domain, certificate, key, gates: None, issuer })
+    }
+
+    /// The same authority with the gates that its key was made with. Without them a gated key signs nothing.
+    #[must_use]
+    pub fn with_gates(self, gates: Arc<dyn Gatekeepers>) -> Self {
+        Self { gates: Some(gates), ..self }
     }
 
     /// How configuration and rules call it.
@@ -115,9 +130,13 @@ impl Authority {
         &self.key
     }
 
-    /// The key that signs.
-    pub fn signer(&self) -> &Arc<dyn SigningKey> {
-        &self.key.signer
+    /// How its key signs: through its gates, if it has any.
+    pub fn signing(&self) -> Signing<'_> {
+        match (&self.key.gated, &self.gates) {
+            (Some(key), Some(gates)) => Signing::AtGates(&**key, &**gates),
+            // The signer of a gated key says that it wants gates.
+            _ => Signing::Directly(&*self.key.signer),
+        }
     }
 
     /// How it signs.

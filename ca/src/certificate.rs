@@ -204,6 +204,18 @@ pub fn certificates_from_pem(pem: &str) -> Result<Vec<Vec<u8>>, CertificateError
     pem_blocks(pem, "CERTIFICATE")
 }
 
+/// The key of a PEM text (`PUBLIC KEY`, RFC 7468 section 13).
+///
+/// # Errors
+/// It is no such PEM, has another number of keys, or a key that we do not take.
+pub fn public_key_from_pem(pem: &str) -> Result<PublicKey, CertificateError> {
+    let blocks = pem_blocks(pem, "PUBLIC KEY")?;
+    let [spki] = &blocks[..] else {
+        return Err(CertificateError::Pem(format!("it has {} keys and must have one", blocks.len())));
+    };
+    PublicKey::from_spki(spki).map_err(|error| CertificateError::Pem(error.to_string()))
+}
+
 /// The DER of each block of a PEM text, all of which must have `label`.
 pub(crate) fn pem_blocks(pem: &str, label: &str) -> Result<Vec<Vec<u8>>, CertificateError> {
     const END: &str = "-----END ";

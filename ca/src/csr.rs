@@ -3,7 +3,7 @@
 use der::asn1::{AnyRef, ObjectIdentifier};
 use der::{Decode, Encode, Sequence};
 use undercroft_keymgr::SigningKey;
-use undercroft_keys::{NoPossession, PublicKey, PublicKeyError, verify_possession};
+use undercroft_keys::{KeyAlgorithm, NoPossession, PublicKey, PublicKeyError, verify_possession};
 use undercroft_log::leaf::Digest;
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::name::GeneralName;
@@ -105,18 +105,39 @@ impl Csr {
 /// # Errors
 /// The token does not sign, or its signature does not verify.
 pub async fn request_for(key: &dyn SigningKey) -> Result<Vec<u8>, RequestError> {
-    let info = EmptyInfo {
-        version: 0,
-        subject: Vec::new(),
-        public_key: AnyRef::from_der(key.public_key().spki())?,
-        attributes: der::asn1::SetOfVec::new(),
-    }
-    .to_der()?;
+    let info = request_info(key.public_key())?;
     let signature = key.sign(&info).await?;
-    let der = assemble(&info, key.algorithm().signature_algorithm(), &signature)?;
+    signed_request(&info, key.algorithm(), &signature)
+}
+
+/// A request from what [`request_info`] gave and the key's signature over it.
+///
+/// # Errors
+/// The signature does not verify.
+pub fn signed_request(
+    info: &[u8],
+    algorithm: KeyAlgorithm,
+    signature: &[u8],
+) -> Result<Vec<u8>, RequestError> {
+    let der = assemble(info, algorithm.signature_algorithm(), signature)?;
     // Whoever reads it will do the same; a token that signs wrongly is told now.
     Csr::from_der(&der)?;
     Ok(der)
+}
+
+/// What a key signs in the request that [`request_for`] makes: the DER of its CertificationRequestInfo. The key alone
+/// decides it, and nothing else of ours begins like it, so that a signature over it says nothing but "this is my key".
+///
+/// # Errors
+/// The key cannot be encoded.
+pub fn request_info(key: &PublicKey) -> Result<Vec<u8>, der::Error> {
+    EmptyInfo {
+        version: 0,
+        subject: Vec::new(),
+        public_key: AnyRef::from_der(key.spki())?,
+        attributes: der::asn1::SetOfVec::new(),
+    }
+    .to_der()
 }
 
 /// CertificationRequestInfo (RFC 2986 section 4.1) that says nothing but a key.

@@ -124,6 +124,17 @@ pub struct CustodyFile {
 }
 
 impl CustodyFile {
+    /// The public area of a key in a TPM.
+    ///
+    /// # Errors
+    /// The key lives elsewhere, or the evidence is malformed.
+    pub fn tpm_public_area(&self) -> Result<undercroft_tpm_wire::PublicArea, String> {
+        match self.format.as_str() {
+            "tpm2-public-v1" => custody::tpm_public_area(&self.evidence.0),
+            other => Err(format!("the key is in no TPM: its evidence is {other}")),
+        }
+    }
+
     /// The file for a key.
     pub fn new(uri: String, algorithm: KeyAlgorithm, evidence: CustodyEvidence) -> Self {
         Self {

@@ -14,9 +14,9 @@
 //!
 //! ```compile_fail,E0382
 //! # use undercroft_ca::issuance::{Prepared, issue};
-//! # use undercroft_keymgr::SigningKey;
+//! # use undercroft_ca::gated::Signing;
 //! # use undercroft_log::Receipt;
-//! async fn twice(prepared: Prepared, receipt: Receipt, key: &dyn SigningKey) {
+//! async fn twice(prepared: Prepared, receipt: Receipt, key: Signing<'_>) {
 //!     let _ = issue(prepared, receipt, key).await;
 //!     let _ = issue(prepared, receipt, key).await; // use of moved value
 //! }
@@ -31,15 +31,16 @@
 
 use std::sync::Arc;
 
-use undercroft_keymgr::SigningKey;
+use undercroft_keymgr::{CommandNumber, Counted};
 use undercroft_keys::{KeyId, PublicKey, SignatureAlgorithm};
 use undercroft_log::Receipt;
 use undercroft_log::leaf::{
-    Base64Bytes, Body, Caller, Digest, Draft, Evidence, HexKeyId, Intent, LeafError, Object, Outcome,
-    OutcomeResult, ToBeSigned as LoggedBytes,
+    Base64Bytes, Body, Caller, Digest, Draft, Evidence, HexKeyId, Intent, LeafError, LedgerNumber, Object,
+    Outcome, OutcomeResult, ToBeSigned as LoggedBytes,
 };
 use undercroft_log::sequencer::Append;
 
+use crate::gated::Signing;
 use crate::lint::{self, Finding};
 use crate::signed::assemble;
 use crate::store::{CertificateFact, Effect};
@@ -174,6 +175,7 @@ impl Prepared {
 pub struct Issued {
     der: Arc<[u8]>,
     signature: Vec<u8>,
+    command: Option<CommandNumber>,
     receipt: Receipt,
 }
 
@@ -198,7 +200,8 @@ impl Issued {
     /// # Errors
     /// It cannot be written as JSON.
     pub fn outcome(&self) -> Result<Append<Effect>, LeafError> {
-        outcome(self.receipt.index(), OutcomeResult::Signature(Base64Bytes(self.signature.clone())))
+        let result = OutcomeResult::Signature(Base64Bytes(self.signature.clone()));
+        outcome(self.receipt.index(), result, self.command)
     }
 }
 
@@ -207,11 +210,16 @@ impl Issued {
 /// # Errors
 /// It cannot be written as JSON.
 pub fn abandoned(intent: u64, why: &str) -> Result<Append<Effect>, LeafError> {
-    outcome(intent, OutcomeResult::Abandoned(why.to_owned()))
+    outcome(intent, OutcomeResult::Abandoned(why.to_owned()), None)
 }
 
-fn outcome(intent: u64, result: OutcomeResult) -> Result<Append<Effect>, LeafError> {
-    let draft = Draft::new(&Body::Outcome(Outcome { intent, result }))?;
+fn outcome(
+    intent: u64,
+    result: OutcomeResult,
+    command: Option<CommandNumber>,
+) -> Result<Append<Effect>, LeafError> {
+    let command = command.map(|CommandNumber { epoch, ordinal }| LedgerNumber { epoch, ordinal });
+    let draft = Draft::new(&Body::Outcome(Outcome { intent, result, command }))?;
     Ok(Append { draft, effects: vec![Effect::Resolved { intent }], blobs: Vec::new() })
 }
 
@@ -220,7 +228,7 @@ fn outcome(intent: u64, result: OutcomeResult) -> Result<Append<Effect>, LeafErr
 /// # Errors
 /// The key is another one, the receipt is of another entry, the token does not sign, or its signature is wrong. The
 /// intent is then to be abandoned by whoever called.
-pub async fn issue(prepared: Prepared, receipt: Receipt, key: &dyn SigningKey) -> Result<Issued, IssueError> {
+pub async fn issue(prepared: Prepared, receipt: Receipt, key: Signing<'_>) -> Result<Issued, IssueError> {
     if key.public_key().id() != prepared.key_id {
         return Err(IssueError::OtherKey { expected: prepared.key_id, found: key.public_key().id() });
     }
@@ -229,12 +237,12 @@ pub async fn issue(prepared: Prepared, receipt: Receipt, key: &dyn SigningKey) -
     if receipt.body().ok() != Some(prepared.draft.body()) {
         return Err(IssueError::OtherEntry { index: receipt.index() });
     }
-    let signature = key.sign(prepared.tbs.der()).await?;
+    let Counted { signature, command } = key.sign(&receipt, prepared.tbs.der()).await?;
     key.public_key()
         .verify(prepared.algorithm, prepared.tbs.der(), &signature)
         .map_err(|_| IssueError::WrongSignature(prepared.key_id))?;
     let der = assemble(prepared.tbs.der(), prepared.algorithm, &signature).map_err(TbsError::Der)?;
-    Ok(Issued { der: der.into(), signature, receipt })
+    Ok(Issued { der: der.into(), signature, command, receipt })
 }
 
 /// Why nothing could be prepared.

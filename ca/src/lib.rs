@@ -12,6 +12,7 @@ pub mod csr;
 pub mod custody;
 #[cfg(test)]
 mod fixtures;
+pub mod gated;
 pub mod issuance;
 pub mod lint;
 pub mod log_key;
@@ -19,6 +20,7 @@ pub mod names;
 pub mod plan;
 pub mod policy;
 pub mod profile;
+pub mod review;
 pub mod serial;
 pub mod service;
 pub mod signed;

@@ -312,7 +312,7 @@ impl CertificateAuthority {
         receipt: Receipt,
     ) -> Result<crate::issuance::Issued, ServiceError> {
         let index = receipt.index();
-        match issue(prepared, receipt, &**authority.signer()).await {
+        match issue(prepared, receipt, authority.signing()).await {
             Ok(issued) => {
                 let outcome = issued.outcome().map_err(|error| ServiceError::Internal(error.to_string()))?;
                 // The certificate leaves when its outcome is durable: what a caller holds is never lost here.
@@ -385,7 +385,8 @@ fn decide(policy: &Policy, caller: &SpiffeId, request: &IssueRequest) -> Result<
         spiffe_id: &request.spiffe_id,
         dns_names: &request.dns_names,
         lifetime: request.lifetime,
-        csr: &csr,
+        public_key: csr.public_key(),
+        wishes: csr.wishes(),
     };
     let grant = policy.decide(caller, &request)?;
     Ok((csr, grant))

@@ -12,6 +12,7 @@ use serde_json::json;
 use undercroft_attestors::custody::Grade;
 use undercroft_ca::certificate::{AuthorityCertificate, to_pem};
 use undercroft_ca::custody::CustodyRecord;
+use undercroft_ca::gated::Signing;
 use undercroft_ca::issuance::{Issued, Prepared, issue};
 use undercroft_ca::log_key::LogKey;
 use undercroft_ca::plan::{Plan, PlannedKey, Root};
@@ -309,7 +310,7 @@ impl Running<'_> {
         key: &dyn SigningKey,
     ) -> Result<Issued, Failure> {
         let receipt = log.append(prepared.intent()).await.map_err(failed)?;
-        let issued = issue(prepared, receipt, key).await.map_err(failed)?;
+        let issued = issue(prepared, receipt, Signing::Directly(key)).await.map_err(failed)?;
         log.append(issued.outcome().map_err(bug)?).await.map_err(failed)?;
         Ok(issued)
     }

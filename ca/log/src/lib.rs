@@ -10,6 +10,7 @@
 //! | [`tree`] | RFC 6962 hashes, growth, proofs and their verification |
 //! | [`note`], [`checkpoint`] | signed notes, verifier keys, checkpoints |
 //! | [`add_checkpoint`] | what a log asks of a witness, and how a witness decides |
+//! | [`authorise`] | what a CA asks of a gate, and what a gate answers |
 //! | [`cosigning`] | how the sequencer has checkpoints cosigned |
 //! | [`cosignature`], [`witnesses`] | witnesses' keys and lines, and policies that say whose are needed |
 //! | [`tile`], [`proof`] | tiles, entry bundles, `.tlog-proof` files |
@@ -18,6 +19,7 @@
 //! | [`store`], [`sequencer`], [`Receipt`] | how entries become durable, signed and provable |
 
 pub mod add_checkpoint;
+pub mod authorise;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod cosigning;

@@ -3,8 +3,8 @@
 use crate::store::{LogReader, StoreError};
 use crate::tile::{TileKind, TilePath, encode_hashes, push_entry};
 use crate::tree::{
-    Hash, MissingNode, Nodes, TILE_WIDTH, complete_root, consistency_proof, leaf_hash, partial_width,
-    tile_root,
+    Hash, MissingNode, Nodes, TILE_WIDTH, complete_root, consistency_proof, inclusion_proof, leaf_hash,
+    partial_width, tile_root,
 };
 
 /// The bytes of a tile of a log whose signed head has `size` entries; nothing if it has no such tile yet.
@@ -38,17 +38,34 @@ pub async fn tile(log: &dyn LogReader, path: TilePath, size: u64) -> Result<Opti
 /// # Errors
 /// The log cannot be read, or is damaged.
 pub async fn consistency(log: &dyn LogReader, old: u64, new: u64) -> Result<Vec<Hash>, StoreError> {
-    let mut tiles = Tiles { size: new, known: Vec::new() };
+    from_tiles(log, new, |tiles| consistency_proof(tiles, old, new)).await
+}
+
+/// The proof that the entry at `index` stands in the tree of the first `size`, from what is stored.
+///
+/// # Errors
+/// The log cannot be read, or is damaged.
+pub async fn inclusion(log: &dyn LogReader, index: u64, size: u64) -> Result<Vec<Hash>, StoreError> {
+    from_tiles(log, size, |tiles| inclusion_proof(tiles, index, size)).await
+}
+
+/// Computes something from nodes, and reads the tiles that it lacks until it lacks none.
+async fn from_tiles<T>(
+    log: &dyn LogReader,
+    size: u64,
+    compute: impl Fn(&Tiles) -> Result<T, MissingNode>,
+) -> Result<T, StoreError> {
+    let mut tiles = Tiles { size, known: Vec::new() };
     loop {
-        let missing = match consistency_proof(&tiles, old, new) {
-            Ok(proof) => return Ok(proof),
+        let missing = match compute(&tiles) {
+            Ok(computed) => return Ok(computed),
             Err(missing) => missing,
         };
         let (level, index) = tile_of(missing);
         if tiles.known.iter().any(|(at, _)| *at == (level, index)) {
             return Err(StoreError::Damaged(format!("tile {index} of level {level} is not whole")));
         }
-        let hashes = read_tile(log, level, index, new).await?;
+        let hashes = read_tile(log, level, index, size).await?;
         tiles.known.push(((level, index), hashes));
     }
 }

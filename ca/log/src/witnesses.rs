@@ -78,6 +78,22 @@ impl WitnessPolicy {
         }
     }
 
+    /// The names of the witnesses that have cosigned a note.
+    ///
+    /// # Errors
+    /// A line of a key that the policy knows does not verify.
+    pub fn cosigners(&self, note: &Note<'_>) -> Result<BTreeSet<&str>, CheckpointError> {
+        let mut cosigned = BTreeSet::new();
+        for witness in &self.witnesses {
+            match witness.key.verify(note) {
+                Ok(_) => drop(cosigned.insert(&*witness.name)),
+                Err(CheckpointError::Note(NoteError::NotSignedBy(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(cosigned)
+    }
+
     /// Verifies a checkpoint of one of the policy's logs, and that enough witnesses have cosigned it. Gives the
     /// checkpoint and the names of the witnesses that did.
     ///
@@ -93,14 +109,7 @@ impl WitnessPolicy {
             .find(|(key, _)| *key.name() == claimed.origin)
             .ok_or_else(|| NoteError::NotSignedBy(claimed.origin.to_string()))?;
         let checkpoint = Checkpoint::open(note, key)?;
-        let mut cosigned = BTreeSet::new();
-        for witness in &self.witnesses {
-            match witness.key.verify(&parsed) {
-                Ok(_) => drop(cosigned.insert(&*witness.name)),
-                Err(CheckpointError::Note(NoteError::NotSignedBy(_))) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let cosigned = self.cosigners(&parsed)?;
         match self.is_met_by(&cosigned) {
             true => Ok((checkpoint, cosigned)),
             false => Err(CheckpointError::TooFewWitnesses(cosigned.len())),

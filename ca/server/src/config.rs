@@ -2,6 +2,7 @@
 //!
 //! Paths in it are relative to its own folder.
 
+mod gates;
 mod raw;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ use undercroft_log::leaf::Digest;
 use undercroft_log::note::KeyName;
 use undercroft_log::witnesses::WitnessPolicy;
 
+pub use gates::GateAddress;
 use raw::{AuthorityConfig, CeremonyConfig, Config as RawConfig, DomainConfig};
 
 /// A configuration whose parts agree with each other.
@@ -92,6 +94,8 @@ pub struct Authority {
     pub algorithm: KeyAlgorithm,
     /// Where its CRL and certificate are published.
     pub urls: Urls,
+    /// The gates that its key was made with; none if it is not gated.
+    pub gates: Vec<GateAddress>,
 }
 
 /// A ceremony's transcript.
@@ -121,7 +125,7 @@ impl Config {
         for domain in raw.domains {
             let field = format!("domain `{}`", domain.name);
             domains.push(
-                Domain::new(domain, &raw.operator, &control, base)
+                Domain::new(domain, &raw.operator, &control, base, raw.development)
                     .map_err(|failure| failure.during(format!("{}: {field}", path.display())))?,
             );
         }
@@ -200,24 +204,30 @@ fn read_witnesses(path: &Path, development: bool) -> Result<WitnessPolicy, Failu
     let wrong = |what: String| Failure::usage(format!("{}: {what}", path.display()));
     let policy: WitnessPolicy = read_text(path)?.parse().map_err(|error| wrong(format!("{error}")))?;
     for witness in policy.witnesses() {
-        let Some(url) = &witness.url else { continue };
-        let parsed: Uri =
-            url.parse().map_err(|error| wrong(format!("witness `{}`: {error}", witness.name)))?;
-        let host = parsed.host().unwrap_or_default();
-        let is_http = matches!(parsed.scheme_str(), Some("http" | "https"));
-        if !is_http || host.is_empty() {
-            return Err(wrong(format!("witness `{}`: `{url}` is no http:// or https:// URL", witness.name)));
-        }
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        let is_here = host == "localhost" || address.is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified());
-        if is_here && !development {
-            return Err(wrong(format!(
-                "witness `{}` is on this host, and counts for nothing: whoever owns the host owns the witness; name one on another machine",
-                witness.name
-            )));
+        if let Some(url) = &witness.url {
+            is_elsewhere(url, development)
+                .map_err(|what| wrong(format!("witness `{}` {what}", witness.name)))?;
         }
     }
     Ok(policy)
+}
+
+/// A second party must be one: on this host, whoever owns the host owns it, too.
+fn is_elsewhere(url: &str, development: bool) -> Result<(), String> {
+    let parsed: Uri = url.parse().map_err(|error| format!("`{url}`: {error}"))?;
+    let host = parsed.host().unwrap_or_default();
+    if !matches!(parsed.scheme_str(), Some("http" | "https")) || host.is_empty() {
+        return Err(format!("`{url}` is no http:// or https:// URL"));
+    }
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_here = host == "localhost" || address.is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified());
+    match is_here && !development {
+        false => Ok(()),
+        true => Err(
+            "is on this host, and counts for nothing: whoever owns the host owns it, too; name one on another machine"
+                .to_owned(),
+        ),
+    }
 }
 
 impl Domain {
@@ -226,6 +236,7 @@ impl Domain {
         operator: &str,
         control: &TrustDomain,
         base: &Path,
+        development: bool,
     ) -> Result<Self, Failure> {
         let name = parse_trust_domain(&config.name).map_err(|error| Failure::usage(error.to_string()))?;
         let log = if name == *control { LogOf::Control } else { LogOf::Domain(&name) };
@@ -243,7 +254,7 @@ impl Domain {
         let authorities = config
             .authorities
             .into_iter()
-            .map(|authority| Authority::new(authority, base))
+            .map(|authority| Authority::new(authority, base, development))
             .collect::<Result<Vec<_>, _>>()?;
         if authorities.is_empty() {
             return Err(Failure::usage("it has no [[domain.authority]], so that it could issue nothing"));
@@ -272,7 +283,7 @@ impl Domain {
 }
 
 impl Authority {
-    fn new(config: AuthorityConfig, base: &Path) -> Result<Self, Failure> {
+    fn new(config: AuthorityConfig, base: &Path, development: bool) -> Result<Self, Failure> {
         let path = base.join(config.certificate);
         let certificate = AuthorityCertificate::from_pem(&read_text(&path)?)
             .map_err(|error| Failure::from(error).during(path.display()))?;
@@ -282,6 +293,10 @@ impl Authority {
             key: config.key.parse()?,
             algorithm: config.algorithm.parse().map_err(|error| Failure::usage(format!("{error}")))?,
             urls: config.urls,
+            gates: match config.gates {
+                None => Vec::new(),
+                Some(gates) => GateAddress::read_file(&base.join(gates), development)?,
+            },
         })
     }
 }

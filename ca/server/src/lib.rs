@@ -5,6 +5,8 @@
 
 pub mod commands;
 pub mod config;
+mod gates;
+mod http;
 mod serve;
 pub mod store;
 mod tiles;

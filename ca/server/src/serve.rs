@@ -40,6 +40,8 @@ use undercroft_upstream::acceptor::accept;
 use undercroft_upstream::{AdminApi, AdminSetup, CertificateForNames, IssuanceApi, ServerCertificates};
 
 use crate::config::{self, Config};
+use crate::gates::Gates;
+use crate::http::Http;
 use crate::store::{Database, DatabaseError};
 use crate::tiles::{self, Logs};
 use crate::witnesses::Witnesses;
@@ -155,10 +157,19 @@ async fn open_domain(
         .map_err(|error| during(Failure::from(error).during("the log key")))?;
     let log_key = LogKey::new(domain.origin.clone(), key.clone())
         .map_err(|error| during(Failure::usage(format!("the log key: {error}"))))?;
-    let cosigner = match &config.witnesses {
-        Some(policy) => Some(Arc::new(Witnesses::new(policy.clone())?) as Arc<dyn Cosigner>),
-        None => None,
-    };
+    let http = Http::new()?;
+    let gates: Vec<_> = domain
+        .authorities
+        .iter()
+        .map(|authority| {
+            let addresses = authority.gates.clone();
+            (!addresses.is_empty()).then(|| Arc::new(Gates::new(addresses, http.clone(), store.clone())))
+        })
+        .collect();
+    let cosigner = config.witnesses.as_ref().map(|policy| {
+        let gates = gates.iter().flatten().cloned().collect();
+        Arc::new(Witnesses::new(policy.clone(), http, gates)) as Arc<dyn Cosigner>
+    });
     let clock = Arc::new(SystemClock);
     let opened =
         sequencer::open_witnessed::<Effect>(store, Arc::new(log_key), cosigner, clock, Limits::default())
@@ -174,7 +185,7 @@ async fn open_domain(
         ended
     });
     let mut authorities = Vec::new();
-    for authority in &domain.authorities {
+    for (authority, gates) in domain.authorities.iter().zip(gates) {
         let key = config.tokens.open(&authority.key, authority.algorithm).await.map_err(|error| {
             during(Failure::from(error).during(format!("authority `{}`", authority.name)))
         })?;
@@ -186,7 +197,14 @@ async fn open_domain(
             key,
             authority.urls.clone(),
         );
-        let opened = opened.map_err(|error| during(Failure::usage(error.to_string())))?;
+        let mut opened = opened.map_err(|error| during(Failure::usage(error.to_string())))?;
+        if let Some(gates) = gates {
+            // They remember the log as witnesses do: one that has seen more of it knows that it went back.
+            if let Some(head) = log.checkpoint() {
+                gates.show(&head).await.map_err(|what| during(Failure::tampered(what)))?;
+            }
+            opened = opened.with_gates(gates);
+        }
         authorities.push((opened, authority.key.to_string()));
     }
     Ok(DomainSetup {

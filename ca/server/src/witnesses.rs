@@ -1,20 +1,12 @@
 //! Witnesses over HTTP (C2SP tlog-witness): the checkpoints of one log, pushed to all of them at once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper::{Request, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper::StatusCode;
 use tokio::sync::Mutex;
-use undercroft_cli::Failure;
 use undercroft_log::add_checkpoint::AddCheckpoint;
 use undercroft_log::checkpoint::SignedCheckpoint;
 use undercroft_log::cosigning::{Cosigner, NotCosigned};
@@ -22,25 +14,20 @@ use undercroft_log::note::Note;
 use undercroft_log::store::LogReader;
 use undercroft_log::stored::consistency;
 use undercroft_log::witnesses::{Witness, WitnessPolicy};
-use undercroft_proto::connect::crypto_provider;
 
-/// How long a witness may take. A slow one holds up nothing if others make the quorum.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The most bytes of an answer: some signature lines.
-const MAX_ANSWER: usize = 64 * 1024;
+use crate::gates::Gates;
+use crate::http::Http;
 
 /// How often a witness is asked again within one round: each time it said which size it has seen.
 const ATTEMPTS: usize = 3;
 
-type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
-
 /// The witnesses of one log.
 pub(crate) struct Witnesses {
     policy: Arc<WitnessPolicy>,
-    client: HttpClient,
+    http: Http,
     /// What each witness of the policy has seen last of this log, as far as we know.
     seen: Vec<Mutex<u64>>,
+    gates: Vec<Arc<Gates>>,
 }
 
 /// Why a witness has not cosigned.
@@ -52,18 +39,10 @@ enum Refused {
 }
 
 impl Witnesses {
-    /// The witnesses of a policy.
-    pub(crate) fn new(policy: Arc<WitnessPolicy>) -> Result<Self, Failure> {
-        let failed = |error: std::io::Error| Failure::failed(format!("TLS to witnesses: {error}"));
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(crypto_provider().as_ref().clone())
-            .map_err(failed)?
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let client = Client::builder(TokioExecutor::new()).build(connector);
+    /// The witnesses of a policy. Gates hear of each cosigned checkpoint, since they may release nothing without.
+    pub(crate) fn new(policy: Arc<WitnessPolicy>, http: Http, gates: Vec<Arc<Gates>>) -> Self {
         let seen = policy.witnesses().iter().map(|_| Mutex::new(0)).collect();
-        Ok(Self { policy, client, seen })
+        Self { policy, http, seen, gates }
     }
 
     async fn ask(
@@ -80,7 +59,11 @@ impl Witnesses {
             let proof =
                 consistency(log, *seen, size).await.map_err(|error| Refused::Now(error.to_string()))?;
             let request = AddCheckpoint { old: *seen, proof, checkpoint: signed.note().clone() };
-            let (status, answer) = self.post(url, request.to_string()).await.map_err(Refused::Now)?;
+            let (status, answer) = self
+                .http
+                .post(url, "add-checkpoint", "text/plain; charset=utf-8", request.to_string())
+                .await
+                .map_err(Refused::Now)?;
             match status {
                 StatusCode::OK => {
                     let line = line_of(witness, signed, &answer).ok_or_else(|| {
@@ -112,25 +95,10 @@ impl Witnesses {
         }
         Err(Refused::Now("it names another size each time".to_owned()))
     }
-
-    async fn post(&self, url: &str, body: String) -> Result<(StatusCode, String), String> {
-        let request = Request::post(format!("{}/add-checkpoint", url.trim_end_matches('/')))
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| error.to_string())?;
-        let exchange = async {
-            let response = self.client.request(request).await.map_err(|error| error.to_string())?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-            let body = body.map_err(|error| error.to_string())?.to_bytes();
-            Ok((status, String::from_utf8_lossy(&body).into_owned()))
-        };
-        tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| Err("it takes too long".to_owned()))
-    }
 }
 
-#[async_trait]
-impl Cosigner for Witnesses {
-    async fn cosign(
+impl Witnesses {
+    async fn ask_all(
         &self,
         checkpoint: &SignedCheckpoint,
         log: &dyn LogReader,
@@ -168,6 +136,27 @@ impl Cosigner for Witnesses {
             true => Ok(lines),
             false => Err(NotCosigned::TooFew(refused.join("; "))),
         }
+    }
+}
+
+#[async_trait]
+impl Cosigner for Witnesses {
+    async fn cosign(
+        &self,
+        checkpoint: &SignedCheckpoint,
+        log: &dyn LogReader,
+    ) -> Result<Vec<String>, NotCosigned> {
+        let lines = self.ask_all(checkpoint, log).await?;
+        for gates in self.gates.iter().cloned() {
+            let cosigned = checkpoint.with_lines(&lines);
+            // Nobody waits for it: a gate that missed one takes the next.
+            tokio::spawn(async move {
+                if let Err(what) = gates.show(&cosigned).await {
+                    tracing::error!(what, "A GATE HAS SEEN ANOTHER HISTORY");
+                }
+            });
+        }
+        Ok(lines)
     }
 }
 

@@ -12,6 +12,7 @@ use undercroft_log::sequencer::{self, Limits, Log};
 use undercroft_log_files::FolderStore;
 
 use super::*;
+use crate::gated::Signing;
 use crate::fixtures::{Parts, now, parts};
 use crate::log_key::LogKey;
 use crate::profile::Kind;
@@ -102,7 +103,7 @@ fn what_was_linted_is_logged_and_signed() {
         let receipt = log.append(prepared.intent()).await.unwrap();
         let Body::Intent(intent) = Leaf::parse(receipt.leaf()).unwrap().body else { panic!() };
         assert_eq!(intent.tbs, LoggedBytes::Der(Base64Bytes(linted.clone())));
-        let issued = issue(prepared, receipt, &*key).await.unwrap();
+        let issued = issue(prepared, receipt, Signing::Directly(&*key)).await.unwrap();
         let (_, certificate) = x509_parser::parse_x509_certificate(issued.der()).unwrap();
         assert_eq!(certificate.tbs_certificate.as_ref(), linted);
         let signature = &certificate.signature_value.data;
@@ -124,7 +125,7 @@ fn a_receipt_of_another_entry_signs_nothing() {
         let logged = prepare(&parts, &key);
         let other = prepare(&Parts { serial: [0x33; 16].try_into_serial(), ..parts.clone() }, &key);
         let receipt = log.append(logged.intent()).await.unwrap();
-        issue(other, receipt, &*key).await.unwrap_err()
+        issue(other, receipt, Signing::Directly(&*key)).await.unwrap_err()
     });
     assert!(matches!(refused, IssueError::OtherEntry { index: 0 }), "{refused}");
 }
@@ -146,7 +147,7 @@ fn another_key_signs_nothing() {
     let refused = with_log(async |log| {
         let prepared = prepare(&parts, &key);
         let receipt = log.append(prepared.intent()).await.unwrap();
-        issue(prepared, receipt, &*other).await.unwrap_err()
+        issue(prepared, receipt, Signing::Directly(&*other)).await.unwrap_err()
     });
     assert!(matches!(refused, IssueError::OtherKey { .. }), "{refused}");
 }
@@ -163,7 +164,7 @@ fn a_wrong_signature_never_leaves() {
         let refused = with_log(async |log| {
             let prepared = prepare(&parts, &honest);
             let receipt = log.append(prepared.intent()).await.unwrap();
-            issue(prepared, receipt, &key).await.unwrap_err()
+            issue(prepared, receipt, Signing::Directly(&key)).await.unwrap_err()
         });
         assert_eq!(matches!(refused, IssueError::WrongSignature(_)), wrong, "{refused}");
         assert_eq!(matches!(refused, IssueError::Token(_)), !wrong, "{refused}");
@@ -205,7 +206,7 @@ fn large_bytes_stand_in_the_log_by_their_digest() {
     assert_eq!(leaf.tbs, LoggedBytes::Blob { sha256: Digest::of(prepared.to_be_signed()), length });
     let issued = with_log(async |log| {
         let receipt = log.append(append).await.unwrap();
-        issue(prepared, receipt, &*key).await.unwrap()
+        issue(prepared, receipt, Signing::Directly(&*key)).await.unwrap()
     });
     assert!(issued.der().len() > INLINE);
 }

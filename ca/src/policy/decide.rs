@@ -1,9 +1,10 @@
 //! The decision.
 
+use undercroft_keys::PublicKey;
 use undercroft_log::leaf::Digest;
 
 use super::{Policy, Rule};
-use crate::csr::Csr;
+use crate::csr::Wishes;
 use crate::names::{DnsName, Identity, SpiffeId, TrustDomain, is_reserved, parse_spiffe_id};
 use crate::profile::{Kind, Profile};
 use crate::time::Lifetime;
@@ -21,8 +22,10 @@ pub struct Request<'a> {
     pub dns_names: &'a [String],
     /// The lifetime; none for the profile's own.
     pub lifetime: Option<Lifetime>,
-    /// The request with its key. Its own wishes are granted if policy allows them, and otherwise left out.
-    pub csr: &'a Csr,
+    /// The key that is to be certified.
+    pub public_key: &'a PublicKey,
+    /// What the CSR asks for besides: granted if policy allows it, and otherwise left out.
+    pub wishes: &'a Wishes,
 }
 
 /// What policy allows this caller now. Only [`Policy::decide`] makes one.
@@ -163,12 +166,12 @@ impl Rule {
         let id = self.id(request).map_err(|refusal| (0, refusal))?;
         let (dns_names, mut withheld) = self.dns_names(request).map_err(|refusal| (1, refusal))?;
         let lifetime = self.lifetime(request).map_err(|refusal| (2, refusal))?;
-        let key_type = request.csr.public_key().key_type();
+        let key_type = request.public_key.key_type();
         if !self.profile.takes(key_type) {
             let reason = format!("profile `{}` takes no {key_type} keys", self.profile.name());
             return Err((3, Refusal::new("key-type", reason)));
         }
-        withheld.extend(request.csr.wishes().others.iter().cloned());
+        withheld.extend(request.wishes.others.iter().cloned());
         let identity = match id {
             Some(id) => Identity::leaf(&id, dns_names),
             None => Identity::authority(&self.domain),
@@ -240,7 +243,7 @@ impl Rule {
             }
         }
         let mut withheld = Vec::new();
-        for wish in &request.csr.wishes().dns_names {
+        for wish in &request.wishes.dns_names {
             match allowed(wish) {
                 Some(name) if !granted.contains(&name) => granted.push(name),
                 Some(_) => {}
@@ -267,7 +270,7 @@ impl Rule {
 
 /// The one ID that a request asks for: beside the CSR, in it, or the same in both places.
 fn asked_id<'a>(request: &Request<'a>) -> Result<Option<&'a str>, Refusal> {
-    let in_csr = match &request.csr.wishes().uris[..] {
+    let in_csr = match &request.wishes.uris[..] {
         [] => None,
         [uri] => Some(uri.as_str()),
         several => {

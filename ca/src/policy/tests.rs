@@ -109,7 +109,8 @@ fn decide(ask: Ask<'_>) -> Result<Grant, &'static str> {
         spiffe_id: ask.id,
         dns_names: &dns,
         lifetime: ask.lifetime,
-        csr: &ask.csr,
+        public_key: ask.csr.public_key(),
+        wishes: ask.csr.wishes(),
     };
     parse(POLICY)
         .unwrap()
@@ -246,7 +247,8 @@ fn an_empty_policy_grants_nothing() {
         spiffe_id: ID,
         dns_names: &[],
         lifetime: None,
-        csr: &csr,
+        public_key: csr.public_key(),
+        wishes: csr.wishes(),
     };
     assert_eq!(
         policy.decide(&parse_spiffe_id(OPERATOR).unwrap(), &request).unwrap_err().rule,

@@ -4,8 +4,11 @@
 //! is consistent with it. A log that shows a different history to somebody else, or goes back to an older state, does
 //! not get past a witness that it does not control. So a witness is worth something on another machine, of another
 //! team, with a key of its own.
+//!
+//! The same program can be a [`gate`], with another key and another configuration.
 
 pub mod config;
+pub mod gate;
 pub mod logs;
 pub mod serve;
 pub mod witness;

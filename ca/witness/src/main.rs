@@ -1,5 +1,6 @@
 //! `undercroft-witness`: a witness of logs, in one command.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use serde_json::json;
 use tokio::net::TcpListener;
+use undercroft_ca::certificate::to_pem;
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{Common, Failure, LogArgs, Meta, OutputFormat, Program, Terminal, read_text, ready};
 use undercroft_keymgr::Backend;
@@ -14,6 +16,8 @@ use undercroft_keys::KeyAlgorithm;
 use undercroft_log::cosignature::WitnessKey;
 use undercroft_log::note::VerifierKey;
 use undercroft_witness::config::Config;
+use undercroft_witness::gate::freeze::Freeze;
+use undercroft_witness::gate::{self, Gate};
 use undercroft_witness::logs::{self, Logs};
 use undercroft_witness::serve::serve;
 use undercroft_witness::witness::Witness;
@@ -49,8 +53,53 @@ enum Command {
         /// The file with the log's key (vkey), from somebody whom you trust.
         key: PathBuf,
     },
+    /// Be a gate: a second party without whose word TPMs do not sign.
+    #[command(subcommand)]
+    Gate(GateCommand),
     #[command(flatten)]
     Meta(Meta),
+}
+
+#[derive(Debug, Subcommand)]
+enum GateCommand {
+    /// Run the gate.
+    Run {
+        #[command(flatten)]
+        config: GateArgs,
+        #[command(flatten)]
+        log: LogArgs,
+    },
+    /// Print the gate's public key (PEM), which the keys that it is to release are made with.
+    Key {
+        #[command(flatten)]
+        config: GateArgs,
+    },
+    /// Release nothing more until further notice, whether the gate runs or not.
+    Freeze {
+        #[command(flatten)]
+        config: GateArgs,
+        /// Why, for those whose requests are refused.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Go on after a freeze.
+    Release {
+        #[command(flatten)]
+        config: GateArgs,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct GateArgs {
+    /// The gate's configuration.
+    #[arg(long, env = "UNDERCROFT_GATE_CONFIG")]
+    config: PathBuf,
+}
+
+impl GateArgs {
+    fn read(&self) -> Result<gate::config::Config, Failure> {
+        gate::config::Config::read(&self.config, backends())
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -62,14 +111,18 @@ struct ConfigArgs {
 
 impl ConfigArgs {
     fn read(&self) -> Result<Config, Failure> {
-        let backends: Vec<Box<dyn Backend>> = vec![
-            #[cfg(feature = "pkcs11")]
-            Box::new(undercroft_pkcs11::Pkcs11Backend),
-            #[cfg(feature = "tpm")]
-            Box::new(undercroft_tpm::TpmBackend),
-        ];
-        Config::read(&self.config, backends)
+        Config::read(&self.config, backends())
     }
+}
+
+/// The backends that this program was built with.
+fn backends() -> Vec<Box<dyn Backend>> {
+    vec![
+        #[cfg(feature = "pkcs11")]
+        Box::new(undercroft_pkcs11::Pkcs11Backend),
+        #[cfg(feature = "tpm")]
+        Box::new(undercroft_tpm::TpmBackend),
+    ]
 }
 
 impl Program for WitnessProgram {
@@ -101,20 +154,65 @@ impl Program for WitnessProgram {
                 let origin = log.name().to_string();
                 terminal.result(&json!({ "log": origin }), || format!("{origin} is known to the witness\n"))
             }
+            Command::Gate(command) => command.run(terminal),
             Command::Meta(meta) => meta.run::<Self>(terminal),
         }
     }
 }
 
+impl GateCommand {
+    fn run(self, terminal: &Terminal) -> Result<(), Failure> {
+        match self {
+            Self::Run { config, log } => {
+                log.start()?;
+                runtime()?.block_on(run_gate(config.read()?))
+            }
+            Self::Key { config } => {
+                let config = config.read()?;
+                let key = runtime()?.block_on(config.tokens.open(&config.key, KeyAlgorithm::EcdsaP256))?;
+                let key = key.signer.public_key();
+                let pem = to_pem("PUBLIC KEY", key.spki())?;
+                terminal.result(&json!({ "key": pem, "key-id": key.id().to_string() }), || pem.clone())
+            }
+            Self::Freeze { config, reason } => {
+                Freeze::in_folder(&config.read()?.state).freeze(&reason)?;
+                terminal.result(&json!({ "frozen": true }), || "frozen: nothing is released\n".to_owned())
+            }
+            Self::Release { config } => {
+                let was = Freeze::in_folder(&config.read()?.state).release()?;
+                terminal.result(&json!({ "frozen": false, "was-frozen": was }), || match was {
+                    true => "it goes on\n".to_owned(),
+                    false => "it was not frozen\n".to_owned(),
+                })
+            }
+        }
+    }
+}
+
+async fn run_gate(config: gate::config::Config) -> Result<(), Failure> {
+    let key = config.tokens.open(&config.key, KeyAlgorithm::EcdsaP256).await?;
+    let clock = Arc::new(SystemClock);
+    let gate = Gate::new(key.signer, config.authorities, config.witnesses, &config.state, clock)?;
+    let listener = listen(config.listen).await?;
+    tracing::info!(key = %gate.key().id(), "a gate");
+    gate::serve::serve(Arc::new(gate), listener).await
+}
+
+/// Listens, and says so.
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let failed =
+        |error: std::io::Error| Failure::unreachable(format!("cannot listen on {address}: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tracing::info!(%address, "ready");
+    ready(address);
+    Ok(listener)
+}
+
 async fn run(config: &Config) -> Result<(), Failure> {
     let witness = Arc::new(open(config).await?);
-    let failed =
-        |error: std::io::Error| Failure::unreachable(format!("cannot listen on {}: {error}", config.listen));
-    let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    tracing::info!(%address, key = %witness.key(), "ready");
-    ready(address);
-    serve(witness, listener).await
+    tracing::info!(key = %witness.key(), "a witness");
+    serve(witness, listen(config.listen).await?).await
 }
 
 async fn open(config: &Config) -> Result<Witness, Failure> {

@@ -19,6 +19,11 @@ use crate::witness::{Witness, WitnessError};
 /// # Errors
 /// The socket breaks.
 pub async fn serve(witness: Arc<Witness>, listener: TcpListener) -> Result<(), Failure> {
+    serve_until_stopped(router(witness), listener).await
+}
+
+/// Serves until a signal comes.
+pub(crate) async fn serve_until_stopped(router: Router, listener: TcpListener) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::failed(format!("serving: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -28,7 +33,7 @@ pub async fn serve(witness: Arc<Witness>, listener: TcpListener) -> Result<(), F
             _ = interrupt.recv() => {}
         }
     };
-    axum::serve(listener, router(witness)).with_graceful_shutdown(stopped).await.map_err(failed)
+    axum::serve(listener, router).with_graceful_shutdown(stopped).await.map_err(failed)
 }
 
 /// The routes of C2SP tlog-witness: submission, and monitoring.
@@ -43,22 +48,34 @@ pub fn router(witness: Arc<Witness>) -> Router {
 async fn add_checkpoint(State(witness): State<Arc<Witness>>, request: String) -> Response {
     match witness.add_checkpoint(&request).await {
         Ok(line) => line.into_response(),
-        Err(WitnessError::Refused(refusal)) => {
+        Err(error) => refused(error),
+    }
+}
+
+/// How a checkpoint is refused.
+pub(crate) fn refused(error: WitnessError) -> Response {
+    match error {
+        WitnessError::Refused(refusal) => {
             let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
             tracing::info!(%refusal, %status, "refused");
             match refusal {
-                AddRefusal::Conflict { size } => {
-                    (status, [(header::CONTENT_TYPE, "text/x.tlog.size")], format!("{size}\n"))
-                        .into_response()
-                }
+                AddRefusal::Conflict { size } => conflict(size),
                 refusal => (status, format!("{refusal}\n")).into_response(),
             }
         }
-        Err(WitnessError::Broken(failure)) => {
-            tracing::error!(%failure, "cannot cosign");
-            (StatusCode::SERVICE_UNAVAILABLE, "the witness cannot work now\n").into_response()
-        }
+        WitnessError::Broken(failure) => broken(&failure),
     }
+}
+
+/// Another size was seen here than the log believes.
+pub(crate) fn conflict(size: u64) -> Response {
+    (StatusCode::CONFLICT, [(header::CONTENT_TYPE, "text/x.tlog.size")], format!("{size}\n")).into_response()
+}
+
+/// Nothing that whoever asks could change.
+pub(crate) fn broken(failure: &Failure) -> Response {
+    tracing::error!(%failure, "cannot work");
+    (StatusCode::SERVICE_UNAVAILABLE, "it cannot work now\n").into_response()
 }
 
 async fn checkpoint(State(witness): State<Arc<Witness>>, Path(origin): Path<String>) -> Response {

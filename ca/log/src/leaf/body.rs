@@ -7,6 +7,14 @@ use undercroft_keys::{KeyAlgorithm, SignatureAlgorithm};
 use super::encoding::{Base64Bytes, Digest, HexKeyId, integer, utc_seconds};
 use super::{Kind, LeafError};
 
+pub use hardware::{Anchor, AnchorIntent, Attested, CloseReason, Command, LedgerNumber, LogHead};
+pub use recovery::{Epoch, Recovery, RecoveryWay};
+pub use alert::{Alert, AlertEvent};
+
+mod alert;
+mod hardware;
+mod recovery;
+
 /// The body of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -26,6 +34,18 @@ pub enum Body {
     Enrolment(Enrolment),
     /// See [`Ceremony`].
     Ceremony(Ceremony),
+    /// See [`Command`].
+    Command(Command),
+    /// See [`AnchorIntent`].
+    AnchorIntent(AnchorIntent),
+    /// See [`Anchor`].
+    Anchor(Anchor),
+    /// See [`Alert`].
+    Alert(Alert),
+    /// See [`Epoch`].
+    Epoch(Epoch),
+    /// See [`Recovery`].
+    Recovery(Recovery),
     /// See [`Start`].
     Start(Start),
 }
@@ -42,6 +62,12 @@ impl Body {
             Self::Bundle(_) => Kind::Bundle,
             Self::Enrolment(_) => Kind::Enrolment,
             Self::Ceremony(_) => Kind::Ceremony,
+            Self::Command(_) => Kind::Command,
+            Self::AnchorIntent(_) => Kind::AnchorIntent,
+            Self::Anchor(_) => Kind::Anchor,
+            Self::Alert(_) => Kind::Alert,
+            Self::Epoch(_) => Kind::Epoch,
+            Self::Recovery(_) => Kind::Recovery,
             Self::Start(_) => Kind::Start,
         }
     }
@@ -65,18 +91,18 @@ impl Body {
             Kind::Bundle => serde_json::from_str(json).map(Self::Bundle),
             Kind::Enrolment => serde_json::from_str(json).map(Self::Enrolment),
             Kind::Ceremony => serde_json::from_str(json).map(Self::Ceremony),
+            Kind::Command => serde_json::from_str(json).map(Self::Command),
+            Kind::AnchorIntent => serde_json::from_str(json).map(Self::AnchorIntent),
+            Kind::Anchor => serde_json::from_str(json).map(Self::Anchor),
+            Kind::Alert => serde_json::from_str(json).map(Self::Alert),
+            Kind::Epoch => serde_json::from_str(json).map(Self::Epoch),
+            Kind::Recovery => serde_json::from_str(json).map(Self::Recovery),
             Kind::Start => serde_json::from_str(json).map(Self::Start),
-            Kind::Command
-            | Kind::Verdict
+            Kind::Verdict
             | Kind::Approval
             | Kind::Rotation
             | Kind::Revocation
-            | Kind::Freeze
-            | Kind::Alert
-            | Kind::AnchorIntent
-            | Kind::Anchor
-            | Kind::Epoch
-            | Kind::Recovery => return Err(LeafError::Reserved(kind)),
+            | Kind::Freeze => return Err(LeafError::Reserved(kind)),
         };
         parsed.map_err(|error| LeafError::Body { kind, error })
     }
@@ -91,6 +117,12 @@ impl Body {
             Self::Bundle(body) => serde_json::to_string(body),
             Self::Enrolment(body) => serde_json::to_string(body),
             Self::Ceremony(body) => serde_json::to_string(body),
+            Self::Command(body) => serde_json::to_string(body),
+            Self::AnchorIntent(body) => serde_json::to_string(body),
+            Self::Anchor(body) => serde_json::to_string(body),
+            Self::Alert(body) => serde_json::to_string(body),
+            Self::Epoch(body) => serde_json::to_string(body),
+            Self::Recovery(body) => serde_json::to_string(body),
             Self::Start(body) => serde_json::to_string(body),
         };
         json.map_err(|error| LeafError::Body { kind: self.kind(), error })
@@ -204,6 +236,9 @@ pub struct Outcome {
     pub intent: u64,
     /// Signed or abandoned.
     pub result: OutcomeResult,
+    /// The command of the ledger that made the signature, where its TPM keeps one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub command: Option<LedgerNumber>,
 }
 
 /// Signed or abandoned.

@@ -49,6 +49,11 @@ fn an_intent_is_written_exactly_so() {
     );
 }
 
+fn attested() -> Attested {
+    let bytes = |byte| Base64Bytes(vec![byte]);
+    Attested { signer: bytes(1), attest: bytes(2), signature: bytes(3) }
+}
+
 #[test]
 fn every_kind_reads_back_as_it_was_written() {
     let caller = || Caller { id: "uid:0".into(), by: Channel::UnixSocket };
@@ -60,8 +65,8 @@ fn every_kind_reads_back_as_it_was_written() {
             evidence: vec![Evidence { format: "x".into(), sha256: Digest([4; 32]) }],
             ..intent()
         }),
-        Body::Outcome(Outcome { intent: 7, result: OutcomeResult::Signature(Base64Bytes(vec![1, 2])) }),
-        Body::Outcome(Outcome { intent: 7, result: OutcomeResult::Abandoned("restart".into()) }),
+        Body::Outcome(Outcome { intent: 7, result: OutcomeResult::Signature(Base64Bytes(vec![1, 2])), command: None }),
+        Body::Outcome(Outcome { intent: 7, result: OutcomeResult::Abandoned("restart".into()), command: None }),
         Body::Refusal(Refusal {
             action: RefusedAction::Issue,
             domain: "prod.example".into(),
@@ -103,6 +108,33 @@ fn every_kind_reads_back_as_it_was_written() {
             text: "first".into(),
             transcript: Some(TranscriptHead { verifier_key: "k".into(), checkpoint: "c\n".into() }),
         }),
+        Body::Command(Command::CloseEpoch {
+            number: LedgerNumber { epoch: 4, ordinal: 1 },
+            reason: CloseReason::Timer,
+            audited: vec![0x133, 0x15d],
+            head: LogHead { size: 7, root: crate::tree::Hash::empty_root() },
+            attested: attested(),
+        }),
+        Body::Command(Command::IncrementCounter {
+            number: LedgerNumber { epoch: 4, ordinal: 2 },
+            index: 0x0180_0100,
+        }),
+        Body::AnchorIntent(AnchorIntent { index: 0x0180_0100, value: 12 }),
+        Body::Anchor(Anchor {
+            index: 0x0180_0100,
+            value: 12,
+            head: LogHead { size: 8, root: crate::tree::Hash::empty_root() },
+            increment: LedgerNumber { epoch: 4, ordinal: 2 },
+            certify: LedgerNumber { epoch: 4, ordinal: 3 },
+            attested: attested(),
+        }),
+        Body::Alert(Alert { event: AlertEvent::Raised, rule: "witnesses-away".into(), text: "x".into() }),
+        Body::Epoch(Epoch { previous: "k".into(), checkpoint: "c\n".into() }),
+        Body::Recovery(Recovery {
+            way: RecoveryWay::NewEpoch,
+            statement: "s\n".into(),
+            approvals: vec!["a".into()],
+        }),
         Body::Start(Start { version: "0.1.0".into(), configuration: Digest([7; 32]), development: true }),
     ];
     for body in bodies {
@@ -120,6 +152,7 @@ fn strictness() {
     let good = String::from_utf8(stamped(&Body::Outcome(Outcome {
         intent: 7,
         result: OutcomeResult::Abandoned("x".into()),
+        command: Some(LedgerNumber { epoch: 3, ordinal: 9 }),
     })))
     .unwrap();
     Leaf::parse(good.as_bytes()).unwrap();

@@ -185,7 +185,7 @@ fn at(second: i64) -> Timestamp {
 
 fn draft(text: &str) -> Draft {
     let result = OutcomeResult::Abandoned(text.into());
-    Draft::new(&Body::Outcome(Outcome { intent: 0, result })).unwrap()
+    Draft::new(&Body::Outcome(Outcome { intent: 0, result, command: None })).unwrap()
 }
 
 fn entry(text: &str) -> Append<&'static str> {

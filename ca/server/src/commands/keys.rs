@@ -6,17 +6,23 @@ use futures::executor::block_on;
 use serde_json::json;
 use undercroft_attestors::custody;
 use undercroft_ca::certificate::to_pem;
-use undercroft_ca::csr::{RequestError, request_for};
+use undercroft_ca::csr::{RequestError, request_for, request_info, signed_request};
 use undercroft_ca::custody::CustodyFile;
 use undercroft_cli::{Environment, Failure, Terminal, write_file};
 use undercroft_keymgr::KeyUri;
 use undercroft_keys::KeyAlgorithm;
+
+use crate::config::GateAddress;
+use crate::gates::ForRequest;
+use crate::http::Http;
 
 /// Commands about keys.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum KeysCommand {
     /// Make a key in a device, and write a CSR and a custody file for the ceremony that certifies it.
     Create(CreateArgs),
+    /// Write the CSR of a key that is there already: of a gated one, with the word of a gate.
+    Request(RequestArgs),
     /// List the keys in the devices.
     List {
         #[command(flatten)]
@@ -50,9 +56,34 @@ pub(super) struct CreateArgs {
     /// The folder that they are written to.
     #[arg(long, default_value = ".")]
     out: PathBuf,
+    /// Make a key that signs only what one of the gates in this file has authorised. Its CSR is made afterwards, by
+    /// `keys request`, when the gates know the key.
+    #[arg(long)]
+    gates: Option<PathBuf>,
     /// Make a throwaway key of the algorithm to see that the device can, and make no other.
     #[arg(long)]
     dry_run: bool,
+}
+
+/// Arguments of `keys request`.
+#[derive(Debug, clap::Args)]
+pub(super) struct RequestArgs {
+    #[command(flatten)]
+    devices: DevicesArgs,
+    /// The key's URI.
+    uri: KeyUri,
+    /// What the key is and how it signs.
+    #[arg(long)]
+    algorithm: KeyAlgorithm,
+    /// The name of the request: <NAME>.csr.pem is written.
+    #[arg(long)]
+    name: String,
+    /// The folder that it is written to.
+    #[arg(long, default_value = ".")]
+    out: PathBuf,
+    /// The file with the gates that the key was made with.
+    #[arg(long)]
+    gates: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -72,6 +103,12 @@ impl KeysCommand {
     pub(super) fn run(self, terminal: &Terminal) -> Result<(), Failure> {
         match self {
             Self::Create(args) => block_on(create(&args, terminal)),
+            Self::Request(args) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = runtime
+                    .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
+                runtime.block_on(request(&args, terminal))
+            }
             Self::List { devices } => block_on(list(&devices.read()?, terminal)),
             Self::Show { devices, uri, algorithm } => {
                 block_on(show(&devices.read()?, &uri, algorithm, terminal))
@@ -81,7 +118,8 @@ impl KeysCommand {
 }
 
 async fn create(args: &CreateArgs, terminal: &Terminal) -> Result<(), Failure> {
-    let tokens = args.devices.read()?.tokens;
+    let environment = args.devices.read()?;
+    let tokens = &environment.tokens;
     let csr_path = args.out.join(format!("{}.csr.pem", args.name));
     let custody_path = args.out.join(format!("{}.custody.json", args.name));
     nothing_is_there(&[&csr_path, &custody_path])?;
@@ -92,36 +130,74 @@ async fn create(args: &CreateArgs, terminal: &Terminal) -> Result<(), Failure> {
             format!("Device `{}` can make {} keys. No key was made.\n", device.name, args.algorithm)
         });
     }
-    let key = tokens.manager(device)?.create(&uri, args.algorithm).await?;
-    let csr = request_for(&*key.signer).await.map_err(|error| match error {
-        RequestError::Token(error) => Failure::from(error),
-        RequestError::Csr(_) | RequestError::Der(_) => Failure::failed(error.to_string()),
-    })?;
+    let key = match &args.gates {
+        None => tokens.manager(device)?.create(&uri, args.algorithm).await?,
+        Some(file) => {
+            let gates = GateAddress::read_file(file, environment.development)?;
+            let gates: Vec<_> = gates.into_iter().map(|gate| gate.key).collect();
+            tokens.manager(device)?.create_gated(&uri, args.algorithm, &gates).await?
+        }
+    };
+    let csr = match &key.gated {
+        Some(_) => None,
+        None => Some(request_for(&*key.signer).await.map_err(not_made)?),
+    };
     let evidence = key.custody.custody_evidence().await?;
     let judged = custody::judge(evidence.format, &evidence.bytes, key.signer.public_key());
     let file = CustodyFile::new(args.uri.to_string(), args.algorithm, evidence);
     let json = serde_json::to_vec_pretty(&file).map_err(|error| Failure::failed(error.to_string()))?;
     write_file(&custody_path, &json)?;
-    write_file(&csr_path, to_pem("CERTIFICATE REQUEST", &csr)?.as_bytes())?;
+    if let Some(csr) = &csr {
+        write_file(&csr_path, to_pem("CERTIFICATE REQUEST", csr)?.as_bytes())?;
+    }
     let value = json!({
         "uri": uri.to_string(),
         "key-id": key.signer.public_key().id().to_string(),
         "custody": judged.grade.to_string(),
         "findings": judged.findings,
-        "csr": csr_path,
+        "csr": csr.as_ref().map(|_| &csr_path),
         "custody-file": custody_path,
     });
     terminal.result(&value, || {
-        format!(
-            "{} key {} in `{}`, custody {}; take {} and {} to the ceremony\n",
-            args.algorithm,
-            key.signer.public_key().id(),
-            device.name,
-            judged.grade,
-            csr_path.display(),
-            custody_path.display()
-        )
+        let (id, custody) = (key.signer.public_key().id(), custody_path.display());
+        let next = match csr {
+            Some(_) => format!("take {} and {custody} to the ceremony", csr_path.display()),
+            None => format!("give {custody} to its gates, then run `undercroft keys request`"),
+        };
+        format!("{} key {id} in `{}`, custody {}; {next}\n", args.algorithm, device.name, judged.grade)
     })
+}
+
+async fn request(args: &RequestArgs, terminal: &Terminal) -> Result<(), Failure> {
+    let environment = args.devices.read()?;
+    let csr_path = args.out.join(format!("{}.csr.pem", args.name));
+    nothing_is_there(&[&csr_path])?;
+    let key = environment.tokens.open(&args.uri, args.algorithm).await?;
+    let csr = match (&key.gated, &args.gates) {
+        (Some(gated), Some(file)) => {
+            let gates = GateAddress::read_file(file, environment.development)?;
+            let keys: Vec<_> = gates.iter().map(|gate| gate.key.clone()).collect();
+            let info = request_info(gated.public_key());
+            let info = info.map_err(|error| Failure::failed(error.to_string()))?;
+            let word = ForRequest { gates, http: Http::new()?, key: gated.public_key().id() };
+            let signature = gated.sign(&info, &keys, &word).await?.signature;
+            signed_request(&info, args.algorithm, &signature).map_err(not_made)?
+        }
+        // The signer of a gated key says that it wants gates.
+        (None, _) | (Some(_), None) => request_for(&*key.signer).await.map_err(not_made)?,
+    };
+    write_file(&csr_path, to_pem("CERTIFICATE REQUEST", &csr)?.as_bytes())?;
+    let id = key.signer.public_key().id().to_string();
+    terminal.result(&json!({ "key-id": id, "csr": csr_path }), || {
+        format!("{} is the request of key {id}\n", csr_path.display())
+    })
+}
+
+fn not_made(error: RequestError) -> Failure {
+    match error {
+        RequestError::Token(error) => error.into(),
+        RequestError::Csr(_) | RequestError::Der(_) => Failure::failed(error.to_string()),
+    }
 }
 
 /// A request that is there already belongs to another key.

@@ -78,6 +78,8 @@ pub(super) struct AuthorityConfig {
     pub(super) key: String,
     pub(super) algorithm: String,
     pub(super) urls: Urls,
+    /// The file with the gates that its key was made with.
+    pub(super) gates: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]

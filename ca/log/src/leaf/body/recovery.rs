@@ -1,0 +1,35 @@
+//! Logs that continue others, and logs that lost entries.
+
+use serde::{Deserialize, Serialize};
+
+/// The first entry of a log that continues another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Epoch {
+    /// The key (vkey) of the log before; its name is that log's origin.
+    pub previous: String,
+    /// The last checkpoint of the log before that is known, with every cosignature: a signed note.
+    pub checkpoint: String,
+}
+
+/// How a log goes on that has lost entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecoveryWay {
+    /// They were found again, byte for byte.
+    Refilled,
+    /// They were not, and the log goes on under another origin.
+    NewEpoch,
+}
+
+/// Entries were lost, and by whose authority the log goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recovery {
+    /// How it goes on.
+    pub way: RecoveryWay,
+    /// The statement that people signed, exactly as they signed it (`docs/recovery.md`).
+    pub statement: String,
+    /// Their signatures over it: SSHSIG, armoured, namespace `undercroft-approval-v1`.
+    pub approvals: Vec<String>,
+}
