@@ -246,7 +246,8 @@ fn judge_tpm(evidence: &[u8], key: &PublicKey) -> Custody {
         return Custody::new(Grade::Unknown, findings);
     }
     if area.signs_by_policy_alone() {
-        findings.push(format!("the TPM signs with it only under the policy {}", hex::encode(&area.auth_policy)));
+        findings
+            .push(format!("the TPM signs with it only under the policy {}", hex::encode(&area.auth_policy)));
     } else if area.attributes.has(ObjectAttributes::NO_DA) {
         findings.push(
             "the key was made without an authorisation value: whoever reaches this TPM may sign with it"

@@ -8,8 +8,8 @@ use undercroft_keymgr::Key;
 use undercroft_keys::SignatureAlgorithm;
 use undercroft_log::leaf::{Caller, Digest, Evidence};
 
-use crate::gated::{Gatekeepers, Signing};
 use crate::certificate::{AuthorityCertificate, Constraints};
+use crate::gated::{Gatekeepers, Signing};
 use crate::issuance::{Decision, PrepareError, Prepared};
 use crate::names::TrustDomain;
 use crate::policy::Grant;

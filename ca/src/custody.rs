@@ -124,13 +124,13 @@ pub struct CustodyFile {
 }
 
 impl CustodyFile {
-    /// The public area of a key in a TPM.
+    /// The TPMT_PUBLIC of a key in a TPM.
     ///
     /// # Errors
     /// The key lives elsewhere, or the evidence is malformed.
-    pub fn tpm_public_area(&self) -> Result<undercroft_tpm_wire::PublicArea, String> {
+    pub fn tpm_public_area(&self) -> Result<Vec<u8>, String> {
         match self.format.as_str() {
-            "tpm2-public-v1" => custody::tpm_public_area(&self.evidence.0),
+            "tpm2-public-v1" => Ok(custody::tpm_public_area(&self.evidence.0)?.encode()),
             other => Err(format!("the key is in no TPM: its evidence is {other}")),
         }
     }

@@ -48,7 +48,11 @@ pub struct Review {
 
 impl Review {
     /// What certificates take from an authority, by its own certificate.
-    pub fn issuer(certificate: &AuthorityCertificate, key: undercroft_keys::KeyAlgorithm, urls: Urls) -> Issuer {
+    pub fn issuer(
+        certificate: &AuthorityCertificate,
+        key: undercroft_keys::KeyAlgorithm,
+        urls: Urls,
+    ) -> Issuer {
         Issuer {
             name: certificate.subject().clone(),
             key_identifier: certificate.subject_key_identifier().to_vec(),
@@ -73,7 +77,9 @@ impl Review {
         if time < now - FRESH || now + FRESH < time {
             return Err(Refusal::new(
                 "stale",
-                format!("the entry is of {time}, and it is {now}: make a new intent, or set the clocks right"),
+                format!(
+                    "the entry is of {time}, and it is {now}: make a new intent, or set the clocks right"
+                ),
             ));
         }
         if intent.object != Object::Certificate {
@@ -86,7 +92,10 @@ impl Review {
             ));
         }
         if intent.algorithm != self.issuer.algorithm {
-            return Err(Refusal::new("algorithm", format!("the key does not sign with {}", intent.algorithm)));
+            return Err(Refusal::new(
+                "algorithm",
+                format!("the key does not sign with {}", intent.algorithm),
+            ));
         }
         let read = Read::new(tbs)?;
         let grant = self.grant(intent, &read, time)?;
@@ -212,7 +221,8 @@ struct Read {
 
 impl Read {
     fn new(tbs: &[u8]) -> Result<Self, Refusal> {
-        let unreadable = |what: &dyn std::fmt::Display| Refusal::new("unreadable", format!("the TBSCertificate: {what}"));
+        let unreadable =
+            |what: &dyn std::fmt::Display| Refusal::new("unreadable", format!("the TBSCertificate: {what}"));
         let (rest, certificate) = TbsCertificate::from_der(tbs).map_err(|error| unreadable(&error))?;
         if !rest.is_empty() {
             return Err(unreadable(&"bytes follow it"));
@@ -221,11 +231,14 @@ impl Read {
         let at = |time: x509_parser::time::ASN1Time| {
             Timestamp::from_second(time.timestamp()).map_err(|error| unreadable(&error))
         };
-        let validity = Validity::new(at(certificate.validity.not_before)?, at(certificate.validity.not_after)?)
-            .map_err(|error| unreadable(&error))?;
+        let validity =
+            Validity::new(at(certificate.validity.not_before)?, at(certificate.validity.not_after)?)
+                .map_err(|error| unreadable(&error))?;
         let (mut uri, mut dns_names) = (None, Vec::new());
         for extension in certificate.extensions() {
-            let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else { continue };
+            let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else {
+                continue;
+            };
             for name in &names.general_names {
                 match name {
                     GeneralName::URI(text) if uri.is_none() => uri = Some((*text).to_owned()),

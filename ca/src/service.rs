@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use undercroft_keymgr::ErrorKind;
 use undercroft_log::leaf::{
     Asked, Body, Caller, Channel, Digest, Draft, MAX_INTEGER, Refusal as RefusalLeaf, RefusedAction,
 };
@@ -24,7 +25,8 @@ use crate::authority::{Authority, Order, OrderError};
 use crate::bundle::Bundle;
 use crate::certificate::AuthorityCertificate;
 use crate::csr::{Csr, CsrError};
-use crate::issuance::{Prepared, abandoned, issue};
+use crate::gated::Signing;
+use crate::issuance::{IssueError, Prepared, abandoned, issue};
 use crate::names::{Identity, SERVER_PATH, SpiffeId, TrustDomain, parse_spiffe_id};
 use crate::policy::{Grant, Policy, Refusal, Request};
 use crate::profile::{Kind, PolicyArc, Profile};
@@ -322,7 +324,13 @@ impl CertificateAuthority {
             Err(error) => {
                 let why = error.to_string();
                 domain.abandon(index, &why).await;
-                Err(ServiceError::Unavailable(why))
+                // What a token refuses is the operator's business; what a gate refuses is the caller's, too.
+                match (authority.signing(), error) {
+                    (Signing::AtGates(..), IssueError::Token(error)) if error.kind() == ErrorKind::Denied => {
+                        Err(ServiceError::Refused(Refusal::new("gate", why)))
+                    }
+                    _ => Err(ServiceError::Unavailable(why)),
+                }
             }
         }
     }

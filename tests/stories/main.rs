@@ -7,6 +7,7 @@ mod algorithms;
 mod bad_input;
 mod commands;
 mod crash;
+mod gate;
 mod isolation;
 mod judges;
 mod main_job;

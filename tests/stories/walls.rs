@@ -62,6 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "undercroft-keys",
             "undercroft-log",
             "undercroft-log-files",
+            "undercroft-tpm-wire",
         ],
     ),
     (

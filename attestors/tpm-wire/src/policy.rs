@@ -26,9 +26,7 @@ pub fn signed(signer: &Name) -> PolicyDigest {
 
 /// The policy that any of `branches` satisfies: TPM2_PolicyOR.
 pub fn or(branches: &[PolicyDigest]) -> PolicyDigest {
-    let mut hash = Sha256::new()
-        .chain_update([0; 32])
-        .chain_update(CommandCode::POLICY_OR.0.to_be_bytes());
+    let mut hash = Sha256::new().chain_update([0; 32]).chain_update(CommandCode::POLICY_OR.0.to_be_bytes());
     for branch in branches {
         hash.update(branch);
     }

@@ -217,7 +217,10 @@ impl PublicArea {
         }
         Some(Self {
             name_algorithm: HashAlgorithm::Sha256,
-            attributes: ObjectAttributes::from_bits(ObjectAttributes::SIGN | ObjectAttributes::USER_WITH_AUTH).ok()?,
+            attributes: ObjectAttributes::from_bits(
+                ObjectAttributes::SIGN | ObjectAttributes::USER_WITH_AUTH,
+            )
+            .ok()?,
             auth_policy: Vec::new(),
             kind: PublicKind::Ecc(EccParameters {
                 symmetric: Symmetric::None,

@@ -4,8 +4,8 @@ use der::asn1::UintRef;
 use der::{Decode as _, Encode as _, Sequence};
 
 use crate::public_area::{ALG_ECDSA, ALG_RSAPSS, ALG_RSASSA};
-use crate::{Curve, HashAlgorithm, Scheme};
 use crate::wire::{Reader, WireError, push_buffer};
+use crate::{Curve, HashAlgorithm, Scheme};
 
 /// The longest signature: RSA of 4096 bits.
 const MAX_SIGNATURE: usize = 512;
@@ -145,7 +145,14 @@ mod tests {
         for der in [&[][..], &[0x30, 0], &[0x30, 3, 2, 1, 1], &[0x30, 6, 2, 1, 1, 2, 1, 1, 0]] {
             assert!(Signature::from_x509(scheme, Some(Curve::P256), der).is_err(), "{der:?}");
         }
-        for tpm in ["", "0018", "0018000b0001", "0018000b0001010001", "0018000b000101000101ff", "001a000b000101000101"] {
+        for tpm in [
+            "",
+            "0018",
+            "0018000b0001",
+            "0018000b0001010001",
+            "0018000b000101000101ff",
+            "001a000b000101000101",
+        ] {
             assert!(Signature::parse(&hex::decode(tpm).unwrap()).is_err(), "{tpm}");
         }
     }

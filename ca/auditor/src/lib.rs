@@ -17,6 +17,7 @@ use undercroft_log::note::VerifierKey;
 use undercroft_log::tree::TILE_WIDTH;
 use undercroft_log_files::{Folder, FolderError};
 
+pub use meaning::ledger::{Covered, Epoch};
 pub use proof::{ProveError, prove};
 pub use reconcile::{Fate, Register, Standing};
 pub use report::{Finding, Intents, KeySeen, Report};

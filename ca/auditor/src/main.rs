@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use serde_json::json;
-use undercroft_audit::{NoAudit, ProveError, Report, audit, prove};
+use undercroft_audit::{Covered, Epoch, NoAudit, ProveError, Report, audit, prove};
 use undercroft_ca::certificate::certificates_from_pem;
 use undercroft_ca::verify::standing;
 use undercroft_cli::{Common, Failure, Meta, OutputFormat, Program, Terminal, read_text, write_file};
@@ -189,6 +189,7 @@ fn describe(report: &Report) -> String {
             key.grade
         );
     }
+    text += &ledger(&report.ledger);
     for finding in report.findings.iter().take(SHOWN) {
         text += &format!("  BAD {finding}\n");
     }
@@ -197,6 +198,34 @@ fn describe(report: &Report) -> String {
     }
     if report.findings.is_empty() {
         text += "  Everything is as it must be.\n";
+    }
+    text
+}
+
+/// The ledger in a line, and each epoch that the log does not account for in one of its own.
+fn ledger(epochs: &[Epoch]) -> String {
+    if epochs.is_empty() {
+        return String::new();
+    }
+    let of = |covered: fn(&Covered) -> bool| epochs.iter().filter(|epoch| covered(&epoch.covered)).count();
+    let complete = of(|covered| *covered == Covered::Complete);
+    let open = of(|covered| *covered == Covered::Open);
+    let mut text = format!(
+        "  ledger of the TPM: {} epochs (complete {complete}, uncovered {}, open {open})\n",
+        epochs.len(),
+        epochs.len() - complete - open
+    );
+    for epoch in epochs {
+        if let Covered::Uncovered { reason, hidden } = &epoch.covered {
+            let bound = match hidden {
+                Some(0) => "; its gates allow no hidden signature".to_owned(),
+                Some(hidden) => {
+                    format!("; its gates allow {hidden} hidden signatures at most, over logged bytes")
+                }
+                None => "; no gate bounds what could be hidden".to_owned(),
+            };
+            text += &format!("    epoch {} uncovered: {reason}{bound}\n", epoch.epoch);
+        }
     }
     text
 }

@@ -4,6 +4,7 @@
 //! that looks back (numbers, records and policies in front of an entry) is silent where bytes have been changed: what
 //! it misses may be there, and what was changed has been told.
 
+pub(crate) mod ledger;
 mod place;
 mod signed;
 
@@ -15,15 +16,21 @@ use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_keys::{KeyAlgorithm, KeyId, PublicKey};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{
-    Body, Bundle, Ceremony, CeremonyEvent, Digest, Enrolment, Grade, Key, Kind, Leaf, Policy, Refusal, Text,
+    Body, Bundle, Ceremony, CeremonyEvent, Digest, Enrolment, Epoch, Grade, Key, Kind, Leaf, LogHead, Policy,
+    Refusal, Text,
 };
 use undercroft_log::note::VerifierKey;
 use undercroft_log::tree::TILE_WIDTH;
 use undercroft_log_files::{Folder, FolderError};
 
+use self::ledger::Ledger;
 use self::place::{About, Place};
 use self::signed::Open;
+use crate::proof::root_at;
 use crate::report::{Finding, Intents, KeySeen, Report};
+
+/// The format of custody evidence of keys in TPMs.
+const TPM_CUSTODY: &str = "tpm2-public-v1";
 
 pub(crate) fn check(
     folder: &Folder,
@@ -68,6 +75,9 @@ struct Reader<'a> {
     plan: Option<Digest>,
     tokens: HashMap<Digest, Token>,
     redeemed: HashSet<Digest>,
+    ledger: Ledger,
+    /// Heads of this log that entries speak of, each with the entry.
+    heads: Vec<(u64, LogHead)>,
     findings: Vec<Finding>,
 }
 
@@ -104,6 +114,8 @@ impl<'a> Reader<'a> {
             plan: None,
             tokens: HashMap::new(),
             redeemed: HashSet::new(),
+            ledger: Ledger::default(),
+            heads: Vec::new(),
             findings: Vec::new(),
         }
     }
@@ -143,9 +155,48 @@ impl<'a> Reader<'a> {
             Body::Refusal(refusal) => self.refusal(index, &refusal),
             Body::Enrolment(enrolment) => self.enrolment(enrolment),
             Body::Ceremony(ceremony) => self.ceremony(index, &ceremony),
-            Body::Start(_) => {}
+            Body::Command(command) => {
+                let head = self.ledger.command(self.log_key.name().as_str(), &command);
+                self.hardware(index, "ledger", head);
+            }
+            Body::AnchorIntent(intent) => {
+                let announced = self.ledger.anchor_intent(&intent);
+                self.hardware(index, "anchor", announced.map(|()| None));
+            }
+            Body::Anchor(anchor) => {
+                let head = self.ledger.anchor(self.log_key.name().as_str(), &anchor);
+                self.hardware(index, "anchor", head.map(Some));
+            }
+            Body::Epoch(epoch) => self.epoch(index, &epoch),
+            Body::Recovery(_) | Body::Alert(_) | Body::Start(_) => {}
         }
         Ok(())
+    }
+
+    /// What an entry says of a TPM: a finding, or the head that it speaks of.
+    fn hardware(&mut self, index: u64, rule: &'static str, told: Result<Option<LogHead>, String>) {
+        match told {
+            Ok(head) => self.heads.extend(head.map(|head| (index, head))),
+            Err(what) if self.is_whole() => self.find(index, rule, what),
+            Err(_) => {}
+        }
+    }
+
+    /// A log that continues another begins with the other's last checkpoint.
+    fn epoch(&mut self, index: u64, epoch: &Epoch) {
+        let previous = epoch.previous.parse::<VerifierKey>();
+        let previous = previous.map_err(|error| error.to_string()).and_then(|key| {
+            let head = Checkpoint::open(&epoch.checkpoint, &key).map_err(|error| error.to_string())?;
+            match self.place.continues(key.name()) {
+                true => Ok(head),
+                false => Err(format!("it continues {}", key.name())),
+            }
+        });
+        match previous {
+            Ok(_) if index == 0 => {}
+            Ok(_) => self.find(index, "epoch", "only the first entry of a log can continue another"),
+            Err(what) => self.find(index, "epoch", what),
+        }
     }
 
     fn key(&mut self, index: u64, key: Key) {
@@ -174,6 +225,9 @@ impl<'a> Reader<'a> {
                 "custody",
                 format!("it grades its key `{}`, and its evidence is worth `{judged}`", key.grade),
             );
+        }
+        if let (true, Ok(area)) = (key.format == TPM_CUSTODY, custody::tpm_public_area(&key.evidence.0)) {
+            self.ledger.key(public_key.id(), area);
         }
         let seen = KeySeen { purpose: key.purpose, key_id: public_key.id().to_string(), grade: judged };
         if !self.seen.contains(&seen) {
@@ -295,7 +349,26 @@ impl<'a> Reader<'a> {
         self.findings.push(Finding::of_entry(index, rule, what));
     }
 
+    /// Heads that entries speak of are heads that this log had.
+    fn heads_are_ours(&mut self, checkpoint: &Checkpoint) {
+        if !self.is_whole() {
+            return;
+        }
+        for (index, head) in std::mem::take(&mut self.heads) {
+            let root =
+                (head.size <= index).then(|| root_at(self.folder, checkpoint.size, head.size)).flatten();
+            if root != Some(head.root) {
+                self.find(
+                    index,
+                    "head",
+                    format!("this log never had the root {} at size {}", head.root, head.size),
+                );
+            }
+        }
+    }
+
     fn conclude(mut self, checkpoint: &Checkpoint) -> Report {
+        self.heads_are_ours(checkpoint);
         self.intents.open = self.open.len() as u64;
         let signs = self.kinds.contains_key(&Kind::Intent);
         if signs && self.is_whole() && !self.keys.contains_key(&self.log_key.key().id()) {
@@ -310,6 +383,7 @@ impl<'a> Reader<'a> {
             kinds: self.kinds,
             intents: self.intents,
             keys: self.seen,
+            ledger: self.ledger.conclude(),
             findings: self.findings,
         }
     }

@@ -6,7 +6,7 @@ use undercroft_log::checkpoint::{Checkpoint, CheckpointError};
 use undercroft_log::note::VerifierKey;
 use undercroft_log::proof::{TlogProof, TlogProofError};
 use undercroft_log::tile::{TileKind, TilePath, decode_hashes};
-use undercroft_log::tree::{Hash, MissingNode, Nodes, TILE_WIDTH, complete_root, inclusion_proof};
+use undercroft_log::tree::{Hash, MissingNode, Nodes, TILE_WIDTH, complete_root, inclusion_proof, root};
 use undercroft_log_files::{Folder, FolderError};
 
 /// Reads entry `index` and makes its proof, verified.
@@ -30,6 +30,12 @@ pub fn prove(folder: &Folder, key: &VerifierKey, index: u64) -> Result<(Vec<u8>,
     let proof = TlogProof { index, path: path?, checkpoint: note.into() };
     proof.verify(&entry, key)?;
     Ok((entry, proof))
+}
+
+/// The root of the first `at` entries of a log whose files hold `size`; nothing if they do not lead there.
+pub(crate) fn root_at(folder: &Folder, size: u64, at: u64) -> Option<Hash> {
+    let tiles = Tiles { folder, size, failed: RefCell::default() };
+    if at > size { None } else { root(&tiles, at).ok() }
 }
 
 /// The nodes of a tree, computed from its tiles.

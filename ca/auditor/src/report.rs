@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use undercroft_log::leaf::{Grade, Kind};
 
+use crate::meaning::ledger::Epoch;
+
 /// What an audit found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -27,6 +29,8 @@ pub struct Report {
     pub intents: Intents,
     /// Keys that the log speaks of.
     pub keys: Vec<KeySeen>,
+    /// The epochs of the ledger of its TPM, if it has one.
+    pub ledger: Vec<Epoch>,
     /// Everything that is wrong; nothing if the log is as it must be.
     pub findings: Vec<Finding>,
 }

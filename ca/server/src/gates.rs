@@ -114,7 +114,9 @@ impl Gates {
                         answer.trim_end()
                     )));
                 }
-                other => return Err(NoWord::Unavailable(format!("it answered {other}: {}", answer.trim_end()))),
+                other => {
+                    return Err(NoWord::Unavailable(format!("it answered {other}: {}", answer.trim_end())));
+                }
             }
         }
         Err(NoWord::Unavailable("it names another size each time".to_owned()))
@@ -139,7 +141,9 @@ impl Gates {
             };
             let path = match size == own {
                 true => receipt.proof().path,
-                false => inclusion(&*self.log, receipt.index(), size).await.map_err(|error| unavailable(&error))?,
+                false => {
+                    inclusion(&*self.log, receipt.index(), size).await.map_err(|error| unavailable(&error))?
+                }
             };
             let application = application(receipt, tbs, size, &path, nonce).map_err(NoWord::Unavailable)?;
             let (status, answer) = post(&self.http, address, "authorise", &application).await?;

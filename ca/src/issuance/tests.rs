@@ -12,8 +12,8 @@ use undercroft_log::sequencer::{self, Limits, Log};
 use undercroft_log_files::FolderStore;
 
 use super::*;
-use crate::gated::Signing;
 use crate::fixtures::{Parts, now, parts};
+use crate::gated::Signing;
 use crate::log_key::LogKey;
 use crate::profile::Kind;
 use crate::tbs::Revoked;

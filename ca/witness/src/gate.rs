@@ -64,11 +64,17 @@ pub struct GatedAuthority {
     pub area: PublicArea,
     /// The key.
     pub public_key: PublicKey,
+    /// What it may sign besides its own request; nothing until it has a certificate.
+    pub issuing: Option<Issuing>,
+}
+
+/// What an authority may sign.
+pub struct Issuing {
     /// The log in which its intents stand.
     pub log: VerifierKey,
-    /// What it may sign; nothing until it has a certificate.
-    pub review: Option<Review>,
-    /// How much it may sign in a time.
+    /// What may be in its certificates.
+    pub review: Review,
+    /// How many there may be in a time.
     pub rate: Rate,
 }
 
@@ -131,14 +137,17 @@ impl Gate {
     ) -> Result<Self, Failure> {
         let key = signer.public_key().clone();
         if PublicArea::of_gate(&key).is_none() {
-            return Err(Failure::usage(format!("a gate's key must be ecdsa-p256; this one is {}", key.key_type())));
+            return Err(Failure::usage(format!(
+                "a gate's key must be ecdsa-p256; this one is {}",
+                key.key_type()
+            )));
         }
         let logs = Logs::open(state)?;
         let mut heads: BTreeMap<KeyName, Heads> = BTreeMap::new();
-        for authority in &authorities {
-            crate::logs::add(state, &authority.log)?;
-            let seen = logs.seen(&authority.log)?;
-            heads.entry(authority.log.name().clone()).or_default().accepted.insert(seen.size, seen.root);
+        for Issuing { log, .. } in authorities.iter().filter_map(|authority| authority.issuing.as_ref()) {
+            crate::logs::add(state, log)?;
+            let seen = logs.seen(log)?;
+            heads.entry(log.name().clone()).or_default().accepted.insert(seen.size, seen.root);
         }
         let journal = Journal::open(&state.join("leaves"))?;
         let state_ = State { logs, heads, journal };
@@ -168,8 +177,11 @@ impl Gate {
             assured.policy.cosigners(&note).is_ok_and(|cosigned| assured.policy.is_met_by(&cosigned))
         });
         let now = self.clock.now();
-        // An older head is accepted already: it may have come again with its witnesses' lines.
-        if let (Some(heads), Ok(known)) = (state.heads.get_mut(&origin), Checkpoint::open(&request.checkpoint, &log))
+        // A head that whoever asks knows to be accepted comes again with its witnesses' lines. One that does not know
+        // it may have gone back, and must hear what was seen last.
+        if let (Some(heads), Ok(known)) =
+            (state.heads.get_mut(&origin), Checkpoint::open(&request.checkpoint, &log))
+            && request.old == known.size
             && heads.accepted.get(&known.size) == Some(&known.root)
         {
             heads.witness(is_witnessed, known.size, now);
@@ -192,7 +204,8 @@ impl Gate {
     /// # Errors
     /// See [`GateError`].
     pub async fn authorise(&self, application: &Application) -> Result<Word, GateError> {
-        let leaf = Leaf::parse(&application.leaf.0).map_err(|error| GateError::Malformed(error.to_string()))?;
+        let leaf =
+            Leaf::parse(&application.leaf.0).map_err(|error| GateError::Malformed(error.to_string()))?;
         let Body::Intent(intent) = &leaf.body else {
             return Err(GateError::Malformed("the entry is no intent".to_owned()));
         };
@@ -202,8 +215,12 @@ impl Gate {
         }
         let id = intent.key_id.0;
         let authority = self.authority(id)?;
-        if authority.log.name() != origin {
-            return Err(GateError::Unknown(format!("the intents of {id} stand in {}", authority.log.name())));
+        let issuing = authority.issuing.as_ref();
+        let Issuing { log, review, rate } = issuing.ok_or_else(|| {
+            GateError::Unknown(format!("the gate was given no certificate of the key {id} yet"))
+        })?;
+        if log.name() != origin {
+            return Err(GateError::Unknown(format!("the intents of {id} stand in {}", log.name())));
         }
         let tbs = to_be_signed(intent, application)?;
         let mut state = self.state.lock().await;
@@ -214,9 +231,6 @@ impl Gate {
         verify_inclusion(leaf.index, application.size, &leaf_hash(&application.leaf.0), &path, &root)
             .map_err(|error| GateError::Refused(Refusal::new("not-in-the-log", error.to_string())))?;
         let now = self.clock.now();
-        let review = authority.review.as_ref().ok_or_else(|| {
-            GateError::Refused(Refusal::new("no-certificate", "the gate was given no certificate of the authority"))
-        })?;
         let kind = review.judge(intent, &tbs, leaf.time, now).map_err(GateError::Refused)?;
         self.is_assured(heads, leaf.index, kind.is_authority(), now)?;
         self.is_open()?;
@@ -226,7 +240,7 @@ impl Gate {
                 format!("entry {} was authorised before: make a new intent", leaf.index),
             )));
         }
-        authority.rate.take(now).map_err(GateError::Refused)?;
+        rate.take(now).map_err(GateError::Refused)?;
         // From here on the index is used up, whatever becomes of it.
         state.journal.keep(origin, leaf.index, id, &application.leaf.0).map_err(GateError::Broken)?;
         drop(state);
@@ -261,7 +275,9 @@ impl Gate {
     fn is_open(&self) -> Result<(), GateError> {
         match self.freeze.reason().map_err(GateError::Broken)? {
             None => Ok(()),
-            Some(reason) => Err(GateError::Refused(Refusal::new("frozen", format!("issuance is frozen: {reason}")))),
+            Some(reason) => {
+                Err(GateError::Refused(Refusal::new("frozen", format!("issuance is frozen: {reason}"))))
+            }
         }
     }
 
@@ -304,7 +320,9 @@ fn to_be_signed(intent: &Intent, application: &Application) -> Result<Vec<u8>, G
     match (&intent.tbs, &application.tbs) {
         (ToBeSigned::Der(der), None) => Ok(der.0.clone()),
         (ToBeSigned::Blob { sha256, .. }, Some(tbs)) if Digest::of(&tbs.0) == *sha256 => Ok(tbs.0.clone()),
-        _ => Err(GateError::Malformed("the to-be-signed bytes are not those that the entry names".to_owned())),
+        _ => {
+            Err(GateError::Malformed("the to-be-signed bytes are not those that the entry names".to_owned()))
+        }
     }
 }
 

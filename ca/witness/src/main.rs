@@ -200,8 +200,7 @@ async fn run_gate(config: gate::config::Config) -> Result<(), Failure> {
 
 /// Listens, and says so.
 async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let failed =
-        |error: std::io::Error| Failure::unreachable(format!("cannot listen on {address}: {error}"));
+    let failed = |error: std::io::Error| Failure::unreachable(format!("cannot listen on {address}: {error}"));
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!(%address, "ready");

@@ -25,15 +25,20 @@ use tss_esapi::tss2_esys::{
     Esys_PolicySigned, Esys_ReadPublic, Esys_SetCommandCodeAuditStatus, Esys_Sign, Esys_StartAuthSession,
     Esys_TR_FromTPMPublic, Esys_TR_SetAuth, Esys_TRSess_GetNonceTPM, Esys_TRSess_SetAttributes, TPM2_CAP,
     TPM2B_ATTEST, TPM2B_AUTH, TPM2B_CREATION_DATA, TPM2B_DATA, TPM2B_DIGEST, TPM2B_MAX_NV_BUFFER, TPM2B_NAME,
-    TPM2B_NONCE, TPM2B_NV_PUBLIC, TPM2B_PRIVATE, TPM2B_PUBLIC, TPM2B_SENSITIVE_CREATE, TPM2B_TIMEOUT, TPML_CC,
-    TPML_DIGEST, TPML_PCR_SELECTION, TPMS_CAPABILITY_DATA, TPMS_NV_PUBLIC, TPMT_PUBLIC, TPMT_SIG_SCHEME,
-    TPMT_SIGNATURE, TPMT_SYM_DEF, TPMT_TK_AUTH, TPMT_TK_CREATION, TPMT_TK_HASHCHECK, TSS2_TCTI_CONTEXT,
-    Tss2_MU_TPMT_PUBLIC_Marshal, Tss2_MU_TPMT_PUBLIC_Unmarshal, Tss2_MU_TPMT_SIGNATURE_Marshal,
-    Tss2_MU_TPMT_SIGNATURE_Unmarshal, Tss2_TctiLdr_Finalize, Tss2_TctiLdr_Initialize,
+    TPM2B_NONCE, TPM2B_NV_PUBLIC, TPM2B_PRIVATE, TPM2B_PUBLIC, TPM2B_SENSITIVE_CREATE, TPM2B_TIMEOUT,
+    TPML_CC, TPML_DIGEST, TPML_PCR_SELECTION, TPMS_CAPABILITY_DATA, TPMS_NV_PUBLIC, TPMT_PUBLIC,
+    TPMT_SIG_SCHEME, TPMT_SIGNATURE, TPMT_SYM_DEF, TPMT_TK_AUTH, TPMT_TK_CREATION, TPMT_TK_HASHCHECK,
+    TSS2_TCTI_CONTEXT, Tss2_MU_TPMT_PUBLIC_Marshal, Tss2_MU_TPMT_PUBLIC_Unmarshal,
+    Tss2_MU_TPMT_SIGNATURE_Marshal, Tss2_MU_TPMT_SIGNATURE_Unmarshal, Tss2_TctiLdr_Finalize,
+    Tss2_TctiLdr_Initialize,
 };
 use undercroft_keymgr::{Error, ErrorKind};
 
 use crate::error::ResponseCode;
+
+/// The first handles of transient objects and of loaded sessions (Part 2, section 7.2), by which they are listed.
+const TRANSIENT_FIRST: u32 = 0x8000_0000;
+const LOADED_SESSION_FIRST: u32 = 0x0200_0000;
 
 /// How many entries of a capability list are asked for at once; TPMs send fewer if they like.
 const CAPABILITY_BATCH: u32 = 64;
@@ -228,6 +233,13 @@ impl Esys {
         if !self.handles(handle)?.contains(&handle) {
             return Ok(None);
         }
+        let object = self.object(handle)?;
+        self.persistent.insert(handle, object);
+        Ok(Some(object))
+    }
+
+    /// What is at a handle.
+    fn object(&mut self, handle: u32) -> Result<Object, ResponseCode> {
         let mut object = ESYS_TR_NONE;
         // SAFETY: plain values and a pointer to our own variable.
         let code = unsafe {
@@ -241,8 +253,19 @@ impl Esys {
             )
         };
         check(code)?;
-        self.persistent.insert(handle, Object(object));
-        Ok(Some(Object(object)))
+        Ok(Object(object))
+    }
+
+    /// Gives back the slots that a process left behind when it was killed. Where a resource manager stands in between,
+    /// there are none; where none does, a TPM has one user at a time, and that is us.
+    pub(crate) fn clear_slots(&mut self) -> Result<(), ResponseOrError> {
+        for first in [TRANSIENT_FIRST, LOADED_SESSION_FIRST] {
+            for handle in self.handles(first)? {
+                let object = self.object(handle)?;
+                self.flush(object)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sets the authValue that the context presents when `object` is used.
@@ -336,7 +359,9 @@ impl Esys {
         };
         check(code)?;
         // SAFETY: plain values.
-        check(unsafe { Esys_TRSess_SetAttributes(self.context.as_ptr(), session, CONTINUE_SESSION, u8::MAX) })?;
+        check(unsafe {
+            Esys_TRSess_SetAttributes(self.context.as_ptr(), session, CONTINUE_SESSION, u8::MAX)
+        })?;
         Ok(PolicySession(session))
     }
 
@@ -443,14 +468,7 @@ impl Esys {
         }
         // SAFETY: the input lives across the call.
         let code = unsafe {
-            Esys_PolicyOR(
-                self.context.as_ptr(),
-                session.0,
-                ESYS_TR_NONE,
-                ESYS_TR_NONE,
-                ESYS_TR_NONE,
-                &list,
-            )
+            Esys_PolicyOR(self.context.as_ptr(), session.0, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &list)
         };
         Ok(check(code)?)
     }

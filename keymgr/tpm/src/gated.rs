@@ -74,11 +74,8 @@ impl SignGated for GatedKey {
         let number = slot.number;
         let nonce = self.threads.run(move |session| session.nonce(number)).await?;
         let authorisation = gate.authorise(&nonce).await?;
-        let command = command::sign(
-            &self.name,
-            &key::digest_of(self.identity.algorithm, message)?,
-            self.scheme,
-        );
+        let command =
+            command::sign(&self.name, &key::digest_of(self.identity.algorithm, message)?, self.scheme);
         let (identity, message) = (self.identity.clone(), message.to_vec());
         let released = Release { gates, nonce, command, authorisation };
         self.threads.run(move |session| session.sign_gated(number, &identity, &message, &released)).await
@@ -112,10 +109,9 @@ impl Gates {
         });
         let gates = areas.collect::<Result<Vec<_>, Error>>()?;
         match (1..gates.len()).find(|n| gates[..*n].iter().any(|(id, _)| *id == gates[*n].0)) {
-            Some(twice) => Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("the gate {} stands twice", gates[twice].0),
-            )),
+            Some(twice) => {
+                Err(Error::new(ErrorKind::Unsupported, format!("the gate {} stands twice", gates[twice].0)))
+            }
             None => Ok(Self(gates)),
         }
     }
@@ -194,7 +190,9 @@ impl Session {
         let gone = || {
             Error::new(
                 ErrorKind::Unavailable,
-                format!("the connection to the TPM was lost while the gate of {subject} was asked; try again"),
+                format!(
+                    "the connection to the TPM was lost while the gate of {subject} was asked; try again"
+                ),
             )
         };
         let (session, _) = self.gated.sessions[slot].ok_or_else(gone)?;
@@ -212,7 +210,9 @@ impl Session {
             Signature::from_x509(Scheme::Ecdsa(HashAlgorithm::Sha256), None, signature).map_err(malformed)?;
         self.esys
             .policy_signed(session, object, &release.command, *expiration, &signature.encode())
-            .map_err(|error| error.failed(format!("the TPM does not take the word of the gate {gate} for {subject}")))?;
+            .map_err(|error| {
+                error.failed(format!("the TPM does not take the word of the gate {gate} for {subject}"))
+            })?;
         self.esys
             .policy_or(session, &release.gates.branches())
             .map_err(|error| error.failed(format!("the TPM does not know the gate {gate} for {subject}")))?;
@@ -235,7 +235,10 @@ impl Session {
         }
         let area = release.gates.0.iter().find(|(gate, _)| *gate == id).map(|(_, area)| area);
         let area = area.ok_or_else(|| {
-            Error::new(ErrorKind::Denied, format!("{id} is no gate of this key; what it says counts for nothing"))
+            Error::new(
+                ErrorKind::Denied,
+                format!("{id} is no gate of this key; what it says counts for nothing"),
+            )
         })?;
         let object = self.esys.load_external(&area.encode()).map_err(|error| error.failed(failed()))?;
         self.gated.gate = Some((id, object));

@@ -190,9 +190,8 @@ impl Places {
             .persistent(handle)
             .map_err(|error| error.failed(self.doing("look for its attestation key")))?
             .ok_or_else(|| self.absent(&format!("attestation key at {handle:#010x}")))?;
-        let public = esys
-            .read_public(object)
-            .map_err(|error| error.failed(self.doing("read its attestation key")))?;
+        let public =
+            esys.read_public(object).map_err(|error| error.failed(self.doing("read its attestation key")))?;
         let wanted = ObjectAttributes::FIXED_TPM
             | ObjectAttributes::FIXED_PARENT
             | ObjectAttributes::SENSITIVE_DATA_ORIGIN

@@ -5,9 +5,9 @@ use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::interface_types::key_bits::RsaKeyBits;
 use tss_esapi::structures::{
-    Digest, EccParameter, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, Public, PublicBuilder, PublicEccParametersBuilder,
-    PublicKeyRsa, PublicRsaParametersBuilder, RsaExponent, RsaScheme, SignatureScheme,
-    SymmetricDefinitionObject,
+    Digest, EccParameter, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, Public,
+    PublicBuilder, PublicEccParametersBuilder, PublicKeyRsa, PublicRsaParametersBuilder, RsaExponent,
+    RsaScheme, SignatureScheme, SymmetricDefinitionObject,
 };
 use undercroft_keymgr::{Error, ErrorKind};
 use undercroft_keys::{KeyAlgorithm, RsaBits};
@@ -67,11 +67,7 @@ pub(crate) enum Use<'a> {
 ///
 /// `unique` is mixed into primary keys (Part 1, section 27.2.6): other bytes give another key. It is empty for the
 /// rest.
-pub(crate) fn signing_key(
-    algorithm: KeyAlgorithm,
-    usable: Use<'_>,
-    unique: &[u8],
-) -> Result<Public, Error> {
+pub(crate) fn signing_key(algorithm: KeyAlgorithm, usable: Use<'_>, unique: &[u8]) -> Result<Public, Error> {
     built((|| {
         let attributes = ObjectAttributesBuilder::new()
             .with_fixed_tpm(true)

@@ -78,10 +78,11 @@ impl Tpm {
         let threads = SessionThreads::start(&name, 1, QUEUE, move || {
             // The connection that showed that the TPM is there serves the first session.
             let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let esys = match ready {
+            let mut esys = match ready {
                 Some(esys) => esys,
                 None => Esys::connect(&tcti)?,
             };
+            esys.clear_slots().map_err(|error| error.failed("cannot clear what others left in the TPM"))?;
             Ok(Session {
                 esys,
                 auth: auth.clone(),

@@ -258,3 +258,20 @@ fn a_thief_on_the_host_cannot_sign_and_an_operator_can_certify() {
     );
     drop(running);
 }
+
+#[test]
+fn what_a_killed_process_left_behind_is_cleared() {
+    let (folder, _running, device) = tpm();
+    let (keys, public) = gates();
+    let made = open(&device);
+    let key = block_on(made.create_gated(&uri(&device, HANDLE), KeyAlgorithm::EcdsaP256, &public)).unwrap();
+    let area = area(&key);
+    drop((key, made));
+    // Three sessions and three objects: as many as this TPM holds.
+    let fill = "for n in 1 2 3; do tpm2_startauthsession --policy-session -S s$n; done; \
+                for n in 1 2 3; do tpm2_createprimary -c o$n -G ecc || true; done";
+    tool(&device, &folder, fill);
+    let found = block_on(open(&device).open(&uri(&device, HANDLE), KeyAlgorithm::EcdsaP256)).unwrap();
+    let signature = sign(&found, MESSAGE, &public, &Word::of(&keys[0], &area, MESSAGE)).unwrap();
+    assert!(verifies(&found, MESSAGE, &signature));
+}

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use futures::executor::block_on;
 use hsm_sim::swtpm::{Manufacture, Swtpm};
-use undercroft_keymgr::{
-    Attestation, CommandNumber, ErrorKind, Key, KeyManager, Ledger, LedgerPlaces,
-};
+use undercroft_keymgr::{Attestation, CommandNumber, ErrorKind, Key, KeyManager, Ledger, LedgerPlaces};
 use undercroft_keys::{KeyAlgorithm, SignatureAlgorithm};
 use undercroft_tpm_wire::attest::{Attest, Attested, counter};
 use undercroft_tpm_wire::command::{self, AuditDigest, CommandCode, command_digest};
@@ -215,8 +213,9 @@ fn what_is_not_ours_is_refused() {
     let refused = block_on(ledger(&tpm).counter()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Exists, "{refused}");
     let nothing = tpm.ledger(LedgerPlaces { attestation_key: 0x8101_0200, counter: 0x0180_0200 }).unwrap();
-    for refused in [block_on(nothing.attestation_key()).unwrap_err(), block_on(nothing.audited()).unwrap_err()] {
+    for refused in
+        [block_on(nothing.attestation_key()).unwrap_err(), block_on(nothing.audited()).unwrap_err()]
+    {
         assert!(refused.to_string().contains("keys provision"), "{refused}");
     }
 }
-

@@ -22,6 +22,8 @@ pub(super) struct Place {
     pub(super) about: About,
     /// Whether it continues no other log: what is not in it never was.
     pub(super) first_epoch: bool,
+    /// The origin up to its epoch, and the epoch.
+    origin: Option<(String, u64)>,
     /// The one domain that it is for. The control log's is the first that it speaks of.
     domain: Option<String>,
 }
@@ -34,7 +36,15 @@ impl Place {
             [_, ORIGIN_PART, CEREMONY, _, epoch] => (About::Ceremony, epoch, None),
             _ => (About::Unknown, "", None),
         };
-        Self { about, first_epoch: epoch == "1", domain }
+        Self { about, first_epoch: epoch == "1", origin: split(origin), domain }
+    }
+
+    /// Whether this log is a later epoch of the one with this origin.
+    pub(super) fn continues(&self, earlier: &KeyName) -> bool {
+        match (&self.origin, split(earlier)) {
+            (Some((own, epoch)), Some((other, earlier))) => *own == other && *epoch > earlier,
+            _ => false,
+        }
     }
 
     /// Whether something for `domain` may stand here; the domain that the log is for if not.
@@ -50,4 +60,9 @@ impl Place {
     pub(super) fn has_policies(&self) -> bool {
         matches!(self.about, About::Control | About::Ceremony)
     }
+}
+
+fn split(origin: &KeyName) -> Option<(String, u64)> {
+    let (log, epoch) = origin.as_str().rsplit_once('/')?;
+    Some((log.to_owned(), epoch.parse().ok()?))
 }

@@ -49,6 +49,7 @@ impl Reader<'_> {
             (Some(tbs), Object::Crl) => self.crl(index, &intent, tbs),
             (None, _) => {}
         }
+        self.ledger.intent(key);
         self.open.insert(index, Open { key, algorithm: intent.algorithm, tbs });
         Ok(())
     }
@@ -162,12 +163,15 @@ impl Reader<'_> {
             OutcomeResult::Signature(signature) => {
                 self.intents.signed += 1;
                 let (Some(key), Some(tbs)) = (self.keys.get(&open.key), &open.tbs) else { return };
+                let counted = self.ledger.signed(outcome.command, open.key, tbs, &signature.0);
                 if key.public_key.verify(open.algorithm, tbs, &signature.0).is_err() {
                     self.find(
                         index,
                         "signature",
                         format!("the key {} has not signed the intent's bytes", open.key),
                     );
+                } else if let Err(what) = counted {
+                    self.find(index, "ledger", what);
                 }
             }
         }

@@ -7,9 +7,9 @@ use undercroft_keys::{KeyAlgorithm, SignatureAlgorithm};
 use super::encoding::{Base64Bytes, Digest, HexKeyId, integer, utc_seconds};
 use super::{Kind, LeafError};
 
+pub use alert::{Alert, AlertEvent};
 pub use hardware::{Anchor, AnchorIntent, Attested, CloseReason, Command, LedgerNumber, LogHead};
 pub use recovery::{Epoch, Recovery, RecoveryWay};
-pub use alert::{Alert, AlertEvent};
 
 mod alert;
 mod hardware;
@@ -98,11 +98,9 @@ impl Body {
             Kind::Epoch => serde_json::from_str(json).map(Self::Epoch),
             Kind::Recovery => serde_json::from_str(json).map(Self::Recovery),
             Kind::Start => serde_json::from_str(json).map(Self::Start),
-            Kind::Verdict
-            | Kind::Approval
-            | Kind::Rotation
-            | Kind::Revocation
-            | Kind::Freeze => return Err(LeafError::Reserved(kind)),
+            Kind::Verdict | Kind::Approval | Kind::Rotation | Kind::Revocation | Kind::Freeze => {
+                return Err(LeafError::Reserved(kind));
+            }
         };
         parsed.map_err(|error| LeafError::Body { kind, error })
     }

@@ -65,8 +65,16 @@ fn every_kind_reads_back_as_it_was_written() {
             evidence: vec![Evidence { format: "x".into(), sha256: Digest([4; 32]) }],
             ..intent()
         }),
-        Body::Outcome(Outcome { intent: 7, result: OutcomeResult::Signature(Base64Bytes(vec![1, 2])), command: None }),
-        Body::Outcome(Outcome { intent: 7, result: OutcomeResult::Abandoned("restart".into()), command: None }),
+        Body::Outcome(Outcome {
+            intent: 7,
+            result: OutcomeResult::Signature(Base64Bytes(vec![1, 2])),
+            command: None,
+        }),
+        Body::Outcome(Outcome {
+            intent: 7,
+            result: OutcomeResult::Abandoned("restart".into()),
+            command: None,
+        }),
         Body::Refusal(Refusal {
             action: RefusedAction::Issue,
             domain: "prod.example".into(),

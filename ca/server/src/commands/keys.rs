@@ -105,8 +105,8 @@ impl KeysCommand {
             Self::Create(args) => block_on(create(&args, terminal)),
             Self::Request(args) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                let runtime = runtime
-                    .map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
+                let runtime =
+                    runtime.map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
                 runtime.block_on(request(&args, terminal))
             }
             Self::List { devices } => block_on(list(&devices.read()?, terminal)),

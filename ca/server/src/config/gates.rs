@@ -56,7 +56,8 @@ impl GateAddress {
             let wrong = |what: String| Failure::usage(format!("{}: gate `{name}`: {what}", path.display()));
             is_elsewhere(&url, development).map_err(wrong)?;
             let pem = read_text(&base.join(&key))?;
-            let key = public_key_from_pem(&pem).map_err(|error| wrong(format!("{}: {error}", key.display())))?;
+            let key =
+                public_key_from_pem(&pem).map_err(|error| wrong(format!("{}: {error}", key.display())))?;
             if gates.iter().any(|gate| gate.key == key || gate.name == name) {
                 return Err(wrong("it stands twice".to_owned()));
             }

@@ -12,9 +12,9 @@
 //!
 //! [[authority]]
 //! custody = "prod.custody.json"             # from `undercroft keys create --gate`
-//! log = "prod.vkey"
 //! domain = "prod.example"
-//! certificate = "prod.pem"                  # from the ceremony; leave it out until then
+//! certificate = "prod.pem"                  # from the ceremony; leave both out until then
+//! log = "prod.vkey"                         # from `undercroft doctor`
 //! urls = { crl = "http://pki.example/prod.crl", certificate = "http://pki.example/prod.cer" }
 //! server-names = []                         # DNS names of the daemon in this domain
 //! enrols = false                            # for the control domain: whether enrolled callers get certificates
@@ -44,9 +44,10 @@ use undercroft_ca::time::Lifetime;
 use undercroft_cli::{Failure, read_text, tokens};
 use undercroft_keymgr::{Backend, DeviceConfig, KeyUri, Tokens};
 use undercroft_keys::KeyAlgorithm;
+use undercroft_tpm_wire::PublicArea;
 
 use super::rate::{Rate, RateConfig};
-use super::{Assured, GatedAuthority, is_gated};
+use super::{Assured, GatedAuthority, Issuing, is_gated};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -63,7 +64,7 @@ struct RawConfig {
     grace: Option<Lifetime>,
     #[serde(default, rename = "profile")]
     profiles: Vec<ProfileConfig>,
-    #[serde(rename = "authority")]
+    #[serde(default, rename = "authority")]
     authorities: Vec<AuthorityConfig>,
     #[serde(default, rename = "device")]
     devices: Vec<DeviceConfig>,
@@ -77,9 +78,10 @@ fn svid() -> String {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct AuthorityConfig {
     custody: PathBuf,
-    log: PathBuf,
     domain: String,
+    /// With `log`, or neither.
     certificate: Option<PathBuf>,
+    log: Option<PathBuf>,
     urls: Urls,
     #[serde(default)]
     server_names: Vec<DnsName>,
@@ -120,9 +122,7 @@ impl Config {
             domains.collect::<Result<_, _>>().map_err(|error| wrong(format!("domains: {error}")))?;
         let mut profiles: Vec<_> = Kind::ALL.into_iter().map(Profile::standard).collect();
         for profile in raw.profiles {
-            profiles.push(
-                Profile::from_config(profile).map_err(|error| wrong(format!("profile: {error}")))?,
-            );
+            profiles.push(Profile::from_config(profile).map_err(|error| wrong(format!("profile: {error}")))?);
         }
         let caller_profile = profiles.iter().find(|profile| profile.name() == raw.caller_profile);
         let caller_profile = caller_profile
@@ -168,19 +168,23 @@ fn read_authority(
     let wrong = |what: String| Failure::usage(format!("{}: {what}", path.display()));
     let file: CustodyFile =
         serde_json::from_str(&read_text(&path)?).map_err(|error| wrong(error.to_string()))?;
-    let area = file.tpm_public_area().map_err(wrong)?;
+    let area = PublicArea::parse(&file.tpm_public_area().map_err(wrong)?);
+    let area = area.map_err(|error| wrong(error.to_string()))?;
     is_gated(&area).map_err(wrong)?;
     let public_key = area.public_key().map_err(|error| wrong(error.to_string()))?;
     let algorithm: KeyAlgorithm = file.algorithm.parse().map_err(|error| wrong(format!("{error}")))?;
-    let log_path = base.join(&config.log);
-    let log = read_text(&log_path)?
-        .trim_end()
-        .parse()
-        .map_err(|error| Failure::usage(format!("{}: {error}", log_path.display())))?;
     let domain = parse_trust_domain(&config.domain).map_err(|error| Failure::usage(error.to_string()))?;
-    let review = match config.certificate {
-        None => None,
-        Some(certificate) => {
+    let issuing = match (config.certificate, config.log) {
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => {
+            return Err(wrong("give the authority both its certificate and its log, or neither yet".into()));
+        }
+        (Some(certificate), Some(log)) => {
+            let log_path = base.join(log);
+            let log = read_text(&log_path)?
+                .trim_end()
+                .parse()
+                .map_err(|error| Failure::usage(format!("{}: {error}", log_path.display())))?;
             let path = base.join(certificate);
             let certificate = AuthorityCertificate::from_pem(&read_text(&path)?)
                 .map_err(|error| Failure::from(error).during(path.display()))?;
@@ -191,7 +195,7 @@ fn read_authority(
                     domain.id_string()
                 )));
             }
-            Some(Review {
+            let review = Review {
                 issuer: Review::issuer(&certificate, algorithm, config.urls),
                 domain,
                 policy: policy.clone(),
@@ -199,8 +203,9 @@ fn read_authority(
                 enrols: config.enrols.then(|| caller_profile.clone()),
                 server_names: config.server_names,
                 authorities: config.ca_callers,
-            })
+            };
+            Some(Issuing { log, review, rate: Rate::new(config.rate) })
         }
     };
-    Ok(GatedAuthority { area, public_key, log, review, rate: Rate::new(config.rate) })
+    Ok(GatedAuthority { area, public_key, issuing })
 }

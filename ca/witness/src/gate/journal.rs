@@ -107,8 +107,7 @@ impl Kept {
             .open(path)
             .map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
-        let mut kept =
-            Self { path: path.to_owned(), file, end: 0, entries: HashMap::new(), broken: false };
+        let mut kept = Self { path: path.to_owned(), file, end: 0, entries: HashMap::new(), broken: false };
         let mut reader = BufReader::new(kept.file.try_clone().map_err(failed)?);
         let mut leaf = Vec::new();
         while kept.end < length {

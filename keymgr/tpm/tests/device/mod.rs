@@ -1,5 +1,10 @@
 //! A swtpm for each test, and tpm2-tools beside ours.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "each test uses what it needs, and fails by panicking")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "each test uses what it needs, and fails by panicking"
+)]
 
 use std::process::{Command, Output};
 use std::sync::Arc;
