@@ -24,6 +24,11 @@ impl LogKey {
         Ok(Self { verifier, key })
     }
 
+    /// The key that verifies its signatures.
+    pub fn verifier(&self) -> &VerifierKey {
+        &self.verifier
+    }
+
     /// The key in its token.
     pub fn key(&self) -> &Key {
         &self.key

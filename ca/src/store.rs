@@ -66,6 +66,13 @@ pub enum Effect {
         /// SHA-256 of its text.
         policy: Digest,
     },
+    /// The entry announces a value of a counter.
+    AnchorAnnounced {
+        /// The NV index of the counter.
+        counter: u32,
+        /// The value.
+        value: u64,
+    },
     /// A ceremony's transcript is known from here on.
     CeremonyAdopted {
         /// SHA-256 of its checkpoint.
@@ -98,6 +105,9 @@ pub trait Facts: Send + Sync {
 
     /// The policy in force.
     async fn policy(&self) -> Result<Option<Digest>, StoreError>;
+
+    /// The newest announcement of a counter's value in a log, and the index of the entry that makes it.
+    async fn anchor(&self, origin: &str, counter: u32) -> Result<Option<(u64, u64)>, StoreError>;
 
     /// Whether a ceremony's transcript is known.
     async fn ceremony_is_adopted(&self, checkpoint: Digest) -> Result<bool, StoreError>;

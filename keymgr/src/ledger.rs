@@ -86,15 +86,15 @@ pub trait Ledger: fmt::Debug + Send + Sync {
 /// A note that a token without counters keeps for us. Whoever may log in may change it.
 #[async_trait]
 pub trait TokenNote: fmt::Debug + Send + Sync {
-    /// The note; nothing if there is none yet.
+    /// The note; nothing if there is none yet, and two if a crash came between writing one and removing the other.
     ///
     /// # Errors
     /// The token does not answer.
-    async fn read(&self) -> Result<Option<Vec<u8>>, Error>;
+    async fn read(&self) -> Result<Vec<Vec<u8>>, Error>;
 
     /// Replaces the note.
     ///
     /// # Errors
-    /// The token does not answer, or takes no notes. The old note is still there.
+    /// The token does not answer, or takes no notes. The old note may still be there, beside the new one or alone.
     async fn write(&self, note: &[u8]) -> Result<(), Error>;
 }

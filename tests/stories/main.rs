@@ -10,6 +10,7 @@ mod crash;
 mod gate;
 mod isolation;
 mod judges;
+mod ledger;
 mod main_job;
 mod place;
 mod readme;

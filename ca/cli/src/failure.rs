@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use undercroft_ca::certificate::CertificateError;
 use undercroft_ca::csr::CsrError;
+use undercroft_ca::ledger::LedgerError;
+use undercroft_ca::noted_head::NotedHeadError;
 use undercroft_ca::plan::PlanError;
 use undercroft_ca::policy::PolicyError;
 use undercroft_ca::service::StartError;
@@ -152,6 +154,28 @@ macro_rules! usage {
 }
 
 usage!(TomlError, PlanError, PolicyError, CsrError, CertificateError, DeviceError, UriError);
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Token(error) => error.into(),
+            LedgerError::Disagree(what) => Self::tampered(what),
+            LedgerError::Store(error) => error.into(),
+            LedgerError::Log(_) => Self::unreachable(error.to_string()),
+            LedgerError::Leaf(_) => Self::failed(error.to_string()),
+        }
+    }
+}
+
+impl From<NotedHeadError> for Failure {
+    fn from(error: NotedHeadError) -> Self {
+        match error {
+            NotedHeadError::Token(error) => error.into(),
+            NotedHeadError::Disagree(what) => Self::tampered(what),
+            NotedHeadError::Store(error) => error.into(),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

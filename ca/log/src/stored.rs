@@ -3,7 +3,7 @@
 use crate::store::{LogReader, StoreError};
 use crate::tile::{TileKind, TilePath, encode_hashes, push_entry};
 use crate::tree::{
-    Hash, MissingNode, Nodes, TILE_WIDTH, complete_root, consistency_proof, inclusion_proof, leaf_hash,
+    self, Hash, MissingNode, Nodes, TILE_WIDTH, complete_root, consistency_proof, inclusion_proof, leaf_hash,
     partial_width, tile_root,
 };
 
@@ -47,6 +47,14 @@ pub async fn consistency(log: &dyn LogReader, old: u64, new: u64) -> Result<Vec<
 /// The log cannot be read, or is damaged.
 pub async fn inclusion(log: &dyn LogReader, index: u64, size: u64) -> Result<Vec<Hash>, StoreError> {
     from_tiles(log, size, |tiles| inclusion_proof(tiles, index, size)).await
+}
+
+/// The root of the first `size` entries, from what is stored.
+///
+/// # Errors
+/// The log cannot be read, or is damaged.
+pub async fn root(log: &dyn LogReader, size: u64) -> Result<Hash, StoreError> {
+    from_tiles(log, size, |tiles| tree::root(tiles, size)).await
 }
 
 /// Computes something from nodes, and reads the tiles that it lacks until it lacks none.

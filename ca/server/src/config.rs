@@ -3,6 +3,7 @@
 //! Paths in it are relative to its own folder.
 
 mod gates;
+mod hardware;
 mod raw;
 
 use std::collections::BTreeSet;
@@ -27,6 +28,8 @@ use undercroft_log::note::KeyName;
 use undercroft_log::witnesses::WitnessPolicy;
 
 pub use gates::GateAddress;
+pub use hardware::Hardware;
+pub(crate) use hardware::hexadecimal;
 use raw::{AuthorityConfig, CeremonyConfig, Config as RawConfig, DomainConfig};
 
 /// A configuration whose parts agree with each other.
@@ -79,6 +82,8 @@ pub struct Domain {
     pub server_names: Vec<DnsName>,
     /// What custody its keys must have.
     pub custody: Demand,
+    /// What devices remember of its log.
+    pub hardware: Vec<Hardware>,
 }
 
 /// An authority.
@@ -173,6 +178,8 @@ impl Config {
                 "no domain has server-names, so that no client could tell the daemon; give the control domain the DNS names by which it is reached".into(),
             ));
         }
+        let tokens = tokens(raw.devices, base, backends)?;
+        ledgers_are_whole(&domains, &tokens)?;
         let witnesses = raw.witness_policy.map(|path| read_witnesses(&base.join(path), raw.development));
         let witnesses = witnesses.transpose()?.map(Arc::new);
         let ceremonies = raw
@@ -188,7 +195,7 @@ impl Config {
             admin_socket: base.join(raw.listen.admin_socket),
             admin_users: raw.listen.admin_users.into_iter().collect(),
             database: base.join(raw.database),
-            tokens: tokens(raw.devices, base, backends)?,
+            tokens,
             domains,
             policy,
             policy_arc: raw.policy_arc,
@@ -197,6 +204,31 @@ impl Config {
             witnesses,
         })
     }
+}
+
+/// A TPM that keeps a ledger is one domain's: what it does for another would be missing in the ledger.
+fn ledgers_are_whole(domains: &[Domain], tokens: &Tokens) -> Result<(), Failure> {
+    for (number, domain) in domains.iter().enumerate() {
+        for hardware in &domain.hardware {
+            let device = hardware.device();
+            tokens.device(device)?;
+            let Hardware::Ledger { .. } = hardware else { continue };
+            let uses = |other: &Domain| {
+                let keys = other.authorities.iter().map(|authority| &authority.key).chain([&other.log_key]);
+                keys.filter_map(|key| tokens.locate(key).ok()).any(|(found, _)| found.name == device)
+                    || other.hardware.iter().any(|hardware| hardware.device() == device)
+            };
+            let other = domains.iter().enumerate().find(|(at, other)| *at != number && uses(other));
+            if let Some((_, other)) = other {
+                return Err(Failure::usage(format!(
+                    "`{}` keeps the ledger of device `{device}`, and `{}` uses that device, too: give each a TPM of its own",
+                    domain.name.as_str(),
+                    other.name.as_str()
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads a policy of witnesses. One on this host counts for nothing: whoever owns the host owns it, too.
@@ -278,6 +310,12 @@ impl Domain {
             authorities,
             server_names: config.server_names,
             custody: config.custody,
+            hardware: config
+                .ledger
+                .map(Hardware::ledger)
+                .into_iter()
+                .chain(config.anchor.map(Hardware::note))
+                .collect::<Result<_, _>>()?,
         })
     }
 }

@@ -7,6 +7,7 @@ pub mod commands;
 pub mod config;
 mod gates;
 mod http;
+mod keepers;
 mod serve;
 pub mod store;
 mod tiles;

@@ -42,6 +42,7 @@ use undercroft_upstream::{AdminApi, AdminSetup, CertificateForNames, IssuanceApi
 use crate::config::{self, Config};
 use crate::gates::Gates;
 use crate::http::Http;
+use crate::keepers::{Keeper, Keepers};
 use crate::store::{Database, DatabaseError};
 use crate::tiles::{self, Logs};
 use crate::witnesses::Witnesses;
@@ -110,8 +111,9 @@ async fn run(
     for domain in &config.domains {
         let store = Arc::new(database.log(domain.origin.as_str()).await?);
         logs.push((domain.name.as_str().to_owned(), store.clone()));
-        domains.push(open_domain(config, domain, store, drivers, &stop).await?);
+        domains.push(open_domain(config, domain, database, store, drivers, &stop).await?);
     }
+    let (domains, keepers): (Vec<_>, Vec<_>) = domains.into_iter().unzip();
     let setup = Setup {
         version: version.to_owned(),
         configuration: config.digest,
@@ -126,6 +128,11 @@ async fn run(
         entropy: Arc::new(SystemEntropy),
     };
     let ca = Arc::new(CertificateAuthority::start(setup).await?);
+    let of_logs = ca.domains().iter().map(|domain| domain.log().clone());
+    let keepers = of_logs
+        .zip(keepers)
+        .flat_map(|(log, keepers)| keepers.into_iter().map(move |keeper| (keeper, log.clone())));
+    let keepers = Keepers::begin(keepers.collect(), &stopping).await?;
     if let Some(address) = config.listen_logs {
         serve_logs(address, Logs::new(ca.clone(), logs.clone()), stopping.clone()).await?;
     }
@@ -136,7 +143,9 @@ async fn run(
         version: version.to_owned(),
         development: config.development,
     };
-    let served = listen(config, &ca, admin, stop, stopping).await;
+    let served = listen(config, &ca, admin, stop.clone(), stopping).await;
+    stop.send_replace(true);
+    keepers.end().await;
     ca.close();
     served
 }
@@ -145,10 +154,11 @@ async fn run(
 async fn open_domain(
     config: &Config,
     domain: &config::Domain,
+    database: &Database,
     store: Arc<crate::store::SqliteLog>,
     drivers: &mut JoinSet<Result<(), Fatal>>,
     stop: &watch::Sender<bool>,
-) -> Result<DomainSetup, Failure> {
+) -> Result<(DomainSetup, Vec<Keeper>), Failure> {
     let during = |failure: Failure| failure.during(format!("domain `{}`", domain.name.as_str()));
     let key = config
         .tokens
@@ -157,6 +167,11 @@ async fn open_domain(
         .map_err(|error| during(Failure::from(error).during("the log key")))?;
     let log_key = LogKey::new(domain.origin.clone(), key.clone())
         .map_err(|error| during(Failure::usage(format!("the log key: {error}"))))?;
+    let mut keepers = Vec::new();
+    for hardware in &domain.hardware {
+        let keeper = Keeper::open(hardware, &config.tokens, log_key.verifier(), &*store, database).await;
+        keepers.push(keeper.map_err(during)?);
+    }
     let http = Http::new()?;
     let gates: Vec<_> = domain
         .authorities
@@ -207,7 +222,7 @@ async fn open_domain(
         }
         authorities.push((opened, authority.key.to_string()));
     }
-    Ok(DomainSetup {
+    let setup = DomainSetup {
         name: domain.name.clone(),
         log,
         log_key: key,
@@ -215,7 +230,8 @@ async fn open_domain(
         authorities,
         roots: domain.roots.clone(),
         custody: domain.custody,
-    })
+    };
+    Ok((setup, keepers))
 }
 
 /// The heads of the ceremonies' transcripts. Each is whole, verified under the key that stands beside it, and of the

@@ -14,6 +14,7 @@ mod custody;
 mod error;
 mod mechanism;
 mod module;
+mod note;
 mod session;
 mod token;
 

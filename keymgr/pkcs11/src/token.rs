@@ -9,7 +9,7 @@ use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use cryptoki::slot::{Limit, Slot, TokenInfo};
 use undercroft_keymgr::{
     Device, Error, ErrorKind, Key, KeyManager, KeyUri, Pkcs11Uri, Secret, SessionThreads, SigningKey,
-    StoredKey,
+    StoredKey, TokenNote,
 };
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 
@@ -18,6 +18,7 @@ use crate::create::{self, Lifetime};
 use crate::custody::Custody;
 use crate::error::failed;
 use crate::module::Module;
+use crate::note::Note;
 use crate::session::{TokenSession, sign};
 
 /// Sessions where neither the device nor the token says otherwise. More than cores seldom helps an HSM.
@@ -34,12 +35,12 @@ pub(crate) struct Token(Arc<TokenInner>);
 #[derive(Debug)]
 pub(crate) struct TokenInner {
     pub(crate) threads: SessionThreads<TokenSession>,
-    door: Door,
+    pub(crate) door: Door,
 }
 
 /// How sessions of this token are opened.
 #[derive(Clone)]
-struct Door {
+pub(crate) struct Door {
     module: Arc<Module>,
     name: String,
     uri: Pkcs11Uri,
@@ -47,7 +48,7 @@ struct Door {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub(crate) enum Access {
     ReadOnly,
     ReadWrite,
 }
@@ -102,7 +103,7 @@ impl Token {
 }
 
 impl Door {
-    fn open(&self, access: Access) -> Result<TokenSession, Error> {
+    pub(crate) fn open(&self, access: Access) -> Result<TokenSession, Error> {
         let (slot, info) =
             self.module.find_token(&self.name, |slot, info| is_wanted(&self.uri, slot, info))?;
         let session = match access {
@@ -205,6 +206,10 @@ impl KeyManager for Token {
                     .collect()
             })
             .await
+    }
+
+    fn note(&self, name: &str) -> Result<Arc<dyn TokenNote>, Error> {
+        Ok(Arc::new(Note::new(self.0.clone(), name)))
     }
 
     async fn throwaway(&self, algorithm: KeyAlgorithm) -> Result<Arc<dyn SigningKey>, Error> {

@@ -68,6 +68,10 @@ impl Facts for Memory {
         Ok(self.known().policy)
     }
 
+    async fn anchor(&self, _: &str, _: u32) -> Result<Option<(u64, u64)>, StoreError> {
+        Ok(None)
+    }
+
     async fn ceremony_is_adopted(&self, checkpoint: Digest) -> Result<bool, StoreError> {
         Ok(self.known().ceremonies.contains(&checkpoint))
     }

@@ -9,10 +9,10 @@ use undercroft_ca::certificate::to_pem;
 use undercroft_ca::csr::{RequestError, request_for, request_info, signed_request};
 use undercroft_ca::custody::CustodyFile;
 use undercroft_cli::{Environment, Failure, Terminal, write_file};
-use undercroft_keymgr::KeyUri;
+use undercroft_keymgr::{KeyUri, LedgerPlaces};
 use undercroft_keys::KeyAlgorithm;
 
-use crate::config::GateAddress;
+use crate::config::{GateAddress, hexadecimal};
 use crate::gates::ForRequest;
 use crate::http::Http;
 
@@ -23,6 +23,9 @@ pub(super) enum KeysCommand {
     Create(CreateArgs),
     /// Write the CSR of a key that is there already: of a gated one, with the word of a gate.
     Request(RequestArgs),
+    /// Prepare a TPM for a ledger: its attestation key, its counter, and the list of commands that it audits. What is
+    /// there already stays.
+    Provision(ProvisionArgs),
     /// List the keys in the devices.
     List {
         #[command(flatten)]
@@ -86,6 +89,21 @@ pub(super) struct RequestArgs {
     gates: Option<PathBuf>,
 }
 
+/// Arguments of `keys provision`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ProvisionArgs {
+    #[command(flatten)]
+    devices: DevicesArgs,
+    /// The device, by its name in the environment.
+    device: String,
+    /// The persistent handle of the attestation key.
+    #[arg(long, default_value = "0x81010100")]
+    attestation_key: String,
+    /// The NV index of the counter.
+    #[arg(long, default_value = "0x01800100")]
+    counter: String,
+}
+
 #[derive(Debug, clap::Args)]
 pub(super) struct DevicesArgs {
     /// The environment file with the devices.
@@ -109,6 +127,7 @@ impl KeysCommand {
                     runtime.map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
                 runtime.block_on(request(&args, terminal))
             }
+            Self::Provision(args) => block_on(provision(&args, terminal)),
             Self::List { devices } => block_on(list(&devices.read()?, terminal)),
             Self::Show { devices, uri, algorithm } => {
                 block_on(show(&devices.read()?, &uri, algorithm, terminal))
@@ -190,6 +209,33 @@ async fn request(args: &RequestArgs, terminal: &Terminal) -> Result<(), Failure>
     let id = key.signer.public_key().id().to_string();
     terminal.result(&json!({ "key-id": id, "csr": csr_path }), || {
         format!("{} is the request of key {id}\n", csr_path.display())
+    })
+}
+
+async fn provision(args: &ProvisionArgs, terminal: &Terminal) -> Result<(), Failure> {
+    let tokens = args.devices.read()?.tokens;
+    let places = LedgerPlaces {
+        attestation_key: hexadecimal("--attestation-key", &args.attestation_key)?,
+        counter: hexadecimal("--counter", &args.counter)?,
+    };
+    let ledger = tokens.manager(tokens.device(&args.device)?)?.ledger(places)?;
+    ledger.provision().await?;
+    let (audited, counter) = (ledger.audited().await?, ledger.counter().await?);
+    let value = json!({
+        "device": args.device,
+        "attestation-key": args.attestation_key,
+        "counter": args.counter,
+        "counter-from": counter,
+        "audited": audited,
+    });
+    terminal.result(&value, || {
+        format!(
+            "The TPM audits {} commands. For the domain's configuration:\n\n[domain.ledger]\ndevice = \"{}\"\nattestation-key = \"{}\"\ncounter = \"{}\"\ncounter-from = {counter}\n",
+            audited.len(),
+            args.device,
+            args.attestation_key,
+            args.counter
+        )
     })
 }
 

@@ -8,6 +8,7 @@ use undercroft_attestors::custody::Demand;
 use undercroft_ca::names::DnsName;
 use undercroft_ca::profile::{PolicyArc, ProfileConfig};
 use undercroft_ca::tbs::Urls;
+use undercroft_ca::time::Lifetime;
 use undercroft_keymgr::DeviceConfig;
 
 #[derive(Deserialize)]
@@ -64,6 +65,45 @@ pub(super) struct DomainConfig {
     pub(super) custody: Demand,
     #[serde(default, rename = "authority")]
     pub(super) authorities: Vec<AuthorityConfig>,
+    pub(super) ledger: Option<LedgerConfig>,
+    pub(super) anchor: Option<AnchorConfig>,
+}
+
+/// The TPM whose ledger stands in this domain's log, and in whose counter the log is anchored.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct LedgerConfig {
+    pub(super) device: String,
+    /// The persistent handle of its attestation key, `0x81…`.
+    pub(super) attestation_key: String,
+    /// The NV index of its counter, `0x018…`.
+    pub(super) counter: String,
+    /// The value that the counter had before this log was anchored in it.
+    pub(super) counter_from: u64,
+    /// How long an epoch lasts.
+    #[serde(default = "minute")]
+    pub(super) epoch: Lifetime,
+    /// How often the log is anchored.
+    #[serde(default = "two_minutes")]
+    pub(super) every: Lifetime,
+}
+
+/// The PKCS#11 token in which this domain's log is noted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct AnchorConfig {
+    pub(super) device: String,
+    /// How often.
+    #[serde(default = "two_minutes")]
+    pub(super) every: Lifetime,
+}
+
+fn minute() -> Lifetime {
+    Lifetime::seconds(60)
+}
+
+fn two_minutes() -> Lifetime {
+    Lifetime::seconds(120)
 }
 
 fn first() -> u32 {

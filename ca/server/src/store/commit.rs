@@ -197,6 +197,9 @@ impl SqliteLog {
                     }
                     Effect::Signed => opened.push(id),
                     Effect::Resolved { intent } => resolved.push(self.entry_id(*intent)),
+                    Effect::AnchorAnnounced { counter, value } => {
+                        self.announce(connection, *counter, *value, first + position as u64).await?;
+                    }
                     rare => apply_rare(connection, rare, position).await?,
                 }
             }
@@ -223,6 +226,28 @@ impl SqliteLog {
             query.execute(&mut *connection).await?;
         }
         Ok(())
+    }
+}
+
+impl SqliteLog {
+    async fn announce(
+        &self,
+        connection: &mut SqliteConnection,
+        counter: u32,
+        value: u64,
+        entry: u64,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "INSERT INTO anchor (log, counter, value, entry) VALUES (?, ?, ?, ?)
+             ON CONFLICT (log, counter) DO UPDATE SET value = excluded.value, entry = excluded.entry",
+        )
+        .bind(self.id)
+        .bind(i64::from(counter))
+        .bind(value as i64)
+        .bind(entry as i64)
+        .execute(connection)
+        .await
+        .map(drop)
     }
 }
 
@@ -297,7 +322,10 @@ async fn apply_rare(connection: &mut SqliteConnection, effect: &Effect, entry: u
             sqlx::query("INSERT INTO ceremony (checkpoint) VALUES (?) ON CONFLICT (checkpoint) DO NOTHING")
                 .bind(checkpoint.0.to_vec())
         }
-        Effect::Certificate(_) | Effect::Signed | Effect::Resolved { .. } => return Ok(()),
+        Effect::Certificate(_)
+        | Effect::Signed
+        | Effect::Resolved { .. }
+        | Effect::AnchorAnnounced { .. } => return Ok(()),
     }
     .execute(connection)
     .await?

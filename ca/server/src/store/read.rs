@@ -144,6 +144,18 @@ impl Facts for Database {
         row.map(|sha256| array(sha256).map(Digest)).transpose()
     }
 
+    async fn anchor(&self, origin: &str, counter: u32) -> Result<Option<(u64, u64)>, StoreError> {
+        let row: Option<(i64, i64)> = sqlx::query_as(
+            "SELECT value, entry FROM anchor, log WHERE log.id = anchor.log AND log.origin = ? AND counter = ?",
+        )
+        .bind(origin)
+        .bind(i64::from(counter))
+        .fetch_optional(&self.writer)
+        .await
+        .map_err(unavailable)?;
+        row.map(|(value, entry)| Ok((unsigned(value)?, unsigned(entry)?))).transpose()
+    }
+
     async fn ceremony_is_adopted(&self, checkpoint: Digest) -> Result<bool, StoreError> {
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM ceremony WHERE checkpoint = ?)")
             .bind(checkpoint.0.to_vec())

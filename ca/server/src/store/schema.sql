@@ -75,6 +75,15 @@ CREATE TABLE policy (
     sha256 BLOB NOT NULL
 ) STRICT;
 
+-- The newest value of a counter that a log announces.
+CREATE TABLE anchor (
+    log     INTEGER NOT NULL REFERENCES log,
+    counter INTEGER NOT NULL,            -- NV index
+    value   INTEGER NOT NULL,
+    entry   INTEGER NOT NULL,            -- the index of the announcement
+    PRIMARY KEY (log, counter)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE ceremony (
     checkpoint BLOB NOT NULL PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
