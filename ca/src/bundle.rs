@@ -42,11 +42,7 @@ impl Bundle {
 
     /// SHA-256 over the roots, in order: bundles of the same roots have the same digest.
     pub fn digest_of(roots: &[AuthorityCertificate]) -> Digest {
-        let mut all = Vec::new();
-        for root in roots {
-            all.extend(Digest::of(root.der()).0);
-        }
-        Digest::of(&all)
+        digest_of_roots(&roots.iter().map(AuthorityCertificate::der).collect::<Vec<_>>())
     }
 
     /// The SPIFFE bundle document: a JWK Set (SPIFFE Trust Domain and Bundle section 4).
@@ -54,6 +50,15 @@ impl Bundle {
         let keys: Vec<_> = self.roots.iter().map(jwk).collect();
         json!({ "spiffe_sequence": self.sequence, "spiffe_refresh_hint": REFRESH_HINT, "keys": keys })
     }
+}
+
+/// [`Bundle::digest_of`] roots in DER.
+pub(crate) fn digest_of_roots(roots: &[&[u8]]) -> Digest {
+    let mut all = Vec::new();
+    for root in roots {
+        all.extend(Digest::of(root).0);
+    }
+    Digest::of(&all)
 }
 
 /// X509-SVID section 6.1: `use` is `x509-svid`, `kid` is absent, `x5c` holds exactly the root.

@@ -5,6 +5,7 @@
 //! what a ceremony makes ([`plan`]). Tokens are behind `undercroft-keymgr`'s traits, the log behind `undercroft-log`'s;
 //! there is no clock, no randomness and no runtime in here that was not handed in.
 
+pub mod approval;
 pub mod authority;
 pub mod bundle;
 pub mod certificate;
@@ -22,6 +23,7 @@ pub mod noted_head;
 pub mod plan;
 pub mod policy;
 pub mod profile;
+pub mod recovery;
 pub mod review;
 pub mod serial;
 pub mod service;

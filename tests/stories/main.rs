@@ -14,6 +14,7 @@ mod ledger;
 mod main_job;
 mod place;
 mod readme;
+mod recovery;
 mod refusals;
 mod shared_root;
 mod tls;

@@ -5,6 +5,7 @@ mod client;
 mod doctor;
 mod export;
 mod keys;
+mod recover;
 mod request;
 mod run;
 
@@ -44,6 +45,9 @@ enum Command {
     /// Let somebody in who has no certificate yet.
     #[command(subcommand)]
     Enrolment(admin::EnrolmentCommand),
+    /// Go on after entries of a log were lost: with the daemon stopped.
+    #[command(subcommand)]
+    Recover(recover::RecoverCommand),
     /// Work with the logs.
     #[command(subcommand)]
     Log(export::LogCommand),
@@ -67,6 +71,7 @@ impl Program for Undercroft {
             Command::Domain(command) => command.run(terminal),
             Command::Bundle(args) => args.run(terminal),
             Command::Enrolment(command) => command.run(terminal),
+            Command::Recover(command) => command.run(terminal),
             Command::Log(command) => command.run(terminal),
             Command::Meta(meta) => meta.run::<Self>(terminal),
         }

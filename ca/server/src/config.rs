@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use hyper::Uri;
 use undercroft_attestors::custody::Demand;
+use undercroft_ca::approval::Roster;
 use undercroft_ca::certificate::{AuthorityCertificate, Constraints, certificates_from_pem};
 use undercroft_ca::log_key::{LogOf, origin};
 use undercroft_ca::names::{DnsName, TrustDomain, parse_trust_domain};
@@ -63,6 +64,8 @@ pub struct Config {
     pub witnesses: Option<Arc<WitnessPolicy>>,
     /// Transcripts that the control log takes note of.
     pub ceremonies: Vec<Ceremony>,
+    /// Who may approve that a log goes on under another origin; nobody if there is no roster.
+    pub recovery: Option<Roster>,
 }
 
 /// A domain.
@@ -187,6 +190,8 @@ impl Config {
             .into_iter()
             .map(|ceremony| Ceremony::new(&ceremony, base))
             .collect::<Result<_, _>>()?;
+        let recovery = raw.recovery.map(Roster::new).transpose();
+        let recovery = recovery.map_err(|error| wrong("recovery", error.to_string()))?;
         Ok(Self {
             digest: Digest::of(text.as_bytes()),
             development: raw.development,
@@ -201,6 +206,7 @@ impl Config {
             policy_arc: raw.policy_arc,
             caller_profile,
             ceremonies,
+            recovery,
             witnesses,
         })
     }

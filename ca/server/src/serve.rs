@@ -28,9 +28,9 @@ use undercroft_keys::{KeyAlgorithm, KeyType, PublicKey};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::cosigning::Cosigner;
 use undercroft_log::leaf::{Body, Digest, Leaf, TranscriptHead};
-use undercroft_log::note::VerifierKey;
+use undercroft_log::note::{KeyName, VerifierKey};
 use undercroft_log::sequencer::{self, Fatal, Limits};
-use undercroft_log::store::LogReader;
+use undercroft_log::store::{LogReader, LogStore};
 use undercroft_log::tree::{GrowingTree, TILE_WIDTH, leaf_hash};
 use undercroft_log_files::Folder;
 use undercroft_proto::identity::DomainAnchors;
@@ -167,6 +167,7 @@ async fn open_domain(
         .map_err(|error| during(Failure::from(error).during("the log key")))?;
     let log_key = LogKey::new(domain.origin.clone(), key.clone())
         .map_err(|error| during(Failure::usage(format!("the log key: {error}"))))?;
+    continues(&domain.origin, &*store).await.map_err(during)?;
     let mut keepers = Vec::new();
     for hardware in &domain.hardware {
         let keeper = Keeper::open(hardware, &config.tokens, log_key.verifier(), &*store, database).await;
@@ -232,6 +233,23 @@ async fn open_domain(
         custody: domain.custody,
     };
     Ok((setup, keepers))
+}
+
+/// A log of a later epoch begins with the head of the one before, which `recover new-epoch` writes.
+async fn continues(origin: &KeyName, log: &dyn LogStore<Effect>) -> Result<(), Failure> {
+    if origin.as_str().rsplit('/').next() == Some("1") {
+        return Ok(());
+    }
+    let first = match log.head().await?.size {
+        0 => None,
+        _ => log.entries(0..1).await?.pop(),
+    };
+    match first.and_then(|entry| Leaf::parse(&entry).ok()).map(|leaf| leaf.body) {
+        Some(Body::Epoch(_)) => Ok(()),
+        _ => Err(Failure::usage(format!(
+            "{origin} has not begun: a later epoch begins with the head of the one before; run `undercroft recover new-epoch`"
+        ))),
+    }
 }
 
 /// The heads of the ceremonies' transcripts. Each is whole, verified under the key that stands beside it, and of the

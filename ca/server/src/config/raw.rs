@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use undercroft_attestors::custody::Demand;
+use undercroft_ca::approval::RosterConfig;
 use undercroft_ca::names::DnsName;
 use undercroft_ca::profile::{PolicyArc, ProfileConfig};
 use undercroft_ca::tbs::Urls;
@@ -35,6 +36,8 @@ pub(super) struct Config {
     pub(super) domains: Vec<DomainConfig>,
     #[serde(default, rename = "ceremony")]
     pub(super) ceremonies: Vec<CeremonyConfig>,
+    /// Who may approve that a log goes on under another origin.
+    pub(super) recovery: Option<RosterConfig>,
 }
 
 fn svid() -> String {

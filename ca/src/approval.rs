@@ -1,0 +1,204 @@
+//! Approvals: what persons have signed with keys that they already have (SSHSIG, `ssh-keygen -Y sign`), FIDO keys
+//! included.
+
+use std::collections::BTreeSet;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use der::asn1::UintRef;
+use der::{Encode as _, Sequence};
+use serde::Deserialize;
+use ssh_key::public::KeyData;
+use ssh_key::{Algorithm, EcdsaCurve, PublicKey as SshPublicKey, SshSig};
+use undercroft_keys::{KeyType, PublicKey, SignatureAlgorithm};
+
+/// What every approval is signed for (`ssh-keygen -Y sign -n`): no signature that was made for something else counts.
+pub const NAMESPACE: &str = "undercroft-approval-v1";
+
+/// FIDO: the person touched the key (WebAuthn section 6.1, bit 0 of the flags).
+const USER_PRESENT: u8 = 1;
+
+/// A roster as it is written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RosterConfig {
+    /// How many persons must have signed.
+    pub quorum: usize,
+    /// The persons.
+    #[serde(rename = "person")]
+    pub persons: Vec<PersonConfig>,
+}
+
+/// A person.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PersonConfig {
+    /// The person's name.
+    pub name: String,
+    /// Public keys as OpenSSH writes them: `ssh-ed25519 AAAA…`.
+    pub keys: Vec<String>,
+}
+
+/// Who may approve, and how many must.
+#[derive(Clone, Debug)]
+pub struct Roster {
+    quorum: usize,
+    persons: Vec<(String, Vec<KeyData>)>,
+}
+
+/// What cannot be a roster, or an approval.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApprovalError {
+    /// The roster contradicts itself.
+    #[error("the roster: {0}")]
+    Roster(String),
+    /// No armoured SSHSIG.
+    #[error("approval {number} is no SSHSIG: {what}; make it with `ssh-keygen -Y sign -n {NAMESPACE}`")]
+    Malformed {
+        /// Which, from 1.
+        number: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// A signature that counts for nothing.
+    #[error("approval {number} {what}")]
+    Refused {
+        /// Which, from 1.
+        number: usize,
+        /// Why.
+        what: String,
+    },
+    /// Too few persons.
+    #[error("{} of the {needed} persons that are needed have approved ({}); one person counts once", who.len(), who.join(", "))]
+    TooFew {
+        /// Who has.
+        who: Vec<String>,
+        /// How many must.
+        needed: usize,
+    },
+}
+
+impl Roster {
+    /// Validates a roster.
+    ///
+    /// # Errors
+    /// A key cannot be read or is two persons', or fewer persons are on it than are needed.
+    pub fn new(config: RosterConfig) -> Result<Self, ApprovalError> {
+        let wrong = |what: String| Err(ApprovalError::Roster(what));
+        if config.quorum == 0 || config.quorum > config.persons.len() {
+            return wrong(format!("quorum {} of {} persons", config.quorum, config.persons.len()));
+        }
+        let mut persons: Vec<(String, Vec<KeyData>)> = Vec::new();
+        for PersonConfig { name, keys } in config.persons {
+            let mut own = Vec::new();
+            for text in keys {
+                let key = SshPublicKey::from_openssh(&text)
+                    .map_err(|error| ApprovalError::Roster(format!("a key of {name}: {error}")))?;
+                let key = key.key_data().clone();
+                if own.contains(&key) || persons.iter().any(|(_, keys)| keys.contains(&key)) {
+                    return wrong(format!("a key of {name} stands twice"));
+                }
+                own.push(key);
+            }
+            if persons.iter().any(|(other, _)| *other == name) {
+                return wrong(format!("{name} stands twice"));
+            }
+            persons.push((name, own));
+        }
+        Ok(Self { quorum: config.quorum, persons })
+    }
+
+    /// Verifies armoured signatures over `message`, and that enough persons made them. Gives their names.
+    ///
+    /// # Errors
+    /// See [`ApprovalError`]. One bad signature refuses all: somebody should know why it is there.
+    pub fn verify(&self, message: &[u8], approvals: &[String]) -> Result<Vec<String>, ApprovalError> {
+        let mut who = BTreeSet::new();
+        for (number, armoured) in (1..).zip(approvals) {
+            let signature = SshSig::from_pem(armoured)
+                .map_err(|error| ApprovalError::Malformed { number, what: error.to_string() })?;
+            let refused = |what: &str| ApprovalError::Refused { number, what: what.to_owned() };
+            if signature.namespace() != NAMESPACE {
+                return Err(refused("was signed for something else: another namespace"));
+            }
+            let person = self.persons.iter().find(|(_, keys)| keys.contains(signature.public_key()));
+            let (name, _) = person.ok_or_else(|| refused("is of a key that nobody on the roster has"))?;
+            let signed = SshSig::signed_data(NAMESPACE, signature.hash_alg(), message)
+                .map_err(|error| refused(&error.to_string()))?;
+            if !verifies(&signature, &signed) {
+                return Err(refused("does not verify: something else was signed"));
+            }
+            who.insert(name.clone());
+        }
+        let who: Vec<_> = who.into_iter().collect();
+        match who.len() >= self.quorum {
+            true => Ok(who),
+            false => Err(ApprovalError::TooFew { who, needed: self.quorum }),
+        }
+    }
+}
+
+/// Whether the signature is the key's over what SSHSIG has signed.
+fn verifies(signature: &SshSig, signed: &[u8]) -> bool {
+    let bytes = signature.signature_bytes();
+    let raw = signature.signature().as_bytes();
+    match (signature.public_key(), signature.algorithm()) {
+        (KeyData::Ed25519(key), Algorithm::Ed25519) => {
+            let key = PublicKey::from_ed25519(&key.0);
+            key.is_ok_and(|key| key.verify(SignatureAlgorithm::Ed25519, signed, bytes).is_ok())
+        }
+        (KeyData::Ecdsa(key), Algorithm::Ecdsa { curve }) => {
+            let (key_type, algorithm) = match curve {
+                EcdsaCurve::NistP256 => (KeyType::P256, SignatureAlgorithm::EcdsaP256Sha256),
+                EcdsaCurve::NistP384 => (KeyType::P384, SignatureAlgorithm::EcdsaP384Sha384),
+                EcdsaCurve::NistP521 => return false,
+            };
+            let key = PublicKey::from_ec_point(key_type, key.as_sec1_bytes());
+            let Some(der) = ecdsa_der(raw) else { return false };
+            key.is_ok_and(|key| key.verify(algorithm, signed, &der).is_ok())
+        }
+        (KeyData::SkEd25519(key), Algorithm::SkEd25519) => {
+            let Some((bytes, [flags, counter @ ..])) = raw.split_at_checked(64) else { return false };
+            let framed = fido(key.application(), *flags, counter, signed);
+            let key = PublicKey::from_ed25519(&key.public_key().0);
+            flags & USER_PRESENT != 0
+                && counter.len() == 4
+                && key.is_ok_and(|key| key.verify(SignatureAlgorithm::Ed25519, &framed, bytes).is_ok())
+        }
+        _ => false,
+    }
+}
+
+/// RFC 5656 section 3.1.2: two SSH integers, r and s; as DER ECDSA-Sig-Value.
+fn ecdsa_der(raw: &[u8]) -> Option<Vec<u8>> {
+    let integer = |bytes: &mut &[u8]| -> Option<Vec<u8>> {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let (value, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+        *bytes = rest;
+        Some(value.to_vec())
+    };
+    let mut rest = raw;
+    let (r, s) = (integer(&mut rest)?, integer(&mut rest)?);
+    let unsigned = |value: &[u8]| value.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<_>>();
+    let (r, s) = (unsigned(&r), unsigned(&s));
+    let signature = EcdsaSigValue { r: UintRef::new(&r).ok()?, s: UintRef::new(&s).ok()? };
+    rest.is_empty().then(|| signature.to_der().ok()).flatten()
+}
+
+/// ECDSA-Sig-Value (RFC 3279 section 2.2.3).
+#[derive(Sequence)]
+struct EcdsaSigValue<'a> {
+    r: UintRef<'a>,
+    s: UintRef<'a>,
+}
+
+/// What a FIDO key signs (OpenSSH PROTOCOL.u2f): SHA-256 of the application, flags, counter, SHA-256 of the message.
+fn fido(application: &str, flags: u8, counter: &[u8], message: &[u8]) -> Vec<u8> {
+    let mut framed = digest(&SHA256, application.as_bytes()).as_ref().to_vec();
+    framed.push(flags);
+    framed.extend(counter);
+    framed.extend(digest(&SHA256, message).as_ref());
+    framed
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+use std::path::Path;
+use std::process::Command;
+
+use super::*;
+
+const MESSAGE: &[u8] = b"{\"format\":\"undercroft-recovery-v1\"}\n";
+
+/// OpenSSH makes the keys and the signatures.
+struct Ssh(tempfile::TempDir);
+
+impl Ssh {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn run(&self, arguments: &[&str]) {
+        let ran = Command::new("ssh-keygen").args(arguments).current_dir(self.0.path()).output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.path().join(name)).unwrap()
+    }
+
+    /// Makes a key, and gives its public half.
+    fn key(&self, name: &str, kind: &[&str]) -> String {
+        self.run(&[&["-q", "-N", "", "-f", name], kind].concat());
+        self.read(&format!("{name}.pub"))
+    }
+
+    fn sign(&self, name: &str, namespace: &str, message: &[u8]) -> String {
+        let file: &Path = &self.0.path().join("message");
+        std::fs::write(file, message).unwrap();
+        let _ = std::fs::remove_file(self.0.path().join("message.sig"));
+        self.run(&["-q", "-Y", "sign", "-f", name, "-n", namespace, "message"]);
+        self.read("message.sig")
+    }
+}
+
+fn person(name: &str, keys: &[&str]) -> PersonConfig {
+    PersonConfig { name: name.to_owned(), keys: keys.iter().map(|key| (*key).to_owned()).collect() }
+}
+
+#[test]
+fn enough_persons_with_keys_of_every_kind() {
+    let ssh = Ssh::new();
+    let (a, b) = (ssh.key("a", &["-t", "ed25519"]), ssh.key("b", &["-t", "ecdsa", "-b", "256"]));
+    let c = ssh.key("c", &["-t", "ecdsa", "-b", "384"]);
+    let persons = vec![person("alice", &[&a]), person("bob", &[&b]), person("carol", &[&c])];
+    let roster = Roster::new(RosterConfig { quorum: 3, persons }).unwrap();
+    let approvals: Vec<_> = ["a", "b", "c"].map(|key| ssh.sign(key, NAMESPACE, MESSAGE)).into();
+    assert_eq!(roster.verify(MESSAGE, &approvals).unwrap(), ["alice", "bob", "carol"]);
+    let refused = roster.verify(MESSAGE, &approvals[..2]).unwrap_err();
+    assert!(matches!(refused, ApprovalError::TooFew { needed: 3, .. }), "{refused}");
+}
+
+#[test]
+fn nothing_else_counts() {
+    let ssh = Ssh::new();
+    let (a, a2) = (ssh.key("a", &["-t", "ed25519"]), ssh.key("a2", &["-t", "ed25519"]));
+    let b = ssh.key("b", &["-t", "ed25519"]);
+    ssh.key("stranger", &["-t", "ed25519"]);
+    let persons = vec![person("alice", &[&a, &a2]), person("bob", &[&b])];
+    let roster = Roster::new(RosterConfig { quorum: 2, persons }).unwrap();
+    let sign = |key: &str| ssh.sign(key, NAMESPACE, MESSAGE);
+    let refused = |approvals: &[String]| roster.verify(MESSAGE, approvals).unwrap_err().to_string();
+    // One person counts once, with however many keys.
+    assert!(refused(&[sign("a"), sign("a2")]).contains("1 of the 2 persons"));
+    assert!(refused(&[sign("a"), sign("a")]).contains("1 of the 2 persons"));
+    assert!(refused(&[sign("a"), sign("b"), sign("stranger")]).contains("nobody on the roster"));
+    assert!(refused(&[sign("a"), ssh.sign("b", "file", MESSAGE)]).contains("something else"));
+    assert!(refused(&[sign("a"), ssh.sign("b", NAMESPACE, b"another")]).contains("does not verify"));
+    assert!(refused(&[sign("a"), "no signature".to_owned()]).contains("approval 2 is no SSHSIG"));
+    assert!(refused(&[]).contains("0 of the 2"));
+    // A signature that was changed anywhere.
+    let good = sign("b");
+    assert!(roster.verify(MESSAGE, &[sign("a"), good.clone()]).is_ok());
+    let lines: Vec<_> = good.lines().collect();
+    let last = lines[lines.len() - 2];
+    let swapped = good.replace(last, &last.chars().rev().collect::<String>());
+    assert!(roster.verify(MESSAGE, &[sign("a"), swapped]).is_err());
+}
+
+#[test]
+fn a_roster_that_contradicts_itself_is_none() {
+    let ssh = Ssh::new();
+    let (a, b) = (ssh.key("a", &["-t", "ed25519"]), ssh.key("b", &["-t", "ed25519"]));
+    let roster = |quorum, persons| Roster::new(RosterConfig { quorum, persons }).map(drop);
+    assert!(roster(1, vec![person("alice", &[&a]), person("bob", &[&b])]).is_ok());
+    for (quorum, persons, what) in [
+        (0, vec![person("alice", &[&a])], "quorum 0"),
+        (2, vec![person("alice", &[&a])], "quorum 2"),
+        (1, vec![person("alice", &[&a]), person("bob", &[&a])], "stands twice"),
+        (1, vec![person("alice", &[&a, &a])], "stands twice"),
+        (1, vec![person("alice", &[&a]), person("alice", &[&b])], "alice stands twice"),
+        (1, vec![person("alice", &["ssh-ed25519 nonsense"])], "a key of alice"),
+    ] {
+        let refused = roster(quorum, persons).unwrap_err().to_string();
+        assert!(refused.contains(what), "{refused}");
+    }
+}
+
+/// A FIDO key is simulated: none is in this machine. The framing is OpenSSH's (PROTOCOL.u2f, PROTOCOL.sshsig).
+#[test]
+fn a_fido_key_counts_when_it_was_touched() {
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    use base64ct::{Base64, Encoding as _};
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let string = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
+    let kind = b"sk-ssh-ed25519@openssh.com";
+    let public = [string(kind), string(pair.public_key().as_ref()), string(b"ssh:")].concat();
+    let key = format!("sk-ssh-ed25519@openssh.com {}", Base64::encode_string(&public));
+    let persons = vec![person("alice", &[&key])];
+    let roster = Roster::new(RosterConfig { quorum: 1, persons }).unwrap();
+    let approve = |flags: u8| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA512, MESSAGE);
+        let signed = [
+            b"SSHSIG".to_vec(),
+            string(NAMESPACE.as_bytes()),
+            string(b""),
+            string(b"sha512"),
+            string(digest.as_ref()),
+        ]
+        .concat();
+        let counter = 5_u32.to_be_bytes();
+        let signature = pair.sign(&fido("ssh:", flags, &counter, &signed));
+        let mut blob = [string(kind), string(signature.as_ref())].concat();
+        blob.push(flags);
+        blob.extend(counter);
+        let sshsig = [
+            b"SSHSIG".to_vec(),
+            1_u32.to_be_bytes().to_vec(),
+            string(&public),
+            string(NAMESPACE.as_bytes()),
+            string(b""),
+            string(b"sha512"),
+            string(&blob),
+        ]
+        .concat();
+        let text = Base64::encode_string(&sshsig);
+        let lines: Vec<_> =
+            text.as_bytes().chunks(70).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        format!("-----BEGIN SSH SIGNATURE-----\n{}\n-----END SSH SIGNATURE-----\n", lines.join("\n"))
+    };
+    assert_eq!(roster.verify(MESSAGE, &[approve(1)]).unwrap(), ["alice"]);
+    assert!(roster.verify(MESSAGE, &[approve(0)]).unwrap_err().to_string().contains("does not verify"));
+    assert!(roster.verify(b"another", &[approve(1)]).is_err());
+}
