@@ -160,7 +160,7 @@ impl Authority {
         let validity = Validity::within(&self.issuer.validity, now, grant.lifetime())
             .map_err(|error| OrderError::Expired { authority: self.name.clone(), error })?;
         let serial = SerialNumber::random(entropy)?;
-        let subject = self.subject(kind, &serial)?;
+        let subject = subject(&self.domain, kind, &serial)?;
         let spec = CertificateSpec {
             profile: grant.profile(),
             policy_arc: arc,
@@ -185,16 +185,20 @@ impl Authority {
         let signer = self.certificate.public_key();
         Ok(Prepared::certificate(&spec, SignedBy::Issuer(&self.issuer), signer, decision)?)
     }
+}
 
-    /// Leaves are their SPIFFE ID and need no name of their own; a CA needs a name that no other CA has, since
-    /// certificates find their issuer by it.
-    fn subject(&self, kind: Kind, serial: &SerialNumber) -> Result<Subject, SubjectError> {
-        // A label for people, cut to what RFC 5280 allows; what counts is the URI.
-        let domain: String = self.domain.as_str().chars().take(64).collect();
-        match kind {
-            Kind::SpireCa => Subject::new(&domain, Some(&format!("SPIRE CA {serial}"))),
-            _ => Subject::new(&domain, None),
-        }
+/// The subject of what an authority of `domain` signs. Leaves are their SPIFFE ID and need no name of their own; a CA
+/// needs a name that no other CA has, since certificates find their issuer by it.
+pub(crate) fn subject(
+    domain: &TrustDomain,
+    kind: Kind,
+    serial: &SerialNumber,
+) -> Result<Subject, SubjectError> {
+    // A label for people, cut to what RFC 5280 allows; what counts is the URI.
+    let domain: String = domain.as_str().chars().take(64).collect();
+    match kind {
+        Kind::SpireCa => Subject::new(&domain, Some(&format!("SPIRE CA {serial}"))),
+        _ => Subject::new(&domain, None),
     }
 }
 

@@ -14,13 +14,13 @@ use undercroft_log::leaf::{Channel, Intent, Object};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, TbsCertificate};
 
+use crate::authority::subject;
 use crate::certificate::AuthorityCertificate;
 use crate::csr::Wishes;
-use crate::names::{DnsName, Identity, SERVER_PATH, SpiffeId, TrustDomain, parse_spiffe_id};
+use crate::names::{DnsName, Identity, SERVER_PATH, SpiffeId, TrustDomain, is_reserved, parse_spiffe_id};
 use crate::policy::{Grant, Policy, Refusal, Request};
 use crate::profile::{Kind, PolicyArc, Profile};
 use crate::serial::SerialNumber;
-use crate::subject::Subject;
 use crate::tbs::{CertificateSpec, Issuer, SignedBy, Urls, certificate};
 use crate::time::{BACKDATE, Lifetime, Validity};
 
@@ -98,7 +98,15 @@ impl Review {
             ));
         }
         let read = Read::new(tbs)?;
-        let grant = self.grant(intent, &read, time)?;
+        // Valid from when it was asked for: a thief lays in no stock for later, and makes up no past.
+        let from = time - BACKDATE;
+        if !(from - FRESH..=from + FRESH).contains(&read.validity.not_before()) {
+            return Err(Refusal::new(
+                "not-from-now",
+                format!("it is valid from {} on, and its entry is of {time}", read.validity.not_before()),
+            ));
+        }
+        let grant = self.grant(intent, &read)?;
         let kind = grant.profile().kind();
         if kind.is_authority() && !self.authorities.contains(&intent.caller.id) {
             return Err(Refusal::new(
@@ -111,7 +119,7 @@ impl Review {
     }
 
     /// What the gate's own policy gives this caller.
-    fn grant(&self, intent: &Intent, read: &Read, time: Timestamp) -> Result<Grant, Refusal> {
+    fn grant(&self, intent: &Intent, read: &Read) -> Result<Grant, Refusal> {
         let built_in = |profile: &Profile, identity: Identity| {
             Grant::built_in(
                 &intent.rule,
@@ -157,6 +165,9 @@ impl Review {
                 if *id.trust_domain() != self.domain {
                     return Err(Refusal::new("id-of-another-domain", format!("{id} is of another domain")));
                 }
+                if is_reserved(&id) || id.path().is_empty() {
+                    return Err(Refusal::new("id-reserved", format!("{id} cannot be enrolled")));
+                }
                 built_in(profile, Identity::leaf(&id, Vec::new()))
             }
             Channel::UnixSocket | Channel::Anonymous | Channel::Ceremony => {
@@ -166,7 +177,22 @@ impl Review {
                 ));
             }
         };
-        let lifetime = Lifetime(read.validity.not_after().duration_since(time).unsigned_abs());
+        // What policy says of a request, the daemon and those who enrol are held to as well.
+        let profile = grant.profile();
+        if intent.profile != profile.name() {
+            return Err(Refusal::new(
+                "profile",
+                format!("callers by {:?} get no `{}`", intent.caller.by, intent.profile),
+            ));
+        }
+        let key_type = read.public_key.key_type();
+        if !profile.takes(key_type) {
+            return Err(Refusal::new(
+                "key-type",
+                format!("profile `{}` takes no {key_type} keys", profile.name()),
+            ));
+        }
+        let lifetime = read.lifetime();
         if lifetime > grant.lifetime() {
             return Err(Refusal::new(
                 "lifetime-over-cap",
@@ -182,19 +208,21 @@ impl Review {
         if !self.issuer.validity.covers(&read.validity) {
             return Err(Refusal::new("outlives-issuer", "it is valid when its issuer is not"));
         }
+        let unbuildable = |error: &dyn std::fmt::Display| Refusal::new("unbuildable", error.to_string());
+        let subject = subject(&self.domain, kind, &read.serial).map_err(|error| unbuildable(&error))?;
         let spec = CertificateSpec {
             profile: grant.profile(),
             policy_arc: &self.arc,
             serial: read.serial,
             validity: read.validity,
-            subject: &read.subject,
+            subject: &subject,
             public_key: &read.public_key,
             identity: grant.identity(),
             path_length: (kind == Kind::SpireCa).then_some(0),
             constraints: None,
         };
         let built = certificate(&spec, SignedBy::Issuer(&self.issuer));
-        let built = built.map_err(|error| Refusal::new("unbuildable", error.to_string()))?;
+        let built = built.map_err(|error| unbuildable(&error))?;
         match built.der() == tbs {
             true => Ok(()),
             false => Err(Refusal::new(
@@ -213,7 +241,6 @@ fn caller(intent: &Intent) -> Result<SpiffeId, Refusal> {
 struct Read {
     serial: SerialNumber,
     validity: Validity,
-    subject: Subject,
     public_key: PublicKey,
     uri: Option<String>,
     dns_names: Vec<String>,
@@ -250,7 +277,6 @@ impl Read {
         Ok(Self {
             serial: serial.ok_or_else(|| unreadable(&"its serial number is none of ours"))?,
             validity,
-            subject: Subject::from_der(certificate.subject.as_raw()).map_err(|error| unreadable(&error))?,
             public_key: PublicKey::from_spki(certificate.subject_pki.raw)
                 .map_err(|error| unreadable(&error))?,
             uri,
@@ -258,9 +284,13 @@ impl Read {
         })
     }
 
-    /// The lifetime that was granted, unless the issuer's end cut it.
+    /// The lifetime that was granted, unless the issuer's end cut it. Its begin has been looked at before, so that
+    /// nothing overflows here.
     fn lifetime(&self) -> Lifetime {
         let from = self.validity.not_before() + BACKDATE;
         Lifetime(self.validity.not_after().duration_since(from).unsigned_abs())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures::executor::block_on;
 use hsm_sim::software::SoftwareKey;
 use jiff::Timestamp;
-use undercroft_keymgr::{Error, ErrorKind, Key};
+use undercroft_keymgr::{Error, ErrorKind, Key, SigningKey};
 use undercroft_keys::KeyAlgorithm;
 use undercroft_log::Clock;
 use undercroft_log::leaf::{Channel, Leaf};
