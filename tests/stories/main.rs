@@ -14,6 +14,7 @@ mod place;
 mod readme;
 mod refusals;
 mod shared_root;
+mod soak;
 mod tls;
 mod walls;
 mod witness;
