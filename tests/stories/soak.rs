@@ -23,7 +23,7 @@ use crate::place::Place;
 /// Rounds that every run of the tests can afford.
 const ROUNDS: u64 = 50;
 
-/// How often everything is exported and audited. Each audit reads the whole log.
+/// Everything is exported and audited after as many rounds, or more if there are many: each audit reads the whole log.
 const AUDIT_EVERY: u64 = 10;
 
 /// A round under load ends within this many microseconds.
@@ -38,6 +38,7 @@ const STOPPING: u64 = 40_000;
 #[test]
 fn nothing_that_was_told_is_lost_or_told_twice_however_often_it_is_killed() {
     let rounds = number("UNDERCROFT_SOAK_ROUNDS").unwrap_or(ROUNDS);
+    let audit_every = AUDIT_EVERY.max(rounds / 20);
     let mut chance = Chance::new(number("UNDERCROFT_SOAK_SEED"));
     let terminal = Terminal::new(if rounds > ROUNDS { OutputFormat::Text } else { OutputFormat::Json });
     terminal.say(format!("{rounds} rounds, UNDERCROFT_SOAK_SEED={}", chance.seed)).unwrap();
@@ -66,7 +67,7 @@ fn nothing_that_was_told_is_lost_or_told_twice_however_often_it_is_killed() {
         for answer in clients.answers() {
             promises.take(&answer);
         }
-        if round % AUDIT_EVERY == 0 || round == rounds {
+        if round % audit_every == 0 || round == rounds {
             tokens.put_back();
             place.start();
             place.export_and_audit();
