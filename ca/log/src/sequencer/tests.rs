@@ -11,6 +11,7 @@ use super::*;
 use crate::checkpoint::SigningError;
 use crate::leaf::{Body, Digest, Leaf, Outcome, OutcomeResult};
 
+mod faults;
 mod witnessed;
 
 const ORIGIN: &str = "ca.example/undercroft/test/1";
@@ -19,10 +20,13 @@ const ORIGIN: &str = "ca.example/undercroft/test/1";
 #[derive(Default)]
 struct Memory {
     stored: Mutex<Stored>,
+    /// What happens at each next write; nothing when none is left.
     faults: Mutex<VecDeque<Fault>>,
+    /// Told when the process has been killed.
+    killed: Mutex<Option<oneshot::Sender<()>>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Stored {
     head: Head,
     entries: Vec<Vec<u8>>,
@@ -38,6 +42,10 @@ enum Fault {
     UnavailableAndNotPersisted,
     UnknownAndNotPersisted,
     UnknownButPersisted,
+    /// The process is killed, and nothing has reached the disk.
+    KilledBefore,
+    /// The process is killed, and everything has.
+    KilledAfter,
     /// Another process appends an entry just before.
     OtherWriter,
 }
@@ -49,6 +57,18 @@ impl Memory {
 
     fn stored(&self) -> MutexGuard<'_, Stored> {
         self.stored.lock().unwrap()
+    }
+
+    fn next_fault(&self) -> Fault {
+        self.faults.lock().unwrap().pop_front().unwrap_or(Fault::None)
+    }
+
+    /// Nothing comes after this.
+    async fn kill(&self) {
+        if let Some(killed) = self.killed.lock().unwrap().take() {
+            killed.send(()).unwrap();
+        }
+        std::future::pending().await
     }
 
     /// Re-verifies everything that is stored, from nothing but the entries.
@@ -99,8 +119,9 @@ impl LogStore<&'static str> for Memory {
     }
 
     async fn commit(&self, batch: Batch<&'static str>) -> Result<(), CommitError> {
-        let fault = self.faults.lock().unwrap().pop_front().unwrap_or(Fault::None);
+        let fault = self.next_fault();
         match fault {
+            Fault::KilledBefore => self.kill().await,
             Fault::UnavailableAndNotPersisted => return Err(CommitError::Unavailable("disk full".into())),
             Fault::UnknownAndNotPersisted => return Err(CommitError::Unknown("fsync".into())),
             Fault::OtherWriter => {
@@ -109,11 +130,45 @@ impl LogStore<&'static str> for Memory {
                 let leaf = draft("other").stamp(&format!("\"{ORIGIN}\""), stored.head.size, at(100), None);
                 stored.entries.push(leaf);
                 stored.entries.iter().for_each(|entry| tree.push(leaf_hash(entry)));
+                let full = tree.full_tiles_since(stored.head.size);
+                stored.tiles.extend(full.map(|tile| ((tile.level, tile.index), tile.hashes)));
                 stored.head.size += 1;
                 stored.head.root = tree.root();
             }
-            Fault::None | Fault::UnknownButPersisted => {}
+            Fault::None | Fault::UnknownButPersisted | Fault::KilledAfter => {}
         }
+        self.swap(batch)?;
+        match fault {
+            Fault::KilledAfter => self.kill().await,
+            Fault::UnknownButPersisted => return Err(CommitError::Unknown("fsync".into())),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn keep_checkpoint(&self, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
+        let keep = || self.stored().checkpoint = Some(checkpoint.note().to_string());
+        match self.next_fault() {
+            Fault::None | Fault::OtherWriter => keep(),
+            Fault::KilledBefore => self.kill().await,
+            Fault::KilledAfter => {
+                keep();
+                self.kill().await;
+            }
+            Fault::UnknownButPersisted => {
+                keep();
+                return Err(StoreError::Unavailable("fsync".into()));
+            }
+            Fault::UnavailableAndNotPersisted | Fault::UnknownAndNotPersisted => {
+                return Err(StoreError::Unavailable("fsync".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Memory {
+    fn swap(&self, batch: Batch<&'static str>) -> Result<(), CommitError> {
         let mut stored = self.stored();
         if stored.head != batch.expected {
             return Err(CommitError::Lost);
@@ -133,11 +188,6 @@ impl LogStore<&'static str> for Memory {
         if let Some(checkpoint) = batch.checkpoint {
             stored.checkpoint = Some(checkpoint.note().to_string());
         }
-        if fault == Fault::UnknownButPersisted { Err(CommitError::Unknown("fsync".into())) } else { Ok(()) }
-    }
-
-    async fn keep_checkpoint(&self, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
-        self.stored().checkpoint = Some(checkpoint.note().to_string());
         Ok(())
     }
 }
@@ -147,6 +197,8 @@ struct Key {
     pair: Ed25519KeyPair,
     /// Whether each next signature works; afterwards all do.
     works: Mutex<VecDeque<bool>>,
+    /// Everything that it has signed.
+    signed: Mutex<Vec<String>>,
 }
 
 impl Key {
@@ -154,7 +206,8 @@ impl Key {
         let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
         let key = PublicKey::from_ed25519(pair.public_key().as_ref()).unwrap();
         let verifier = VerifierKey::new(ORIGIN.parse().unwrap(), key).unwrap();
-        Arc::new(Self { verifier, pair, works: Mutex::new(works.iter().copied().collect()) })
+        let works = Mutex::new(works.iter().copied().collect());
+        Arc::new(Self { verifier, pair, works, signed: Mutex::default() })
     }
 }
 
@@ -167,7 +220,10 @@ impl CheckpointSigner for Key {
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
         match self.works.lock().unwrap().pop_front() {
             Some(false) => Err(SigningError("the token is gone".into())),
-            _ => Ok(self.pair.sign(message).as_ref().to_vec()),
+            _ => {
+                self.signed.lock().unwrap().push(String::from_utf8(message.to_vec()).unwrap());
+                Ok(self.pair.sign(message).as_ref().to_vec())
+            }
         }
     }
 }
@@ -288,37 +344,6 @@ fn sequences_count_the_uses_of_each_key() {
                 .collect::<Vec<_>>()
         });
         assert_eq!(sequences, expected);
-    }
-}
-
-#[test]
-fn faults_of_the_store() {
-    use Fault::{None, OtherWriter, UnavailableAndNotPersisted, UnknownAndNotPersisted, UnknownButPersisted};
-    for (fault, answer, stored) in [
-        (UnavailableAndNotPersisted, "not available", 1),
-        (UnknownAndNotPersisted, "not known", 1),
-        (UnknownButPersisted, "not known", 2),
-        (OtherWriter, "ok", 3),
-    ] {
-        let store = Memory::failing(&[None, fault]);
-        let (told, ended) = run(store.clone(), Key::new(&[]), async |running| {
-            running.log.append(entry("first")).await.unwrap();
-            match running.log.append(entry("second")).await {
-                Ok(receipt) => {
-                    assert_eq!(receipt.index(), 2);
-                    "ok".to_owned()
-                }
-                Err(error) => error.to_string(),
-            }
-        });
-        assert!(told.contains(answer), "{fault:?}: {told}");
-        assert_eq!(ended.is_err(), answer == "not known", "{fault:?}");
-        assert_eq!(store.stored().entries.len(), stored, "{fault:?}");
-        // Whatever happened, the log opens again and goes on.
-        let (index, _) = run(store.clone(), Key::new(&[]), async |running| {
-            running.log.append(entry("after")).await.unwrap().index()
-        });
-        assert_eq!(index, stored as u64, "{fault:?}");
     }
 }
 
