@@ -7,6 +7,8 @@ mod algorithms;
 mod bad_input;
 mod commands;
 mod crash;
+mod failing_disk;
+mod faults;
 mod isolation;
 mod judges;
 mod main_job;

@@ -167,6 +167,46 @@ fn authorities_wait_for_witnesses_leaves_do_not_and_a_log_that_went_back_stops()
     assert_eq!(witness.stop().unwrap(), 0);
 }
 
+/// The witness comes back when the daemon has long gone on from a database that was put back.
+#[test]
+fn a_log_that_went_back_while_nobody_looked_stops_as_soon_as_somebody_does() {
+    let watched = Watched::new();
+    let site = &watched.site;
+    let witness = watched.witness();
+    let daemon = site.start().unwrap();
+    let server = site.enrolled(&daemon, "/server/prod").unwrap();
+    let alice = site.enrolled(&daemon, "/operator/alice").unwrap();
+    assert_eq!(daemon.stop().unwrap(), 0);
+    copy(site.path("daemon/undercroft.db"), site.path("daemon/old.db"));
+    let daemon = site.start().unwrap();
+    for n in 0..3 {
+        watched.spire_ca(&daemon, &server, &format!("seen-{n}")).expect(0).unwrap();
+    }
+    assert_eq!(daemon.stop().unwrap(), 0);
+    copy(site.path("daemon/old.db"), site.path("daemon/undercroft.db"));
+
+    witness.kill().unwrap();
+    let mut daemon = site.start().unwrap();
+    let workload = "spiffe://prod.example/ns/pay/sa/ledger";
+    watched.ask(&daemon, &alice, "svid", workload, "unseen").expect(0).unwrap();
+    let _witness = watched.witness();
+    // Whether it is answered or not, the checkpoint over it is shown to the witness.
+    watched.ask(&daemon, &alice, "svid", workload, "shown");
+    assert_eq!(daemon.ended().unwrap(), 5, "{}", daemon.logged());
+    let logged = daemon.logged();
+    assert!(logged.contains("A WITNESS HAS SEEN ANOTHER HISTORY"), "{logged}");
+    assert!(logged.contains("nothing may be issued") && logged.contains("the log went back"), "{logged}");
+    // Nor does it start again, whichever log is looked at first: one went back, the other has forked by now.
+    site.serve()
+        .unwrap()
+        .run()
+        .unwrap()
+        .expect(5)
+        .unwrap()
+        .says("A WITNESS HAS SEEN ANOTHER HISTORY")
+        .unwrap();
+}
+
 fn audit(site: &Site, folder: &str) {
     let log = site.path(folder).join("log");
     let vkey = vkeys(site).into_iter().find(|vkey| vkey.contains(folder)).unwrap();
