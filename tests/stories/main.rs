@@ -18,5 +18,6 @@ mod refusals;
 mod shared_root;
 mod soak;
 mod tls;
+mod token;
 mod walls;
 mod witness;
