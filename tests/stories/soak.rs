@@ -4,6 +4,7 @@
 //! seed, which is told when something is wrong: `UNDERCROFT_SOAK_SEED` repeats it, as far as threads and disks repeat
 //! themselves, and `UNDERCROFT_SOAK_ROUNDS` says how many rounds there are.
 
+mod ceremony;
 mod load;
 mod promises;
 
