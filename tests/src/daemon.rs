@@ -47,8 +47,7 @@ impl Daemon {
             if let Some(status) = child.try_wait().map_err(failed)? {
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
                 return Err(Failure::failed(format!(
-                    "the daemon ended with {} before it was ready: {said}",
-                    status.code().unwrap_or(-1)
+                    "the daemon ended before it was ready ({status}): {said}"
                 )));
             }
         }

@@ -2,77 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
-use undercroft::store::SqliteLog;
 use undercroft_ca::service::EnrolmentToken;
-use undercroft_ca::store::{Effect, Facts as _};
+use undercroft_ca::store::Facts as _;
 use undercroft_ca::time::Lifetime;
 use undercroft_log::Receipt;
-use undercroft_log::checkpoint::{Checkpoint, SignedCheckpoint};
-use undercroft_log::leaf::{Body, Caller, Channel, Digest, Leaf, OutcomeResult};
-use undercroft_log::store::{Batch, CommitError, Head, LogReader, LogStore, StoreError};
+use undercroft_log::checkpoint::Checkpoint;
+use undercroft_log::leaf::{Body, Caller, Channel, Leaf, OutcomeResult};
+use undercroft_log::store::{LogReader as _, LogStore as _};
 use undercroft_log::tree::{GrowingTree, Hash, leaf_hash};
 
-use crate::rig::{Mood, Rig, ask, csr, workload};
-
-/// When a write is told of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Moment {
-    Before,
-    After,
-}
-
-pub(crate) type AtEachWrite = Arc<dyn Fn(Moment) + Send + Sync>;
-
-/// A log that tells of everything that is about to become durable, and has.
-pub(crate) struct WatchedLog {
-    pub(crate) store: SqliteLog,
-    pub(crate) told: AtEachWrite,
-}
-
-#[async_trait]
-impl LogStore<Effect> for WatchedLog {
-    async fn head(&self) -> Result<Head, StoreError> {
-        self.store.head().await
-    }
-
-    async fn commit(&self, batch: Batch<Effect>) -> Result<(), CommitError> {
-        (self.told)(Moment::Before);
-        let committed = self.store.commit(batch).await;
-        (self.told)(Moment::After);
-        committed
-    }
-
-    async fn keep_checkpoint(&self, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
-        (self.told)(Moment::Before);
-        let kept = self.store.keep_checkpoint(checkpoint).await;
-        (self.told)(Moment::After);
-        kept
-    }
-}
-
-#[async_trait]
-impl LogReader for WatchedLog {
-    async fn kept_checkpoint(&self) -> Result<Option<String>, StoreError> {
-        self.store.kept_checkpoint().await
-    }
-
-    async fn entries(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
-        self.store.entries(range).await
-    }
-
-    async fn full_tile(&self, level: u32, index: u64) -> Result<Vec<Hash>, StoreError> {
-        self.store.full_tile(level, index).await
-    }
-
-    async fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        self.store.blob(digest).await
-    }
-}
+use crate::rig::{AtEachWrite, Moment, Mood, Rig, ask, csr, workload};
 
 /// What the disk held at a moment, and how many certificates had been told by then.
 struct Snapshot {

@@ -1,5 +1,6 @@
 //! A CA in this process: SQLite below it, certificates that rcgen made, and keys that the tests can make fail.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,11 +29,11 @@ use undercroft_cli::system::SystemEntropy;
 use undercroft_keymgr::{Error, ErrorKind, Key, SigningKey};
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 use undercroft_log::Clock;
+use undercroft_log::checkpoint::SignedCheckpoint;
 use undercroft_log::leaf::{Body, Digest, Leaf};
 use undercroft_log::sequencer::{self, Limits};
-use undercroft_log::store::{LogReader as _, LogStore};
-
-use crate::every_write::{AtEachWrite, WatchedLog};
+use undercroft_log::store::{Batch, CommitError, Head, LogReader, LogStore, StoreError};
+use undercroft_log::tree::Hash;
 
 pub(crate) const POLICY: &str = r#"
 [[rule]]
@@ -130,6 +131,61 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_second(self.0.load(Ordering::SeqCst)).unwrap()
+    }
+}
+
+/// When a write is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Before,
+    After,
+}
+
+pub(crate) type AtEachWrite = Arc<dyn Fn(Moment) + Send + Sync>;
+
+/// A log that tells of everything that is about to become durable, and has.
+struct WatchedLog {
+    store: SqliteLog,
+    told: AtEachWrite,
+}
+
+#[async_trait]
+impl LogStore<Effect> for WatchedLog {
+    async fn head(&self) -> Result<Head, StoreError> {
+        self.store.head().await
+    }
+
+    async fn commit(&self, batch: Batch<Effect>) -> Result<(), CommitError> {
+        (self.told)(Moment::Before);
+        let committed = self.store.commit(batch).await;
+        (self.told)(Moment::After);
+        committed
+    }
+
+    async fn keep_checkpoint(&self, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
+        (self.told)(Moment::Before);
+        let kept = self.store.keep_checkpoint(checkpoint).await;
+        (self.told)(Moment::After);
+        kept
+    }
+}
+
+#[async_trait]
+impl LogReader for WatchedLog {
+    async fn kept_checkpoint(&self) -> Result<Option<String>, StoreError> {
+        self.store.kept_checkpoint().await
+    }
+
+    async fn entries(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.store.entries(range).await
+    }
+
+    async fn full_tile(&self, level: u32, index: u64) -> Result<Vec<Hash>, StoreError> {
+        self.store.full_tile(level, index).await
+    }
+
+    async fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.blob(digest).await
     }
 }
 
