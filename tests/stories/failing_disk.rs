@@ -40,7 +40,8 @@ fn a_disk_that_fails_stops_the_daemon_and_loses_nothing_that_was_told() {
         // It does not go on, not even where the next fsync would succeed.
         let mut daemon = place.daemon.take().unwrap();
         assert_eq!(daemon.ended().unwrap(), 1, "{fault}: {}", daemon.logged());
-        assert!(daemon.logged().contains("it is not known whether the batch is durable"), "{fault}");
+        let logged = daemon.logged();
+        assert!(logged.contains("it is not known whether the batch is durable"), "{fault}: {logged}");
         match fault {
             "fsync-once" => assert!(!faults.is_on(fault)),
             _ => {
