@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test interop build packages bench fuzz lint clean
+.PHONY: demo test soak interop build packages bench fuzz lint clean
 
 # What the programs link (libtss2) and what the simulated devices and foreign verifiers are.
 PACKAGES := pkg-config g++ libtss2-dev softhsm2 swtpm swtpm-tools tpm2-tools openssl gnutls-bin libnss3-tools opensc python3-venv
@@ -15,6 +15,11 @@ demo: build
 
 test: build $(PKILINT)
 	cargo test --workspace --locked --quiet
+
+# kill -9 under load, 1,000 times (make test: 50); `make soak ROUNDS=100` for fewer, SEED=… for the same ones again.
+soak: build
+	UNDERCROFT_SOAK_ROUNDS=$(or $(ROUNDS),1000) $(if $(SEED),UNDERCROFT_SOAK_SEED=$(SEED)) \
+	  cargo test --locked --quiet --package e2e --test stories -- --nocapture soak::
 
 build: packages
 	cargo build --workspace --bins --locked

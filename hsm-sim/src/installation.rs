@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use undercroft_keymgr::{Device, SecretSource};
 
 use crate::programs::SimError;
@@ -82,12 +82,12 @@ impl Installation {
                 // It may stop by itself in between.
                 let _ = kill_process(pid, Signal::TERM);
                 for _ in 0..100 {
-                    if test_kill_process(pid).is_err() {
+                    if !is_running(&pid_file) {
                         break;
                     }
                     std::thread::sleep(Duration::from_millis(50));
                 }
-                if test_kill_process(pid).is_ok() {
+                if is_running(&pid_file) {
                     return Err(SimError::NotReady(format!(
                         "the TPM {} does not stop",
                         entry.path().display()
@@ -133,9 +133,13 @@ fn is_running(pid_file: &Path) -> bool {
     running(pid_file).is_some()
 }
 
-/// The swtpm that left this file, if it still runs. A pid may have been given to another program since.
+/// The swtpm that left this file, if it still runs. A pid may have been given to another program since, and one that
+/// was killed may wait for init to notice, which takes long in some containers.
 fn running(pid_file: &Path) -> Option<Pid> {
     let pid = Pid::from_raw(fs::read_to_string(pid_file).ok()?.trim().parse().ok()?)?;
-    let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).ok()?;
-    (name.trim() == "swtpm").then_some(pid)
+    // "pid (name) state …", proc_pid_stat(5).
+    let status = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let (_, status) = status.split_once(' ')?;
+    let state = status.strip_prefix("(swtpm) ")?;
+    (!state.starts_with(['Z', 'X'])).then_some(pid)
 }

@@ -47,8 +47,7 @@ impl Daemon {
             if let Some(status) = child.try_wait().map_err(failed)? {
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
                 return Err(Failure::failed(format!(
-                    "the daemon ended with {} before it was ready: {said}",
-                    status.code().unwrap_or(-1)
+                    "the daemon ended before it was ready ({status}): {said}"
                 )));
             }
         }
@@ -72,7 +71,30 @@ impl Daemon {
     /// # Errors
     /// It does not stop, or a signal ended it.
     pub fn stop(mut self) -> Result<i32, Failure> {
-        self.end(&["-TERM"])
+        self.ask_to_stop()?;
+        self.ended()
+    }
+
+    /// Waits until it ends by itself, and gives its exit status.
+    ///
+    /// # Errors
+    /// It goes on, or a signal ended it.
+    pub fn ended(&mut self) -> Result<i32, Failure> {
+        for _ in 0..PATIENCE.as_millis() / 20 {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return status.code().ok_or_else(|| Failure::failed("a signal ended the daemon"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Err(Failure::failed("the daemon does not stop"))
+    }
+
+    /// Asks it to stop, and does not wait until it has.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn ask_to_stop(&self) -> Result<(), Failure> {
+        Tool::foreign("kill").arg("-TERM").arg(self.child.id().to_string()).run().map(drop)
     }
 
     /// Ends it at once, as a power cut does.
@@ -85,17 +107,6 @@ impl Daemon {
             .and_then(|()| self.child.wait())
             .map(drop)
             .map_err(|error| Failure::failed(format!("the daemon cannot be killed: {error}")))
-    }
-
-    fn end(&mut self, signal: &[&str]) -> Result<i32, Failure> {
-        Tool::foreign("kill").args(signal).arg(self.child.id().to_string()).run()?;
-        for _ in 0..PATIENCE.as_millis() / 20 {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return status.code().ok_or_else(|| Failure::failed("a signal ended the daemon"));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Err(Failure::failed("the daemon does not stop"))
     }
 }
 

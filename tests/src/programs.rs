@@ -119,6 +119,20 @@ impl Ran {
         )))
     }
 
+    /// Fails unless what it said holds `text`.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn says(self, text: &str) -> Result<Self, Failure> {
+        match self.stdout.contains(text) || self.stderr.contains(text) {
+            true => Ok(self),
+            false => Err(Failure::failed(format!(
+                "`{}` does not say `{text}` but: {}{}",
+                self.line, self.stderr, self.stdout
+            ))),
+        }
+    }
+
     /// The last line of what it printed, or else of what it complained of.
     pub fn said(&self) -> &str {
         let printed = self.stdout.trim_end();

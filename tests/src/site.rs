@@ -10,7 +10,7 @@ use undercroft_ca::certificate::{certificates_from_pem, to_pem};
 use undercroft_cli::{Failure, read_text, write_file};
 
 use crate::daemon::Daemon;
-use crate::programs::{Ran, Tool};
+use crate::programs::Tool;
 
 /// A trust domain of the installation, and where its intermediate's key lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -278,9 +278,17 @@ impl Site {
     /// # Errors
     /// It does not start.
     pub fn start(&self) -> Result<Daemon, Failure> {
+        self.start_with(&[])
+    }
+
+    /// Starts the daemon with more in its environment.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_with(&self, variables: &[(String, String)]) -> Result<Daemon, Failure> {
         // Socket paths are short: 107 bytes at most (unix(7)).
         let notify = std::env::temp_dir().join(format!("undercroft-{}.notify", short_name(&self.folder)));
-        let started = Daemon::start(self.serve()?, &notify, self.path("daemon/daemon.log"));
+        let started = Daemon::start(self.serve()?.with(variables), &notify, self.path("daemon/daemon.log"));
         let _ = fs::remove_file(&notify);
         started
     }
@@ -474,21 +482,4 @@ fn owner(folder: &Path) -> Result<u32, Failure> {
 fn short_name(folder: &Path) -> String {
     let digest = undercroft_log::leaf::Digest::of(folder.as_os_str().as_encoded_bytes()).to_string();
     digest[..16].to_owned()
-}
-
-/// What a command must have said, for stories.
-impl Ran {
-    /// Fails unless what it said holds `text`.
-    ///
-    /// # Errors
-    /// It does not.
-    pub fn says(self, text: &str) -> Result<Self, Failure> {
-        match self.stdout.contains(text) || self.stderr.contains(text) {
-            true => Ok(self),
-            false => Err(Failure::failed(format!(
-                "`{}` does not say `{text}` but: {}{}",
-                self.line, self.stderr, self.stdout
-            ))),
-        }
-    }
 }

@@ -69,3 +69,26 @@ fn a_log_that_lost_its_newest_entries_does_not_start() {
     let refused = place.site.serve().unwrap().run().unwrap();
     refused.expect(5).unwrap().says("damaged").unwrap();
 }
+
+/// What docs/log.md says of it. With a witness it does not start: `tests/stories/witness.rs`.
+#[test]
+fn a_database_that_was_put_back_whole_starts_without_a_witness_and_an_older_export_knows_better() {
+    let mut place = Place::prod();
+    place.stop();
+    let (database, old) = (place.path("daemon/undercroft.db"), place.path("daemon/old.db"));
+    fs::copy(&database, &old).unwrap();
+    place.start();
+    for out in ["one", "two", "three"] {
+        place.issue("prod.example", out, &[]).expect(0).unwrap();
+    }
+    place.export_and_audit();
+    place.stop();
+    fs::copy(&old, &database).unwrap();
+    place.start();
+    place.issue("prod.example", "another", &[]).expect(0).unwrap();
+    let prod = &place.site.domains()[1];
+    place.site.export(prod).unwrap().run().unwrap().expect(5).unwrap();
+    // What was exported before is still there, and whole: it is the proof.
+    place.site.audit(prod).unwrap().done().unwrap();
+    place.stop();
+}

@@ -55,10 +55,15 @@ impl Place {
         serde_json::from_str(&ran.stdout).unwrap()
     }
 
+    /// The key (vkey) of a domain's log.
+    pub(crate) fn log_key(&self, domain: &str) -> String {
+        self.json(&["domain", "show", domain])["log-key"].as_str().unwrap().to_owned()
+    }
+
     /// Exports the log of each domain and has it audited.
     pub(crate) fn export_and_audit(&self) {
         for domain in self.site.domains() {
-            let key = self.json(&["domain", "show", &domain.name])["log-key"].as_str().unwrap().to_owned();
+            let key = self.log_key(&domain.name);
             std::fs::write(self.path(&domain.folder).join("log.vkey"), key + "\n").unwrap();
             self.site.export(domain).unwrap().done().unwrap();
             self.site.audit(domain).unwrap().done().unwrap().says("Everything is as it must be").unwrap();

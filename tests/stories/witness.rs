@@ -9,6 +9,7 @@ use undercroft_log::leaf::{Body, OutcomeResult};
 use undercroft_log::proof::TlogProof;
 use undercroft_log::witnesses::WitnessPolicy;
 
+use crate::faults::Faults;
 use crate::judges::verify_py;
 use crate::place::bodies;
 
@@ -33,10 +34,14 @@ impl Watched {
     }
 
     fn witness(&self) -> Daemon {
+        self.witness_with(&[])
+    }
+
+    fn witness_with(&self, variables: &[(String, String)]) -> Daemon {
         let run = tool(&self.site, "undercroft-witness").args(["run", "--config"]);
         let run = run.arg(self.site.path("witness/witness.toml"));
         let notify = self.site.path("witness/n");
-        Daemon::start(run, &notify, self.site.path("witness/witness.log")).unwrap()
+        Daemon::start(run.with(variables), &notify, self.site.path("witness/witness.log")).unwrap()
     }
 
     fn spire_ca(&self, daemon: &Daemon, caller: &Caller, out: &str) -> Ran {
@@ -165,6 +170,83 @@ fn authorities_wait_for_witnesses_leaves_do_not_and_a_log_that_went_back_stops()
     let refused = site.serve().unwrap().run().unwrap().expect(5).unwrap();
     refused.says("the log went back").unwrap().says("w1").unwrap();
     assert_eq!(witness.stop().unwrap(), 0);
+}
+
+/// The witness comes back when the daemon has long gone on from a database that was put back.
+#[test]
+fn a_log_that_went_back_while_nobody_looked_stops_as_soon_as_somebody_does() {
+    let watched = Watched::new();
+    let site = &watched.site;
+    let witness = watched.witness();
+    let daemon = site.start().unwrap();
+    let server = site.enrolled(&daemon, "/server/prod").unwrap();
+    let alice = site.enrolled(&daemon, "/operator/alice").unwrap();
+    assert_eq!(daemon.stop().unwrap(), 0);
+    copy(site.path("daemon/undercroft.db"), site.path("daemon/old.db"));
+    let daemon = site.start().unwrap();
+    for n in 0..3 {
+        watched.spire_ca(&daemon, &server, &format!("seen-{n}")).expect(0).unwrap();
+    }
+    assert_eq!(daemon.stop().unwrap(), 0);
+    copy(site.path("daemon/old.db"), site.path("daemon/undercroft.db"));
+
+    witness.kill().unwrap();
+    let mut daemon = site.start().unwrap();
+    let workload = "spiffe://prod.example/ns/pay/sa/ledger";
+    watched.ask(&daemon, &alice, "svid", workload, "unseen").expect(0).unwrap();
+    let _witness = watched.witness();
+    // Whether it is answered or not, the checkpoint over it is shown to the witness.
+    watched.ask(&daemon, &alice, "svid", workload, "shown");
+    assert_eq!(daemon.ended().unwrap(), 5, "{}", daemon.logged());
+    let logged = daemon.logged();
+    assert!(logged.contains("A WITNESS HAS SEEN ANOTHER HISTORY"), "{logged}");
+    assert!(logged.contains("nothing may be issued") && logged.contains("the log went back"), "{logged}");
+    // Nor does it start again, whichever log is looked at first: one went back, the other has forked by now.
+    site.serve()
+        .unwrap()
+        .run()
+        .unwrap()
+        .expect(5)
+        .unwrap()
+        .says("A WITNESS HAS SEEN ANOTHER HISTORY")
+        .unwrap();
+}
+
+/// What it cosigned it has kept, and what it kept without being able to say so is no reason for an alarm.
+#[test]
+fn a_witness_that_dies_at_a_write_or_whose_disk_fails_is_missed_and_comes_back() {
+    let watched = Watched::new();
+    let site = &watched.site;
+    let faults = Faults::new(&site.path("faults"), "/witness/state/");
+    let witness = watched.witness();
+    let daemon = site.start().unwrap();
+    let server = site.enrolled(&daemon, "/server/prod").unwrap();
+    witness.kill().unwrap();
+    // Its state is a file that is replaced whole: an fsync of the new one, and one of the folder.
+    for at in [1, -1, 2, -2] {
+        let mut dying = watched.witness_with(&faults.killing(at));
+        watched.spire_ca(&daemon, &server, &format!("dying-{at}")).expect(3).unwrap();
+        assert!(dying.ended().is_err(), "no signal has ended it at {at}");
+        let witness = watched.witness();
+        watched.spire_ca(&daemon, &server, &format!("back-{at}")).expect(0).unwrap();
+        witness.kill().unwrap();
+    }
+    let witness = watched.witness_with(&faults.variables());
+    for fault in ["fsync-once", "fsync", "read-only"] {
+        faults.begin(fault);
+        watched
+            .spire_ca(&daemon, &server, &format!("{fault}-broken"))
+            .expect(3)
+            .unwrap()
+            .says("503")
+            .unwrap();
+        if faults.is_on(fault) {
+            faults.end(fault);
+        }
+        watched.spire_ca(&daemon, &server, &format!("{fault}-well")).expect(0).unwrap();
+    }
+    assert_eq!(witness.stop().unwrap(), 0);
+    assert_eq!(daemon.stop().unwrap(), 0);
 }
 
 fn audit(site: &Site, folder: &str) {

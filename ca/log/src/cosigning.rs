@@ -1,9 +1,20 @@
 //! Having checkpoints cosigned: the joint between the sequencer and whoever reaches the witnesses.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::checkpoint::SignedCheckpoint;
 use crate::store::{LogReader, StoreError};
+
+/// How long a round goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Until enough witnesses have cosigned. Those that are slower are still listened to: see [`Cosigner::alarm`].
+    ForEnough,
+    /// Until every witness has answered, or its time is up.
+    ForAll,
+}
 
 /// Has checkpoints cosigned by witnesses, as many as a policy wants.
 #[async_trait]
@@ -16,8 +27,13 @@ pub trait Cosigner: Send + Sync {
     async fn cosign(
         &self,
         checkpoint: &SignedCheckpoint,
-        log: &dyn LogReader,
+        log: Arc<dyn LogReader>,
+        wait: Wait,
     ) -> Result<Vec<String>, NotCosigned>;
+
+    /// Ends when a witness has seen another history of the log, which it may say when others have made the quorum and
+    /// its round is long over; never otherwise. What it says.
+    async fn alarm(&self) -> String;
 }
 
 /// Why a checkpoint is not cosigned.

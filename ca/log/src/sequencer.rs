@@ -33,7 +33,7 @@ use notary::{Herald, Notary};
 
 use crate::Clock;
 use crate::checkpoint::{Checkpoint, CheckpointSigner, SignedCheckpoint};
-use crate::cosigning::{Cosigner, NotCosigned};
+use crate::cosigning::{Cosigner, NotCosigned, Wait};
 use crate::leaf::{Draft, LeafError};
 use crate::note::VerifierKey;
 use crate::receipt::Receipt;
@@ -389,8 +389,9 @@ pub async fn open_witnessed<E: Send + Sync + 'static>(
         }
     };
     if let (Some(cosigner), Some(latest)) = (&cosigner, &latest) {
-        // Witnesses that do not answer now may later; entries that need them wait for that.
-        if let Err(NotCosigned::Alarm(what)) = cosigner.cosign(latest, &*store).await {
+        // Witnesses that do not answer now may later; entries that need them wait for that. None is passed over because
+        // others were enough: what the slowest knows may be why we must not go on.
+        if let Err(NotCosigned::Alarm(what)) = cosigner.cosign(latest, store.clone(), Wait::ForAll).await {
             return Err(tampered(what));
         }
     }

@@ -14,7 +14,7 @@ use undercroft_cli::Failure;
 use undercroft_proto::connect::crypto_provider;
 
 /// How long an answer may take. Who is slow holds up nothing if others do instead.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The most bytes of an answer: some signature lines.
 const MAX_ANSWER: usize = 64 * 1024;

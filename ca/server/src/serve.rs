@@ -77,18 +77,19 @@ pub(crate) async fn serve(config: Config, version: &str) -> Result<(), Failure> 
     let mut drivers = JoinSet::new();
     let served = run(&config, version, &database, &mut drivers).await;
     // Whatever happened, what is queued in the logs is still done. Their drivers end when the last handle is gone.
-    let mut ended = Ok(());
+    let mut ended: Result<(), Failure> = Ok(());
     while let Some(joined) = drivers.join_next().await {
-        match joined {
-            Ok(Ok(())) => {}
-            Ok(Err(Fatal::Failed(reason))) => {
-                ended = Err(Failure::failed(format!("a log has stopped: {reason}")));
-            }
+        let failure = match joined {
+            Ok(Ok(())) => continue,
+            Ok(Err(Fatal::Failed(reason))) => Failure::failed(format!("a log has stopped: {reason}")),
             Ok(Err(Fatal::Alarm(reason))) => {
-                ended =
-                    Err(Failure::tampered(format!("a log has stopped, and nothing may be issued: {reason}")));
+                Failure::tampered(format!("a log has stopped, and nothing may be issued: {reason}"))
             }
-            Err(error) => ended = Err(Failure::failed(format!("a log has stopped: {error}"))),
+            Err(error) => Failure::failed(format!("a log has stopped: {error}")),
+        };
+        // Why the first one has stopped is why the others did. An alarm is told whatever else there is.
+        if ended.is_ok() || failure.status() == ExitStatus::Tampered {
+            ended = Err(failure);
         }
     }
     database.close().await;

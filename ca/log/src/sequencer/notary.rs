@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use async_channel::{Receiver, Sender, WeakSender};
 use futures::channel::oneshot;
+use futures::future::{Either, select};
 
 use super::{AppendError, Assurance, Fatal, Pending, Shared};
 use crate::checkpoint::{Checkpoint, CheckpointSigner, SignedCheckpoint};
-use crate::cosigning::{Cosigner, NotCosigned};
+use crate::cosigning::{Cosigner, NotCosigned, Wait};
 use crate::receipt::Receipt;
 use crate::store::LogStore;
 use crate::tree::{self, GrowingTree};
@@ -110,15 +111,19 @@ pub(super) struct Herald<E> {
 
 impl<E: Send + Sync + 'static> Herald<E> {
     pub(super) async fn run(self) -> Result<(), Fatal> {
-        while let Ok(round) = self.rounds.recv().await {
-            self.announce(round).await?;
+        loop {
+            let round = std::pin::pin!(self.rounds.recv());
+            match select(round, self.cosigner.alarm()).await {
+                Either::Left((Ok(round), _)) => self.announce(round).await?,
+                Either::Left((Err(_), _)) => return Ok(()),
+                Either::Right((what, _)) => return Err(Fatal::Alarm(what)),
+            }
         }
-        Ok(())
     }
 
     async fn announce(&self, round: Round) -> Result<(), Fatal> {
         let size = round.signed.checkpoint().size;
-        let cosigned = self.cosigner.cosign(&round.signed, &*self.reader).await;
+        let cosigned = self.cosigner.cosign(&round.signed, self.reader.clone(), Wait::ForEnough).await;
         let mut alarm = None;
         match cosigned {
             Ok(lines) => {

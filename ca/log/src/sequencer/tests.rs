@@ -11,16 +11,22 @@ use super::*;
 use crate::checkpoint::SigningError;
 use crate::leaf::{Body, Digest, Leaf, Outcome, OutcomeResult};
 
+mod faults;
+mod witnessed;
+
 const ORIGIN: &str = "ca.example/undercroft/test/1";
 
 /// A store in memory that fails as it is told.
 #[derive(Default)]
 struct Memory {
     stored: Mutex<Stored>,
+    /// What happens at each next write; nothing when none is left.
     faults: Mutex<VecDeque<Fault>>,
+    /// Told when the process has been killed.
+    killed: Mutex<Option<oneshot::Sender<()>>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Stored {
     head: Head,
     entries: Vec<Vec<u8>>,
@@ -36,6 +42,10 @@ enum Fault {
     UnavailableAndNotPersisted,
     UnknownAndNotPersisted,
     UnknownButPersisted,
+    /// The process is killed, and nothing has reached the disk.
+    KilledBefore,
+    /// The process is killed, and everything has.
+    KilledAfter,
     /// Another process appends an entry just before.
     OtherWriter,
 }
@@ -47,6 +57,18 @@ impl Memory {
 
     fn stored(&self) -> MutexGuard<'_, Stored> {
         self.stored.lock().unwrap()
+    }
+
+    fn next_fault(&self) -> Fault {
+        self.faults.lock().unwrap().pop_front().unwrap_or(Fault::None)
+    }
+
+    /// Nothing comes after this.
+    async fn kill(&self) {
+        if let Some(killed) = self.killed.lock().unwrap().take() {
+            killed.send(()).unwrap();
+        }
+        std::future::pending().await
     }
 
     /// Re-verifies everything that is stored, from nothing but the entries.
@@ -97,8 +119,9 @@ impl LogStore<&'static str> for Memory {
     }
 
     async fn commit(&self, batch: Batch<&'static str>) -> Result<(), CommitError> {
-        let fault = self.faults.lock().unwrap().pop_front().unwrap_or(Fault::None);
+        let fault = self.next_fault();
         match fault {
+            Fault::KilledBefore => self.kill().await,
             Fault::UnavailableAndNotPersisted => return Err(CommitError::Unavailable("disk full".into())),
             Fault::UnknownAndNotPersisted => return Err(CommitError::Unknown("fsync".into())),
             Fault::OtherWriter => {
@@ -107,11 +130,45 @@ impl LogStore<&'static str> for Memory {
                 let leaf = draft("other").stamp(&format!("\"{ORIGIN}\""), stored.head.size, at(100), None);
                 stored.entries.push(leaf);
                 stored.entries.iter().for_each(|entry| tree.push(leaf_hash(entry)));
+                let full = tree.full_tiles_since(stored.head.size);
+                stored.tiles.extend(full.map(|tile| ((tile.level, tile.index), tile.hashes)));
                 stored.head.size += 1;
                 stored.head.root = tree.root();
             }
-            Fault::None | Fault::UnknownButPersisted => {}
+            Fault::None | Fault::UnknownButPersisted | Fault::KilledAfter => {}
         }
+        self.swap(batch)?;
+        match fault {
+            Fault::KilledAfter => self.kill().await,
+            Fault::UnknownButPersisted => return Err(CommitError::Unknown("fsync".into())),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn keep_checkpoint(&self, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
+        let keep = || self.stored().checkpoint = Some(checkpoint.note().to_string());
+        match self.next_fault() {
+            Fault::None | Fault::OtherWriter => keep(),
+            Fault::KilledBefore => self.kill().await,
+            Fault::KilledAfter => {
+                keep();
+                self.kill().await;
+            }
+            Fault::UnknownButPersisted => {
+                keep();
+                return Err(StoreError::Unavailable("fsync".into()));
+            }
+            Fault::UnavailableAndNotPersisted | Fault::UnknownAndNotPersisted => {
+                return Err(StoreError::Unavailable("fsync".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Memory {
+    fn swap(&self, batch: Batch<&'static str>) -> Result<(), CommitError> {
         let mut stored = self.stored();
         if stored.head != batch.expected {
             return Err(CommitError::Lost);
@@ -131,11 +188,6 @@ impl LogStore<&'static str> for Memory {
         if let Some(checkpoint) = batch.checkpoint {
             stored.checkpoint = Some(checkpoint.note().to_string());
         }
-        if fault == Fault::UnknownButPersisted { Err(CommitError::Unknown("fsync".into())) } else { Ok(()) }
-    }
-
-    async fn keep_checkpoint(&self, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
-        self.stored().checkpoint = Some(checkpoint.note().to_string());
         Ok(())
     }
 }
@@ -145,6 +197,8 @@ struct Key {
     pair: Ed25519KeyPair,
     /// Whether each next signature works; afterwards all do.
     works: Mutex<VecDeque<bool>>,
+    /// Everything that it has signed.
+    signed: Mutex<Vec<String>>,
 }
 
 impl Key {
@@ -152,7 +206,8 @@ impl Key {
         let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
         let key = PublicKey::from_ed25519(pair.public_key().as_ref()).unwrap();
         let verifier = VerifierKey::new(ORIGIN.parse().unwrap(), key).unwrap();
-        Arc::new(Self { verifier, pair, works: Mutex::new(works.iter().copied().collect()) })
+        let works = Mutex::new(works.iter().copied().collect());
+        Arc::new(Self { verifier, pair, works, signed: Mutex::default() })
     }
 }
 
@@ -165,7 +220,10 @@ impl CheckpointSigner for Key {
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
         match self.works.lock().unwrap().pop_front() {
             Some(false) => Err(SigningError("the token is gone".into())),
-            _ => Ok(self.pair.sign(message).as_ref().to_vec()),
+            _ => {
+                self.signed.lock().unwrap().push(String::from_utf8(message.to_vec()).unwrap());
+                Ok(self.pair.sign(message).as_ref().to_vec())
+            }
         }
     }
 }
@@ -290,37 +348,6 @@ fn sequences_count_the_uses_of_each_key() {
 }
 
 #[test]
-fn faults_of_the_store() {
-    use Fault::{None, OtherWriter, UnavailableAndNotPersisted, UnknownAndNotPersisted, UnknownButPersisted};
-    for (fault, answer, stored) in [
-        (UnavailableAndNotPersisted, "not available", 1),
-        (UnknownAndNotPersisted, "not known", 1),
-        (UnknownButPersisted, "not known", 2),
-        (OtherWriter, "ok", 3),
-    ] {
-        let store = Memory::failing(&[None, fault]);
-        let (told, ended) = run(store.clone(), Key::new(&[]), async |running| {
-            running.log.append(entry("first")).await.unwrap();
-            match running.log.append(entry("second")).await {
-                Ok(receipt) => {
-                    assert_eq!(receipt.index(), 2);
-                    "ok".to_owned()
-                }
-                Err(error) => error.to_string(),
-            }
-        });
-        assert!(told.contains(answer), "{fault:?}: {told}");
-        assert_eq!(ended.is_err(), answer == "not known", "{fault:?}");
-        assert_eq!(store.stored().entries.len(), stored, "{fault:?}");
-        // Whatever happened, the log opens again and goes on.
-        let (index, _) = run(store.clone(), Key::new(&[]), async |running| {
-            running.log.append(entry("after")).await.unwrap().index()
-        });
-        assert_eq!(index, stored as u64, "{fault:?}");
-    }
-}
-
-#[test]
 fn an_effect_that_is_impossible_refuses_its_entry_alone() {
     let with = |effect| Append { effects: vec![effect], ..entry(effect) };
     let (told, ended) = run(Memory::failing(&[]), Key::new(&[]), async |running| {
@@ -434,108 +461,6 @@ fn what_was_changed_behind_our_back_is_noticed_when_opening() {
         stored.checkpoint = stored.checkpoint.take().map(|note| note.replace(ORIGIN, "ca.example/other"));
     };
     assert!(tampered(&forged).contains("does not verify"));
-}
-
-/// A witness that answers as it is told to; honestly if it is told nothing.
-struct Script {
-    key: crate::cosignature::WitnessKey,
-    pair: Ed25519KeyPair,
-    answers: Mutex<VecDeque<NotCosigned>>,
-    asked: Mutex<Vec<u64>>,
-}
-
-impl Script {
-    fn new(answers: &[NotCosigned]) -> Arc<Self> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&[9; 32]).unwrap();
-        let key = PublicKey::from_ed25519(pair.public_key().as_ref()).unwrap();
-        let key = crate::cosignature::WitnessKey::ed25519("witness.example".parse().unwrap(), key).unwrap();
-        let answers = Mutex::new(answers.iter().cloned().collect());
-        Arc::new(Self { key, pair, answers, asked: Mutex::default() })
-    }
-}
-
-#[async_trait]
-impl Cosigner for Script {
-    async fn cosign(&self, signed: &SignedCheckpoint, _: &dyn LogReader) -> Result<Vec<String>, NotCosigned> {
-        self.asked.lock().unwrap().push(signed.checkpoint().size);
-        match self.answers.lock().unwrap().pop_front() {
-            Some(error) => Err(error),
-            None => {
-                let message = self.key.message(&signed.checkpoint().text(), at(100)).unwrap();
-                Ok(vec![self.key.line(at(100), self.pair.sign(&message).as_ref())])
-            }
-        }
-    }
-}
-
-#[test]
-fn entries_that_want_witnesses_get_their_lines_and_others_do_not_wait() {
-    let script = Script::new(&[]);
-    let (receipts, ended) =
-        run_with(Memory::failing(&[]), Key::new(&[]), Some(script.clone()), async |running| {
-            let witnessed = (0..40).map(|n| {
-                let assurance = if n % 2 == 0 { Assurance::Witnessed } else { Assurance::Signed };
-                running.log.append_assured(entry(&n.to_string()), assurance)
-            });
-            join_all(witnessed).await
-        });
-    assert_eq!(ended, Ok(()));
-    for (n, receipt) in receipts.into_iter().enumerate() {
-        let receipt = receipt.unwrap();
-        assert_eq!(receipt.index(), n as u64);
-        let proof = receipt.proof();
-        proof.verify(receipt.leaf(), &Key::new(&[]).verifier).unwrap();
-        let note = crate::note::Note::parse(&proof.checkpoint).unwrap();
-        assert!(n % 2 == 1 || script.key.verify(&note).is_ok(), "{n}");
-    }
-    let asked = script.asked.lock().unwrap().clone();
-    assert!(asked.is_sorted() && !asked.is_empty(), "{asked:?}");
-}
-
-#[test]
-fn without_witnesses_signed_is_all_there_is() {
-    let (told, _) = run(Memory::failing(&[]), Key::new(&[]), async |running| {
-        running.log.append_assured(entry("a"), Assurance::Witnessed).await.map(|receipt| receipt.index())
-    });
-    assert_eq!(told, Ok(0));
-}
-
-#[test]
-fn too_few_witnesses_stop_those_entries_that_want_them_and_no_others() {
-    let few = NotCosigned::TooFew("w1 is away".into());
-    let script = Script::new(&[few.clone(), few.clone()]);
-    let (told, ended) = run_with(Memory::failing(&[]), Key::new(&[]), Some(script), async |running| {
-        let first = running.log.append_assured(entry("a"), Assurance::Witnessed).await;
-        let second = running.log.append(entry("b")).await.map(|receipt| receipt.index());
-        // By now the witness has been asked twice and answers from here on.
-        let mut third = running.log.append_assured(entry("c"), Assurance::Witnessed).await;
-        while let Err(AppendError::Unwitnessed { .. }) = third {
-            third = running.log.append_assured(entry("c"), Assurance::Witnessed).await;
-        }
-        (first.unwrap_err(), second, third.is_ok())
-    });
-    assert_eq!(ended, Ok(()));
-    let unwitnessed = AppendError::Unwitnessed { index: 0, why: few.to_string() };
-    assert_eq!(told, (unwitnessed, Ok(1), true));
-}
-
-#[test]
-fn a_witness_that_has_seen_another_history_stops_the_log() {
-    let alarm = NotCosigned::Alarm("it has seen 9 entries".into());
-    let script = Script::new(std::slice::from_ref(&alarm));
-    let store = Memory::failing(&[]);
-    let (told, ended) = run_with(store.clone(), Key::new(&[]), Some(script), async |running| {
-        let first = running.log.append_assured(entry("a"), Assurance::Witnessed).await.unwrap_err();
-        (first, running.log.append(entry("b")).await.is_err())
-    });
-    assert_eq!(ended, Err(Fatal::Alarm("it has seen 9 entries".into())));
-    assert!(matches!(told, (AppendError::Unwitnessed { index: 0, .. }, true)), "{told:?}");
-    // It is asked before anything else at the next start.
-    let clock = Arc::new(Hands(Mutex::new(100)));
-    let script = Script::new(&[alarm]);
-    let opened = block_on(open_witnessed(store, Key::new(&[]), Some(script), clock, Limits::default()));
-    let Err(OpenError::Tampered { what, .. }) = opened else { panic!("it opens") };
-    assert!(what.contains("it has seen 9 entries"), "{what}");
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl LogStore<Effect> for SqliteLog {
                 sqlx::raw_sql("COMMIT").execute(&mut *connection).await.map_err(|error| after_commit(&error))
             }
             Err(Stop::Because(error)) => Err(error),
-            Err(Stop::Sql(error)) => Err(unavailable(error)),
+            Err(Stop::Sql(error)) => Err(before_commit(&error)),
         };
         match written {
             Ok(_) => Ok(()),
@@ -86,6 +86,18 @@ impl LogStore<Effect> for SqliteLog {
     async fn keep_checkpoint(&self, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
         let mut connection = self.database.writer.acquire().await.map_err(unavailable)?;
         self.insert_checkpoint(&mut connection, checkpoint).await.map_err(unavailable)
+    }
+}
+
+/// What a failed statement means: nothing is there, since nothing was committed. A failed fsync still means that the disk
+/// cannot be believed from now on; there may be one before the commit, when a batch is larger than SQLite's cache.
+fn before_commit(error: &sqlx::Error) -> CommitError {
+    const FSYNC: &str = "1034";
+    const FOLDER_FSYNC: &str = "1290";
+    let code = error.as_database_error().and_then(|error| error.code());
+    match code.as_deref() {
+        Some(FSYNC | FOLDER_FSYNC) => CommitError::Unknown(error.to_string()),
+        _ => CommitError::Unavailable(error.to_string()),
     }
 }
 

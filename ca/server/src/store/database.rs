@@ -91,7 +91,21 @@ impl Database {
             .connect_lazy_with(options.read_only(true).create_if_missing(false));
         let database = Self { writer, reader, _lock: Arc::new(lock) };
         database.prepare_schema(path).await?;
+        database.settle().await.map_err(failed)?;
         Ok(database)
+    }
+
+    /// Folds what a process that died has left in the write-ahead log into the file. It may read well and not be on the
+    /// disk: after a failed fsync Linux forgets that pages were never written (fsync(2)), and the next power cut takes
+    /// them. Before anything is signed on top of them, they are written again.
+    async fn settle(&self) -> Result<(), sqlx::Error> {
+        let (busy, _, _): (i64, i64, i64) =
+            sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.writer).await?;
+        match busy {
+            0 => Ok(()),
+            // Nobody of ours can be: we hold the lock.
+            _ => Err(sqlx::Error::Protocol("another program reads the database".into())),
+        }
     }
 
     async fn prepare_schema(&self, path: &Path) -> Result<(), DatabaseError> {

@@ -37,7 +37,7 @@ fn entry(text: &str) -> Append<Effect> {
 
 fn with(text: &str, effects: Vec<Effect>) -> Append<Effect> {
     let body =
-        Body::Outcome(Outcome { intent: 0, result: OutcomeResult::Abandoned(text.into()), command: None });
+        Body::Outcome(Outcome { intent: 0, result: OutcomeResult::Abandoned(text.into()), command: None, command: None });
     Append { draft: Draft::new(&body).unwrap(), effects, blobs: Vec::new() }
 }
 
@@ -250,6 +250,26 @@ fn a_full_disk_refuses_and_the_log_goes_on_when_there_is_room() {
         assert!(matches!(&refused, AppendError::Unavailable(what) if what.contains("full")), "{refused}");
         sqlx::query("PRAGMA max_page_count = 1073741823").execute(&database.writer).await.unwrap();
         assert_eq!(log.append(entry("after")).await.unwrap().index(), 1);
+    });
+}
+
+#[test]
+fn what_a_process_that_died_has_left_is_written_again_before_it_is_read() {
+    let place = Place::new();
+    let other = Place::new();
+    let wal = |place: &Place| place.folder.path().join("undercroft.db-wal");
+    place.run(async |_, log| {
+        join_all((0..20).map(|n| log.append(entry(&format!("{n}"))))).await;
+        // As it is on the disk of a machine that dies here.
+        std::fs::copy(place.path(), other.path()).unwrap();
+        std::fs::copy(wal(&place), wal(&other)).unwrap();
+    });
+    assert!(std::fs::metadata(wal(&other)).unwrap().len() > 0);
+    other.runtime.block_on(async {
+        let database = Database::open(&other.path()).await.unwrap();
+        assert_eq!(std::fs::metadata(wal(&other)).unwrap().len(), 0);
+        assert_eq!(database.log(ORIGIN).await.unwrap().head().await.unwrap().size, 20);
+        database.close().await;
     });
 }
 

@@ -1,6 +1,6 @@
 //! What is left in the log when something fails half-way.
 
-use undercroft_ca::service::ServiceError;
+use undercroft_ca::service::{IssueRequest, ServiceError};
 use undercroft_log::leaf::{Body, OutcomeResult};
 
 use crate::rig::{Mood, Rig, ask, workload};
@@ -38,6 +38,41 @@ fn a_key_that_fails_leaves_an_abandoned_intent_and_no_certificate() {
         };
         assert!(why.contains(says), "{why}");
     }
+}
+
+/// The token of the log keys and that of the authority go one after the other, in the middle of a batch, and come back.
+#[test]
+fn a_log_key_that_goes_away_and_comes_back_leaves_nothing_signed_and_nothing_open() {
+    let rig = Rig::new();
+    rig.run(async |ca| {
+        let ask_many = async || futures::future::join_all((0..6).map(|_| ask(ca, workload()))).await;
+        assert!(ask_many().await.iter().all(Result::is_ok));
+        rig.domains[1].log_key.set(Mood::Fails);
+        for told in ask_many().await {
+            let error = told.unwrap_err();
+            assert!(
+                matches!(&error, ServiceError::Unavailable(why) if why.contains("pulled out")),
+                "{error}"
+            );
+        }
+        // Refusals need no signature, and the log goes on.
+        let refused = ask(ca, IssueRequest { profile: "none".into(), ..workload() }).await;
+        assert!(matches!(refused, Err(ServiceError::Refused(_))), "{refused:?}");
+        rig.domains[1].log_key.set(Mood::Signs);
+        rig.domains[1].key.set(Mood::Fails);
+        assert!(ask_many().await.iter().all(Result::is_err));
+        rig.domains[1].key.set(Mood::Signs);
+        for issued in ask_many().await {
+            let receipt = issued.unwrap().receipt;
+            let key = ca.domain("prod.example").unwrap().log().key();
+            receipt.proof().verify(receipt.leaf(), key).unwrap();
+        }
+    });
+    let log = rig.log_of("prod.example");
+    let fates = fates(&log);
+    let signed = |fate: &&Option<&OutcomeResult>| matches!(fate, Some(OutcomeResult::Signature(_)));
+    assert!(fates.iter().all(Option::is_some), "{fates:?}");
+    assert_eq!((fates.len(), fates.iter().filter(signed).count()), (24, 12));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod enrolment;
+mod every_write;
 mod failures;
 mod issuance;
 mod rig;

@@ -1,7 +1,9 @@
 //! A CA in this process: SQLite below it, certificates that rcgen made, and keys that the tests can make fail.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use hsm_sim::software::SoftwareKey;
@@ -10,7 +12,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, GeneralSubtree, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, NameConstraints, SanType, SubjectPublicKeyInfo,
 };
-use undercroft::store::Database;
+use undercroft::store::{Database, SqliteLog};
 use undercroft_attestors::custody::Demand;
 use undercroft_ca::authority::Authority;
 use undercroft_ca::certificate::AuthorityCertificate;
@@ -27,9 +29,11 @@ use undercroft_cli::system::SystemEntropy;
 use undercroft_keymgr::{Error, ErrorKind, Key, SigningKey};
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 use undercroft_log::Clock;
+use undercroft_log::checkpoint::SignedCheckpoint;
 use undercroft_log::leaf::{Body, Digest, Leaf};
 use undercroft_log::sequencer::{self, Limits};
-use undercroft_log::store::LogReader as _;
+use undercroft_log::store::{Batch, CommitError, Head, LogReader, LogStore, StoreError};
+use undercroft_log::tree::Hash;
 
 pub(crate) const POLICY: &str = r#"
 [[rule]]
@@ -66,6 +70,14 @@ pub(crate) struct MoodyKey {
 }
 
 impl MoodyKey {
+    fn new(key: Key) -> Arc<Self> {
+        Arc::new(Self { key, mood: AtomicU8::new(Mood::Signs as u8) })
+    }
+
+    fn key(self: &Arc<Self>) -> Key {
+        Key { signer: self.clone(), custody: self.clone(), gated: None }
+    }
+
     pub(crate) fn set(&self, mood: Mood) {
         self.mood.store(mood as u8, Ordering::SeqCst);
     }
@@ -122,13 +134,68 @@ impl Clock for ManualClock {
     }
 }
 
+/// When a write is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    Before,
+    After,
+}
+
+pub(crate) type AtEachWrite = Arc<dyn Fn(Moment) + Send + Sync>;
+
+/// A log that tells of everything that is about to become durable, and has.
+struct WatchedLog {
+    store: SqliteLog,
+    told: AtEachWrite,
+}
+
+#[async_trait]
+impl LogStore<Effect> for WatchedLog {
+    async fn head(&self) -> Result<Head, StoreError> {
+        self.store.head().await
+    }
+
+    async fn commit(&self, batch: Batch<Effect>) -> Result<(), CommitError> {
+        (self.told)(Moment::Before);
+        let committed = self.store.commit(batch).await;
+        (self.told)(Moment::After);
+        committed
+    }
+
+    async fn keep_checkpoint(&self, checkpoint: &SignedCheckpoint) -> Result<(), StoreError> {
+        (self.told)(Moment::Before);
+        let kept = self.store.keep_checkpoint(checkpoint).await;
+        (self.told)(Moment::After);
+        kept
+    }
+}
+
+#[async_trait]
+impl LogReader for WatchedLog {
+    async fn kept_checkpoint(&self) -> Result<Option<String>, StoreError> {
+        self.store.kept_checkpoint().await
+    }
+
+    async fn entries(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.store.entries(range).await
+    }
+
+    async fn full_tile(&self, level: u32, index: u64) -> Result<Vec<Hash>, StoreError> {
+        self.store.full_tile(level, index).await
+    }
+
+    async fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.blob(digest).await
+    }
+}
+
 /// A domain of the installation.
 pub(crate) struct DomainRig {
     pub(crate) name: &'static str,
     pub(crate) key: Arc<MoodyKey>,
     pub(crate) roots: Vec<AuthorityCertificate>,
+    pub(crate) log_key: Arc<MoodyKey>,
     intermediate: AuthorityCertificate,
-    log_key: Key,
 }
 
 /// What an installation may be started with besides the ordinary.
@@ -150,6 +217,8 @@ pub(crate) struct Rig {
     folder: tempfile::TempDir,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) domains: Vec<DomainRig>,
+    /// Told before and after everything that becomes durable.
+    pub(crate) at_each_write: Mutex<Option<AtEachWrite>>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -214,8 +283,8 @@ impl Rig {
     ) -> Self {
         let domains = domains.map(|(name, root, constrained)| {
             let key = make(name, KeyAlgorithm::EcdsaP256);
-            let key = Arc::new(MoodyKey { key, mood: AtomicU8::new(Mood::Signs as u8) });
-            let log_key = make(name, KeyAlgorithm::Ed25519);
+            let key = MoodyKey::new(key);
+            let log_key = MoodyKey::new(make(name, KeyAlgorithm::Ed25519));
             DomainRig {
                 name,
                 roots: vec![root.certificate.clone()],
@@ -229,6 +298,7 @@ impl Rig {
             folder: tempfile::tempdir().unwrap(),
             clock: Arc::new(ManualClock(AtomicI64::new(now.as_second()))),
             domains: domains.into(),
+            at_each_write: Mutex::default(),
             runtime: tokio::runtime::Runtime::new().unwrap(),
         }
     }
@@ -244,7 +314,7 @@ impl Rig {
         story: impl AsyncFnOnce(&Arc<CertificateAuthority>) -> T,
     ) -> Result<T, StartError> {
         self.runtime.block_on(async {
-            let database = Database::open(&self.folder.path().join("undercroft.db")).await.unwrap();
+            let database = Database::open(&self.database()).await.unwrap();
             let mut drivers = Vec::new();
             let mut domains = Vec::new();
             for domain in &self.domains {
@@ -291,8 +361,12 @@ impl Rig {
         database: &Database,
         options: &Options,
     ) -> (DomainSetup, futures::future::BoxFuture<'static, Result<(), sequencer::Fatal>>) {
-        let log_key = LogKey::new(self.origin(domain.name), domain.log_key.clone()).unwrap();
-        let store = Arc::new(database.log(self.origin(domain.name).as_str()).await.unwrap());
+        let log_key = LogKey::new(self.origin(domain.name), domain.log_key.key()).unwrap();
+        let store = database.log(self.origin(domain.name).as_str()).await.unwrap();
+        let store: Arc<dyn LogStore<Effect>> = match self.at_each_write.lock().unwrap().clone() {
+            Some(told) => Arc::new(WatchedLog { store, told }),
+            None => Arc::new(store),
+        };
         let opened =
             sequencer::open::<Effect>(store, Arc::new(log_key), self.clock.clone(), Limits::default());
         let (log, driver) = opened.await.unwrap();
@@ -300,7 +374,7 @@ impl Rig {
         if options.more_roots {
             roots.push(RootRig::new("next").certificate);
         }
-        let key = Key { signer: domain.key.clone(), custody: domain.key.clone(), gated: None };
+        let key = domain.key.key();
         let urls = Urls {
             crl: "http://pki.example/i1.crl".parse().unwrap(),
             certificate: "http://pki.example/i1.cer".parse().unwrap(),
@@ -311,7 +385,7 @@ impl Rig {
         let setup = DomainSetup {
             name,
             log,
-            log_key: domain.log_key.clone(),
+            log_key: domain.log_key.key(),
             log_key_uri: "pkcs11:object=log".into(),
             authorities: vec![(authority, "pkcs11:object=i1".into())],
             roots,
@@ -320,7 +394,23 @@ impl Rig {
         (setup, driver)
     }
 
-    fn origin(&self, domain: &str) -> undercroft_log::note::KeyName {
+    /// The file of the database.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.folder.path().join("undercroft.db")
+    }
+
+    /// Looks at the log of a domain. Of a CA that does not run.
+    pub(crate) fn look<T>(&self, domain: &str, story: impl AsyncFnOnce(&Database, &SqliteLog) -> T) -> T {
+        self.runtime.block_on(async {
+            let database = Database::open(&self.database()).await.unwrap();
+            let store = database.log(self.origin(domain).as_str()).await.unwrap();
+            let told = story(&database, &store).await;
+            database.close().await;
+            told
+        })
+    }
+
+    pub(crate) fn origin(&self, domain: &str) -> undercroft_log::note::KeyName {
         let name = parse_trust_domain(domain).unwrap();
         let log = if domain == self.domains[0].name { LogOf::Control } else { LogOf::Domain(&name) };
         origin("ca.example", log, 1).unwrap()
@@ -328,12 +418,9 @@ impl Rig {
 
     /// Everything that stands in the log of a domain. Of a CA that does not run.
     pub(crate) fn log_of(&self, domain: &str) -> Vec<Body> {
-        self.runtime.block_on(async {
-            let database = Database::open(&self.folder.path().join("undercroft.db")).await.unwrap();
-            let store = database.log(self.origin(domain).as_str()).await.unwrap();
-            let size = undercroft_log::store::LogStore::<Effect>::head(&store).await.unwrap().size;
+        self.look(domain, async |_, store| {
+            let size = store.head().await.unwrap().size;
             let leaves = store.entries(0..size).await.unwrap();
-            database.close().await;
             leaves.iter().map(|leaf| Leaf::parse(leaf).unwrap().body).collect()
         })
     }
