@@ -23,7 +23,7 @@ use undercroft_log_files::{Folder, FolderError};
 
 use self::place::{About, Place};
 use self::signed::Open;
-use crate::report::{Finding, Intents, KeySeen, Report};
+use crate::report::{Finding, Intents, KeySeen, Report, Scope};
 
 pub(crate) fn check(
     folder: &Folder,
@@ -302,15 +302,14 @@ impl<'a> Reader<'a> {
             self.findings.push(Finding::of_log("custody", "the key of the log has no custody record in it"));
         }
         Report {
-            origin: self.log_key.name().to_string(),
-            size: checkpoint.size,
-            root: checkpoint.root.to_string(),
+            scope: Scope::Everything,
             first: self.first,
             last: self.last,
             kinds: self.kinds,
             intents: self.intents,
             keys: self.seen,
             findings: self.findings,
+            ..Report::of_tree(self.log_key, checkpoint)
         }
     }
 }
