@@ -10,3 +10,4 @@ mod log;
 mod memory;
 mod proofs;
 mod reconcile;
+mod tampering;
