@@ -9,9 +9,11 @@ mod known;
 mod leftovers;
 mod meaning;
 mod parallel;
+mod population;
 mod proof;
 mod reconcile;
 mod report;
+mod sample;
 mod structure;
 
 use undercroft_log::checkpoint::{Checkpoint, CheckpointError};
@@ -20,9 +22,11 @@ use undercroft_log::tree::TILE_WIDTH;
 use undercroft_log_files::{Folder, FolderError};
 
 pub use known::{Known, NotSeen, Seen};
+pub use population::{BundleSeen, CeremonySeen, DecidedBy, PolicySeen, Population, StartSeen};
 pub use proof::{ProveError, prove};
 pub use reconcile::{Fate, Register, Standing};
 pub use report::{Finding, Intents, KeySeen, Report, Scope};
+pub use sample::{Drawn, MOST, Sample};
 
 /// Audits the log in `folder`. `advance` is told how many more entries have been gone through; there are twice as
 /// many to go through as the log has.
@@ -43,6 +47,38 @@ pub fn audit_as(
     key: &VerifierKey,
     scope: Scope,
     known: &Known,
+    advance: impl FnMut(u64),
+) -> Result<Report, NoAudit> {
+    go_through(folder, key, scope, known, None, advance)
+}
+
+/// Audits a log as [`audit_as`] does, and counts what stands in it. A sample of `sample.1` entries is drawn by the seed
+/// `sample.0`. What is counted means nothing if there is a finding.
+///
+/// # Errors
+/// As [`audit`].
+pub fn take_stock(
+    folder: &Folder,
+    key: &VerifierKey,
+    known: &Known,
+    sample: Option<(&str, u64)>,
+    advance: impl FnMut(u64),
+) -> Result<(Report, Population), NoAudit> {
+    let size = match folder.checkpoint()? {
+        Some(note) => Checkpoint::open(&note, key)?.size,
+        None => 0,
+    };
+    let mut population = Population::with(sample.map(|(seed, count)| Sample::draw(seed, count, size)));
+    let report = go_through(folder, key, Scope::Everything, known, Some(&mut population), advance)?;
+    Ok((report, population))
+}
+
+fn go_through(
+    folder: &Folder,
+    key: &VerifierKey,
+    scope: Scope,
+    known: &Known,
+    population: Option<&mut Population>,
     mut advance: impl FnMut(u64),
 ) -> Result<Report, NoAudit> {
     let note =
@@ -57,7 +93,9 @@ pub fn audit_as(
     let everything = scope == Scope::Everything;
     let mut report = match scope {
         Scope::Tree => Report::of_tree(key, &checkpoint),
-        Scope::Everything => meaning::check(folder, key, &checkpoint, &structure.bad, &mut advance)?,
+        Scope::Everything => {
+            meaning::check(folder, key, &checkpoint, &structure.bad, population, &mut advance)?
+        }
     };
     let (witnesses, too_few) = known.cosigned(&note);
     report.witnesses = witnesses;

@@ -1,6 +1,7 @@
 //! `undercroft-audit`: decides whether a log can be believed, on a laptop, without the CA.
 
 mod certificate;
+mod markdown;
 mod met;
 mod show;
 mod verify;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use serde_json::json;
-use undercroft_audit::{Known, NoAudit, ProveError, Scope, Seen, prove};
+use undercroft_audit::{Known, MOST, NoAudit, ProveError, Scope, Seen, prove};
 use undercroft_cli::{Common, Failure, Meta, OutputFormat, Program, Terminal, read_text, write_file};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::Kind;
@@ -39,6 +40,20 @@ enum Command {
         tree: bool,
         #[command(flatten)]
         known: KnownArgs,
+    },
+    /// Report what stands in a log, counted, in Markdown: population, issuance, refusals, keys, policies, and a sample
+    /// that you draw. Verifies the log as it reads, and reports nothing of one that does not verify (exits with 5).
+    Report {
+        #[command(flatten)]
+        log: LogArgs,
+        #[command(flatten)]
+        known: KnownArgs,
+        /// What the sample is drawn by: a text of yours, chosen after the log was exported.
+        #[arg(long, requires = "sample")]
+        seed: Option<String>,
+        /// How many entries are drawn.
+        #[arg(long, requires = "seed", value_parser = clap::value_parser!(u64).range(1..=MOST))]
+        sample: Option<u64>,
     },
     /// Show entries, each with its certificate decoded, once it is proven to stand in the log.
     Show {
@@ -156,6 +171,11 @@ impl Program for AuditProgram {
                 let (folder, key) = log.open()?;
                 let scope = if tree { Scope::Tree } else { Scope::Everything };
                 verify::verify(&folder, &key, scope, &known.read(&key)?, terminal)
+            }
+            Command::Report { log, known, seed, sample } => {
+                let (folder, key) = log.open()?;
+                let sample = seed.as_deref().zip(sample);
+                markdown::report(&folder, &key, &known.read(&key)?, sample, terminal)
             }
             Command::Show { log, indexes, kind } => {
                 let (folder, key) = log.open()?;
