@@ -416,8 +416,8 @@ def log(folder, vkey, policy=None, seen=()):
             raise Wrong("leaf", f"entry {index}: it lacks {error}") from None
         except Wrong as error:
             raise Wrong(error.rule, f"entry {index}: {error.what}") from None
-    told = {"log": key.name, "entries": size, "until": last, "open": len(open_intents), **counts}
-    return {**told, "witnesses": cosigned}
+    told = {"log": key.name, "entries": size, "until": last, "open": len(open_intents)}
+    return {**told, "kinds": counts, "witnesses": cosigned}
 
 
 def main():

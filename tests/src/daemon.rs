@@ -87,8 +87,20 @@ impl Daemon {
             .map_err(|error| Failure::failed(format!("the daemon cannot be killed: {error}")))
     }
 
+    /// Waits until it has ended by itself, and gives its exit status.
+    ///
+    /// # Errors
+    /// It does not end, or a signal ended it.
+    pub fn ended(mut self) -> Result<i32, Failure> {
+        self.wait()
+    }
+
     fn end(&mut self, signal: &[&str]) -> Result<i32, Failure> {
         Tool::foreign("kill").args(signal).arg(self.child.id().to_string()).run()?;
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Result<i32, Failure> {
         for _ in 0..PATIENCE.as_millis() / 20 {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return status.code().ok_or_else(|| Failure::failed("a signal ended the daemon"));

@@ -69,3 +69,17 @@ fn a_log_that_lost_its_newest_entries_does_not_start() {
     let refused = place.site.serve().unwrap().run().unwrap();
     refused.expect(5).unwrap().says("damaged").unwrap();
 }
+
+/// Opening a log looks at its end. What is older is read again while the daemon runs.
+#[test]
+fn an_old_entry_that_is_changed_under_a_running_daemon_stops_it() {
+    let mut place = Place::prod();
+    place.issue("prod.example", "one", &[]).expect(0).unwrap();
+    let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
+                  n = c.execute(\"update entry set leaf = leaf || ' ' where id & 0xffffffffff = 1\").rowcount; \
+                  assert n; c.commit()";
+    let database = place.path("daemon/undercroft.db");
+    e2e::Tool::foreign("python3").args(["-c", script]).arg(&database).done().unwrap();
+    let daemon = place.daemon.take().unwrap();
+    assert_eq!(daemon.ended().unwrap(), 5);
+}

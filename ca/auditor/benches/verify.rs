@@ -20,8 +20,9 @@ mod log;
 mod memory;
 
 use std::hint::black_box;
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
 use base64ct::{Base64, Encoding as _};
@@ -82,7 +83,13 @@ fn main() {
     row("verifying every signature", checking, "");
     row("`verify --tree`", tree, &format!("{:.2} of the SHA-256", hashing / tree));
     row("`verify`", full, &format!("{:.2} of all three", (hashing + parsing + checking) / full));
-    println!("resident at most: {} MiB", peak_resident() / 1024);
+    let key = directory.path().join("log.vkey");
+    std::fs::write(&key, log.verifier().to_string()).unwrap();
+    for tree in [&["--tree"][..], &[]] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_undercroft-audit"));
+        program.arg("verify").arg(folder.path()).arg("--key").arg(&key).args(tree).stdout(Stdio::null());
+        println!("`verify {}` resident at most: {} MiB", tree.concat(), peak_resident(program) / 1024);
+    }
 }
 
 /// Writes a log of so many entries, all of them sound.
@@ -194,11 +201,19 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> 
     })
 }
 
-/// `VmHWM` of this process, in KiB.
-fn peak_resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+/// The last `VmHWM` of a program before it ended, in KiB.
+fn peak_resident(mut program: Command) -> u64 {
+    let mut running = program.spawn().unwrap();
+    let mut peak = 0;
+    while running.try_wait().unwrap().is_none() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap_or_default();
+        if let Some(line) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
+            peak = line.trim().trim_end_matches(" kB").parse().unwrap();
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert!(running.wait().unwrap().success());
+    peak
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]

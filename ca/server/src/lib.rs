@@ -5,6 +5,7 @@
 
 pub mod commands;
 pub mod config;
+mod scrub;
 mod serve;
 pub mod store;
 mod tiles;

@@ -40,6 +40,7 @@ use undercroft_upstream::acceptor::accept;
 use undercroft_upstream::{AdminApi, AdminSetup, CertificateForNames, IssuanceApi, ServerCertificates};
 
 use crate::config::{self, Config};
+use crate::scrub;
 use crate::store::{Database, DatabaseError};
 use crate::tiles::{self, Logs};
 use crate::witnesses::Witnesses;
@@ -160,19 +161,26 @@ async fn open_domain(
         None => None,
     };
     let clock = Arc::new(SystemClock);
-    let opened =
-        sequencer::open_witnessed::<Effect>(store, Arc::new(log_key), cosigner, clock, Limits::default())
-            .await;
+    let opened = sequencer::open_witnessed::<Effect>(
+        store.clone(),
+        Arc::new(log_key),
+        cosigner,
+        clock,
+        Limits::default(),
+    )
+    .await;
     let (log, driver) = opened.map_err(|error| during(error.into()))?;
-    let stop = stop.clone();
-    drivers.spawn(async move {
-        let ended = driver.await;
-        if ended.is_err() {
-            // A log that stops by itself takes the daemon with it: nothing may be issued without it.
-            stop.send_replace(true);
-        }
-        ended
-    });
+    for task in [driver, Box::pin(scrub::keep(log.watch(), store))] {
+        let stop = stop.clone();
+        drivers.spawn(async move {
+            let ended = task.await;
+            if ended.is_err() {
+                // A log that stops by itself takes the daemon with it: nothing may be issued without it.
+                stop.send_replace(true);
+            }
+            ended
+        });
+    }
     let mut authorities = Vec::new();
     for authority in &domain.authorities {
         let key = config.tokens.open(&authority.key, authority.algorithm).await.map_err(|error| {

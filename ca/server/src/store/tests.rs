@@ -17,6 +17,8 @@ use undercroft_log::tree::{GrowingTree, leaf_hash};
 
 use super::*;
 
+mod scrub;
+
 const ORIGIN: &str = "ca.example/undercroft/prod.example/1";
 
 struct Noon;
