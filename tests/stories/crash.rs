@@ -76,7 +76,7 @@ fn an_old_entry_that_is_changed_under_a_running_daemon_stops_it() {
     let mut place = Place::prod();
     place.issue("prod.example", "one", &[]).expect(0).unwrap();
     let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
-                  n = c.execute(\"update entry set leaf = leaf || ' ' where id & 0xffffffffff = 1\").rowcount; \
+                  n = c.execute(\"update entry set leaf = cast(leaf || ' ' as blob) where id & 0xffffffffff = 1\").rowcount; \
                   assert n; c.commit()";
     let database = place.path("daemon/undercroft.db");
     e2e::Tool::foreign("python3").args(["-c", script]).arg(&database).done().unwrap();

@@ -103,7 +103,9 @@ async fn append(ca: &Arc<CertificateAuthority>, entries: u64) -> f64 {
                         return;
                     }
                     let appends = (0..taken).map(|_| log.append_durable(Append::new(draft.clone())));
-                    join_all(appends).await.into_iter().for_each(|appended| drop(appended.unwrap()));
+                    for appended in join_all(appends).await {
+                        appended.unwrap();
+                    }
                 }
             })
         })

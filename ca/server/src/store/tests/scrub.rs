@@ -16,7 +16,7 @@ const LARGE: &[u8] = b"the text of a policy";
 
 /// What is done to the stored log, as SQL, and what the alarm says.
 const CHANGES: &[(&str, &str)] = &[
-    ("UPDATE entry SET leaf = leaf || ' ' WHERE id & 0xffff = 5", "entry 5,"),
+    ("UPDATE entry SET leaf = CAST(leaf || ' ' AS BLOB) WHERE id & 0xffff = 5", "entry 5,"),
     (
         "UPDATE entry SET leaf = (SELECT leaf FROM entry WHERE id & 0xffff = 6) WHERE id & 0xffff = 511",
         "entry 511,",
@@ -24,11 +24,11 @@ const CHANGES: &[(&str, &str)] = &[
     ("DELETE FROM entry WHERE id & 0xffff = 300", "entries 256 to 512 only 255 are there"),
     ("DELETE FROM entry WHERE id & 0xffff >= 690", "entries 512 to 700 only 178 are there"),
     // Nothing stands above it but the root.
-    ("UPDATE entry SET leaf = leaf || ' ' WHERE id & 0xffff = 699", "the first 700 entries"),
+    ("UPDATE entry SET leaf = CAST(leaf || ' ' AS BLOB) WHERE id & 0xffff = 699", "the first 700 entries"),
     ("UPDATE tile SET hashes = zeroblob(8192) WHERE tile = 1", "entry 256,"),
     ("UPDATE tile SET hashes = zeroblob(32) WHERE tile = 1", "tile 1 of level 0"),
     ("DELETE FROM tile WHERE tile = 0", "tile 0 of level 0 is missing"),
-    ("UPDATE blob SET bytes = 'another text'", "the blob"),
+    ("UPDATE blob SET bytes = zeroblob(20)", "the blob"),
     ("DELETE FROM blob", "is missing"),
 ];
 
@@ -89,7 +89,7 @@ fn what_was_lost_or_changed_stops_the_log() {
         let place = Place::new();
         place.run(async |database, log| {
             fill(log).await;
-            sqlx::query(change).execute(&database.writer).await.unwrap();
+            sqlx::query(*change).execute(&database.writer).await.unwrap();
             let Some(Err(Fatal::Alarm(alarm))) = scrub(database, log, 500).await else {
                 panic!("{change}: no alarm")
             };
