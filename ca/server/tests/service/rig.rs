@@ -244,7 +244,7 @@ impl Rig {
         story: impl AsyncFnOnce(&Arc<CertificateAuthority>) -> T,
     ) -> Result<T, StartError> {
         self.runtime.block_on(async {
-            let database = Database::open(&self.folder.path().join("undercroft.db")).await.unwrap();
+            let database = Database::open(&self.path()).await.unwrap();
             let mut drivers = Vec::new();
             let mut domains = Vec::new();
             for domain in &self.domains {
@@ -320,7 +320,12 @@ impl Rig {
         (setup, driver)
     }
 
-    fn origin(&self, domain: &str) -> undercroft_log::note::KeyName {
+    /// The database.
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join("undercroft.db")
+    }
+
+    pub(crate) fn origin(&self, domain: &str) -> undercroft_log::note::KeyName {
         let name = parse_trust_domain(domain).unwrap();
         let log = if domain == self.domains[0].name { LogOf::Control } else { LogOf::Domain(&name) };
         origin("ca.example", log, 1).unwrap()
@@ -329,7 +334,7 @@ impl Rig {
     /// Everything that stands in the log of a domain. Of a CA that does not run.
     pub(crate) fn log_of(&self, domain: &str) -> Vec<Body> {
         self.runtime.block_on(async {
-            let database = Database::open(&self.folder.path().join("undercroft.db")).await.unwrap();
+            let database = Database::open(&self.path()).await.unwrap();
             let store = database.log(self.origin(domain).as_str()).await.unwrap();
             let size = undercroft_log::store::LogStore::<Effect>::head(&store).await.unwrap().size;
             let leaves = store.entries(0..size).await.unwrap();
