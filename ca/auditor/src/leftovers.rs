@@ -20,11 +20,13 @@ const OWN: [&str; 3] = ["checkpoint", "head.json", "lock"];
 /// The most bytes of a vkey file.
 const MAX_KEY: u64 = 4096;
 
+/// `with_blobs`: whether blobs are read, too, and not their names alone.
 pub(crate) fn check(
     folder: &Folder,
     files: &[PathBuf],
     key: &VerifierKey,
     checkpoint: &Checkpoint,
+    with_blobs: bool,
 ) -> Result<Vec<Finding>, FolderError> {
     let mut findings = Vec::new();
     for path in files {
@@ -38,7 +40,8 @@ pub(crate) fn check(
             let digest: Option<[u8; 32]> = hex::decode(digest).ok().and_then(|bytes| bytes.try_into().ok());
             // Read as the log's own are: no longer than they may be, and what their names say.
             digest.is_some_and(|bytes| {
-                name == format!("blobs/{}", Digest(bytes)) && folder.blob(Digest(bytes)).is_ok()
+                let is_whole = || folder.blob(Digest(bytes)).is_ok();
+                name == format!("blobs/{}", Digest(bytes)) && (!with_blobs || is_whole())
             })
         } else if let Ok(tile) = name.parse::<TilePath>() {
             is_beginning(folder, tile, checkpoint.size)?

@@ -5,11 +5,15 @@
 //! asks whether every byte is what the checkpoint covers, and which are not; [`meaning`] asks whether what the entries
 //! say holds together.
 
+mod known;
 mod leftovers;
 mod meaning;
+mod parallel;
+mod population;
 mod proof;
 mod reconcile;
 mod report;
+mod sample;
 mod structure;
 
 use undercroft_log::checkpoint::{Checkpoint, CheckpointError};
@@ -17,17 +21,67 @@ use undercroft_log::note::VerifierKey;
 use undercroft_log::tree::TILE_WIDTH;
 use undercroft_log_files::{Folder, FolderError};
 
+pub use known::{Known, NotSeen, Seen};
 pub use meaning::ledger::{Covered, Epoch};
+pub use population::{BundleSeen, CeremonySeen, DecidedBy, PolicySeen, Population, StartSeen};
 pub use proof::{ProveError, prove};
 pub use reconcile::{Fate, Register, Standing};
-pub use report::{Finding, Intents, KeySeen, Report};
+pub use report::{Finding, Intents, KeySeen, Report, Scope};
+pub use sample::{Drawn, MOST, Sample};
 
 /// Audits the log in `folder`. `advance` is told how many more entries have been gone through; there are twice as
 /// many to go through as the log has.
 ///
 /// # Errors
 /// There is no log that could be audited. Whatever is wrong with one that can be is in the report.
-pub fn audit(folder: &Folder, key: &VerifierKey, mut advance: impl FnMut(u64)) -> Result<Report, NoAudit> {
+pub fn audit(folder: &Folder, key: &VerifierKey, advance: impl FnMut(u64)) -> Result<Report, NoAudit> {
+    audit_as(folder, key, Scope::Everything, &Known::default(), advance)
+}
+
+/// Audits as much of a log as `scope` says, and compares it with what is known besides. For [`Scope::Tree`] there are
+/// as many entries to go through as the log has.
+///
+/// # Errors
+/// As [`audit`].
+pub fn audit_as(
+    folder: &Folder,
+    key: &VerifierKey,
+    scope: Scope,
+    known: &Known,
+    advance: impl FnMut(u64),
+) -> Result<Report, NoAudit> {
+    go_through(folder, key, scope, known, None, advance)
+}
+
+/// Audits a log as [`audit_as`] does, and counts what stands in it. A sample of `sample.1` entries is drawn by the seed
+/// `sample.0`. What is counted means nothing if there is a finding.
+///
+/// # Errors
+/// As [`audit`].
+pub fn take_stock(
+    folder: &Folder,
+    key: &VerifierKey,
+    known: &Known,
+    sample: Option<(&str, u64)>,
+    advance: impl FnMut(u64),
+) -> Result<(Report, Population), NoAudit> {
+    let size = match folder.checkpoint()? {
+        Some(note) => Checkpoint::open(&note, key)?.size,
+        None => 0,
+    };
+    let mut population = Population::with(sample.map(|(seed, count)| Sample::draw(seed, count, size)));
+    let report = go_through(folder, key, Scope::Everything, known, Some(&mut population), advance)?;
+    Ok((report, population))
+}
+
+fn go_through(
+    folder: &Folder,
+    key: &VerifierKey,
+    scope: Scope,
+    known: &Known,
+    population: Option<&mut Population>,
+    mut advance: impl FnMut(u64),
+) -> Result<Report, NoAudit> {
     let note =
         folder.checkpoint()?.ok_or_else(|| NoAudit::NoCheckpoint(folder.path().display().to_string()))?;
     let checkpoint = Checkpoint::open(&note, key)?;
@@ -36,10 +90,19 @@ pub fn audit(folder: &Folder, key: &VerifierKey, mut advance: impl FnMut(u64)) -
     if checkpoint.size.div_ceil(TILE_WIDTH as u64) > files.len() as u64 {
         return Err(NoAudit::TooFewFiles { size: checkpoint.size, files: files.len() });
     }
-    let structure = structure::check(folder, &checkpoint, &mut advance)?;
-    let mut report = meaning::check(folder, key, &checkpoint, &structure.bad, &mut advance)?;
-    report.findings.splice(0..0, structure.findings);
-    report.findings.extend(leftovers::check(folder, &files, key, &checkpoint)?);
+    let structure = structure::check(folder, &checkpoint, &known.sizes(), &mut advance)?;
+    let everything = scope == Scope::Everything;
+    let mut report = match scope {
+        Scope::Tree => Report::of_tree(key, &checkpoint),
+        Scope::Everything => {
+            meaning::check(folder, key, &checkpoint, &structure.bad, population, &mut advance)?
+        }
+    };
+    let (witnesses, too_few) = known.cosigned(&note);
+    report.witnesses = witnesses;
+    let of_log = too_few.into_iter().chain(known.compare(checkpoint.size, &structure.roots));
+    report.findings.splice(0..0, of_log.chain(structure.findings));
+    report.findings.extend(leftovers::check(folder, &files, key, &checkpoint, everything)?);
     Ok(report)
 }
 
@@ -53,10 +116,12 @@ pub enum NoAudit {
     #[error("{0} holds no checkpoint, so it is no log")]
     NoCheckpoint(String),
     /// A checkpoint that the key has not signed.
-    #[error("the checkpoint: {0}")]
+    #[error("the checkpoint: {0} (checkpoint)")]
     Checkpoint(#[from] CheckpointError),
     /// A checkpoint that covers more than the folder could hold.
-    #[error("the checkpoint covers {size} entries, and the {files} files in the folder cannot hold as many")]
+    #[error(
+        "the checkpoint covers {size} entries, and the {files} files in the folder cannot hold as many (missing)"
+    )]
     TooFewFiles {
         /// What the checkpoint covers.
         size: u64,

@@ -1,24 +1,23 @@
 //! `undercroft-audit`: decides whether a log can be believed, on a laptop, without the CA.
 
+mod certificate;
+mod markdown;
 mod met;
 mod show;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use serde_json::json;
-use undercroft_audit::{Covered, Epoch, NoAudit, ProveError, Report, audit, prove};
-use undercroft_ca::certificate::certificates_from_pem;
-use undercroft_ca::verify::standing;
+use undercroft_audit::{Known, MOST, NoAudit, ProveError, Scope, Seen, prove};
 use undercroft_cli::{Common, Failure, Meta, OutputFormat, Program, Terminal, read_text, write_file};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::Kind;
 use undercroft_log::note::VerifierKey;
+use undercroft_log::witnesses::WitnessPolicy;
 use undercroft_log_files::{Folder, FolderError};
-
-/// How many findings are printed for people.
-const SHOWN: usize = 20;
 
 /// Verifies Undercroft's logs with nothing but their files and the key that must have signed them.
 #[derive(Debug, Parser)]
@@ -33,7 +32,29 @@ struct AuditProgram {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Verify a log: every byte, and that what the entries say holds together. Exits with 5 if anything is wrong.
-    Verify(LogArgs),
+    Verify {
+        #[command(flatten)]
+        log: LogArgs,
+        /// The tree alone: every entry's hash, every tile, the checkpoint. Not what the entries say.
+        #[arg(long)]
+        tree: bool,
+        #[command(flatten)]
+        known: KnownArgs,
+    },
+    /// Report what stands in a log, counted, in Markdown: population, issuance, refusals, keys, policies, and a sample
+    /// that you draw. Verifies the log as it reads, and reports nothing of one that does not verify (exits with 5).
+    Report {
+        #[command(flatten)]
+        log: LogArgs,
+        #[command(flatten)]
+        known: KnownArgs,
+        /// What the sample is drawn by: a text of yours, chosen after the log was exported.
+        #[arg(long, requires = "sample")]
+        seed: Option<String>,
+        /// How many entries are drawn.
+        #[arg(long, requires = "seed", value_parser = clap::value_parser!(u64).range(1..=MOST))]
+        sample: Option<u64>,
+    },
     /// Show entries, each with its certificate decoded, once it is proven to stand in the log.
     Show {
         #[command(flatten)]
@@ -67,6 +88,9 @@ enum Command {
         /// The key (vkey) of the log.
         #[arg(long)]
         key: PathBuf,
+        /// The witnesses (C2SP tlog-policy) whose cosignatures the checkpoint in the proof needs.
+        #[arg(long)]
+        witness_policy: Option<PathBuf>,
     },
     /// Say of certificates that were met somewhere whether they stand in the log. Exits with 5 if one does not.
     Reconcile {
@@ -87,6 +111,36 @@ struct LogArgs {
     /// The key (vkey) that must have signed it, from somebody whom you trust.
     #[arg(long)]
     key: PathBuf,
+}
+
+/// What shows that a log was rewritten by whoever stole its key.
+#[derive(Debug, clap::Args)]
+struct KnownArgs {
+    /// The witnesses (C2SP tlog-policy) whose cosignatures the checkpoint needs.
+    #[arg(long)]
+    witness_policy: Option<PathBuf>,
+    /// A checkpoint of the log that was seen before: the file, a .tlog-proof that holds it, or the folder of an
+    /// earlier export. The log must have grown from it. May be given several times.
+    #[arg(long)]
+    seen: Vec<PathBuf>,
+}
+
+impl KnownArgs {
+    fn read(&self, key: &VerifierKey) -> Result<Known, Failure> {
+        let seen = self.seen.iter().map(|path| {
+            let file = if path.is_dir() { path.join("checkpoint") } else { path.clone() };
+            let shown = file.display().to_string();
+            Seen::read(shown.clone(), &read_text(&file)?, key).map_err(|error| {
+                Failure::usage(format!("{shown}: {error}; --seen takes what the key of this log has signed"))
+            })
+        });
+        let witnesses = self.witness_policy.as_deref().map(read_policy).transpose()?;
+        Ok(Known { witnesses, seen: seen.collect::<Result<_, _>>()? })
+    }
+}
+
+fn read_policy(path: &Path) -> Result<WitnessPolicy, Failure> {
+    read_text(path)?.parse().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
 impl LogArgs {
@@ -113,7 +167,16 @@ impl Program for AuditProgram {
 
     fn run(self, terminal: &Terminal) -> Result<(), Failure> {
         match self.command {
-            Command::Verify(log) => verify(&log, terminal),
+            Command::Verify { log, tree, known } => {
+                let (folder, key) = log.open()?;
+                let scope = if tree { Scope::Tree } else { Scope::Everything };
+                verify::verify(&folder, &key, scope, &known.read(&key)?, terminal)
+            }
+            Command::Report { log, known, seed, sample } => {
+                let (folder, key) = log.open()?;
+                let sample = seed.as_deref().zip(sample);
+                markdown::report(&folder, &key, &known.read(&key)?, sample, terminal)
+            }
             Command::Show { log, indexes, kind } => {
                 let (folder, key) = log.open()?;
                 show::show(&folder, &key, &indexes, kind, terminal)
@@ -129,8 +192,10 @@ impl Program for AuditProgram {
                     format!("{} and {}\n", proof_path.display(), entry_path.display())
                 })
             }
-            Command::Certificate { certificate, entry, proof, key } => {
-                verify_certificate(&certificate, &entry, &proof, &key, terminal)
+            Command::Certificate { certificate, entry, proof, key, witness_policy } => {
+                let policy = witness_policy.as_deref().map(read_policy).transpose()?;
+                let files = certificate::Files { certificate, entry, proof };
+                certificate::verify(&files, &read_key(&key)?, policy.as_ref(), terminal)
             }
             Command::Reconcile { log, certificates } => {
                 let (folder, key) = log.open()?;
@@ -141,21 +206,6 @@ impl Program for AuditProgram {
     }
 }
 
-fn verify(log: &LogArgs, terminal: &Terminal) -> Result<(), Failure> {
-    let (folder, key) = log.open()?;
-    let progress = terminal.progress(2 * size(&folder, &key)?, "verify");
-    let report = audit(&folder, &key, |entries| progress.advance(entries)).map_err(no_audit)?;
-    drop(progress);
-    terminal.result(&report, || describe(&report))?;
-    match report.findings.first() {
-        None => Ok(()),
-        Some(first) => Err(Failure::tampered(match report.findings.len() {
-            1 => format!("{}: {first}", report.origin),
-            more => format!("{}: {first}; and {} more findings", report.origin, more - 1),
-        })),
-    }
-}
-
 /// How many entries the checkpoint of a log covers.
 fn size(folder: &Folder, key: &VerifierKey) -> Result<u64, Failure> {
     let note = folder
@@ -163,103 +213,6 @@ fn size(folder: &Folder, key: &VerifierKey) -> Result<u64, Failure> {
         .map_err(|error| unread(&error))?
         .ok_or_else(|| no_audit(NoAudit::NoCheckpoint(folder.path().display().to_string())))?;
     Ok(Checkpoint::open(&note, key).map_err(|error| no_audit(error.into()))?.size)
-}
-
-fn describe(report: &Report) -> String {
-    let count = |kind: Kind| report.kinds.get(&kind).copied().unwrap_or_default();
-    let mut text = format!("{}: {} entries, root {}\n", report.origin, report.size, report.root);
-    if let (Some(first), Some(last)) = (report.first, report.last) {
-        text += &format!("  from {first} to {last}\n");
-    }
-    let intents = &report.intents;
-    text += &format!(
-        "  intents {} (signed {}, abandoned {}, open {}), outcomes {}, refusals {}\n",
-        count(Kind::Intent),
-        intents.signed,
-        intents.abandoned,
-        intents.open,
-        count(Kind::Outcome),
-        count(Kind::Refusal)
-    );
-    for key in &report.keys {
-        text += &format!(
-            "  key {} {}: custody {}\n",
-            &key.key_id[..16.min(key.key_id.len())],
-            key.purpose,
-            key.grade
-        );
-    }
-    text += &ledger(&report.ledger);
-    for finding in report.findings.iter().take(SHOWN) {
-        text += &format!("  BAD {finding}\n");
-    }
-    if report.findings.len() > SHOWN {
-        text += &format!("  … and {} more\n", report.findings.len() - SHOWN);
-    }
-    if report.findings.is_empty() {
-        text += "  Everything is as it must be.\n";
-    }
-    text
-}
-
-/// The ledger in a line, and each epoch that the log does not account for in one of its own.
-fn ledger(epochs: &[Epoch]) -> String {
-    if epochs.is_empty() {
-        return String::new();
-    }
-    let of = |covered: fn(&Covered) -> bool| epochs.iter().filter(|epoch| covered(&epoch.covered)).count();
-    let complete = of(|covered| *covered == Covered::Complete);
-    let open = of(|covered| *covered == Covered::Open);
-    let mut text = format!(
-        "  ledger of the TPM: {} epochs (complete {complete}, uncovered {}, open {open})\n",
-        epochs.len(),
-        epochs.len() - complete - open
-    );
-    for epoch in epochs {
-        if let Covered::Uncovered { reason, hidden } = &epoch.covered {
-            let bound = match hidden {
-                Some(0) => "; its gates allow no hidden signature".to_owned(),
-                Some(hidden) => {
-                    format!("; its gates allow {hidden} hidden signatures at most, over logged bytes")
-                }
-                None => "; no gate bounds what could be hidden".to_owned(),
-            };
-            text += &format!("    epoch {} uncovered: {reason}{bound}\n", epoch.epoch);
-        }
-    }
-    text
-}
-
-fn verify_certificate(
-    certificate: &Path,
-    entry: &Path,
-    proof: &Path,
-    key: &Path,
-    terminal: &Terminal,
-) -> Result<(), Failure> {
-    let key = read_key(key)?;
-    let ders = certificates_from_pem(&read_text(certificate)?)
-        .map_err(|error| Failure::from(error).during(certificate.display()))?;
-    let leaf = ders.first().ok_or_else(|| Failure::usage("no certificate"))?;
-    let standing = standing(leaf, read_text(entry)?.as_bytes(), &read_text(proof)?, &key)
-        .map_err(|error| Failure::tampered(format!("{}: {error}", certificate.display())))?;
-    let value = json!({
-        "log": key.name().to_string(),
-        "index": standing.index,
-        "size": standing.checkpoint.size,
-        "caller": standing.intent.caller.id,
-        "rule": standing.intent.rule,
-    });
-    terminal.result(&value, || {
-        format!(
-            "It stands in {} as entry {} of {}, asked for by {} and granted by `{}`.\n",
-            key.name(),
-            standing.index,
-            standing.checkpoint.size,
-            standing.intent.caller.id,
-            standing.intent.rule
-        )
-    })
 }
 
 fn no_audit(error: NoAudit) -> Failure {

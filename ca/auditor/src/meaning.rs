@@ -4,6 +4,7 @@
 //! that looks back (numbers, records and policies in front of an entry) is silent where bytes have been changed: what
 //! it misses may be there, and what was changed has been told.
 
+mod alone;
 pub(crate) mod ledger;
 mod place;
 mod signed;
@@ -16,40 +17,48 @@ use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_keys::{KeyAlgorithm, KeyId, PublicKey};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{
-    Body, Bundle, Ceremony, CeremonyEvent, Digest, Enrolment, Epoch, Grade, Key, Kind, Leaf, LogHead, Policy,
+    Body, Bundle, Ceremony, CeremonyEvent, Digest, Enrolment, Epoch, Grade, Key, Kind, LogHead, Policy,
     Refusal, Text,
 };
 use undercroft_log::note::VerifierKey;
 use undercroft_log::tree::TILE_WIDTH;
 use undercroft_log_files::{Folder, FolderError};
 
+use self::alone::Alone;
 use self::ledger::Ledger;
 use self::place::{About, Place};
-use self::signed::Open;
+use self::signed::{Open, Signed};
+use crate::parallel;
+use crate::population::Population;
 use crate::proof::root_at;
-use crate::report::{Finding, Intents, KeySeen, Report};
+use crate::report::{Finding, Intents, KeySeen, Report, Scope};
 
 /// The format of custody evidence of keys in TPMs.
 const TPM_CUSTODY: &str = "tpm2-public-v1";
 
+/// Bundles that are parsed before their entries are compared with each other: some megabytes.
+const AT_A_TIME: u64 = 16;
+
+/// Goes through what the entries say. `population` is told of each of them.
 pub(crate) fn check(
     folder: &Folder,
     key: &VerifierKey,
     checkpoint: &Checkpoint,
     bad: &BTreeSet<u64>,
+    population: Option<&mut Population>,
     advance: &mut impl FnMut(u64),
 ) -> Result<Report, FolderError> {
-    let mut reader = Reader::new(folder, key, bad);
-    let width = TILE_WIDTH as u64;
-    for bundle in 0..checkpoint.size.div_ceil(width) {
-        // A bundle that cannot be read as a whole has entries that are known to be bad; the others are not read.
-        let entries = folder.bundle(bundle, checkpoint.size).unwrap_or_default();
-        for (index, entry) in (bundle * width..).zip(&entries) {
-            if !bad.contains(&index) {
-                reader.read(index, entry)?;
+    let mut reader = Reader::new(folder, key, bad, population);
+    let (size, width) = (checkpoint.size, TILE_WIDTH as u64);
+    for window in parallel::windows(size.div_ceil(width), AT_A_TIME) {
+        for bundle in parallel::each(&window, |bundle| alone::read(folder, *bundle, size, bad)) {
+            for entry in bundle {
+                reader.read(entry)?;
             }
         }
-        advance(width.min(checkpoint.size - bundle * width));
+        reader.verify_signatures();
+        let (first, end) = (window[0] * width, (window[window.len() - 1] + 1) * width);
+        advance(end.min(size) - first);
     }
     Ok(reader.conclude(checkpoint))
 }
@@ -68,7 +77,10 @@ struct Reader<'a> {
     seen: Vec<KeySeen>,
     sequences: HashMap<KeyId, u64>,
     open: HashMap<u64, Open>,
-    serials: HashSet<(KeyId, Vec<u8>)>,
+    /// Of each key and serial number a digest that is cut short: there may be millions.
+    serials: HashSet<[u8; 16]>,
+    /// Signatures that are still to be verified, all at once.
+    signatures: Vec<Signed>,
     bundles: HashMap<String, u64>,
     policy: Option<Digest>,
     /// Of a transcript: the plan that it began with.
@@ -79,6 +91,7 @@ struct Reader<'a> {
     /// Heads of this log that entries speak of, each with the entry.
     heads: Vec<(u64, LogHead)>,
     findings: Vec<Finding>,
+    population: Option<&'a mut Population>,
 }
 
 /// A key that a custody record speaks of.
@@ -94,7 +107,12 @@ struct Token {
 }
 
 impl<'a> Reader<'a> {
-    fn new(folder: &'a Folder, log_key: &'a VerifierKey, bad: &'a BTreeSet<u64>) -> Self {
+    fn new(
+        folder: &'a Folder,
+        log_key: &'a VerifierKey,
+        bad: &'a BTreeSet<u64>,
+        population: Option<&'a mut Population>,
+    ) -> Self {
         Self {
             folder,
             log_key,
@@ -109,6 +127,7 @@ impl<'a> Reader<'a> {
             sequences: HashMap::new(),
             open: HashMap::new(),
             serials: HashSet::new(),
+            signatures: Vec::new(),
             bundles: HashMap::new(),
             policy: None,
             plan: None,
@@ -117,17 +136,22 @@ impl<'a> Reader<'a> {
             ledger: Ledger::default(),
             heads: Vec::new(),
             findings: Vec::new(),
+            population,
         }
     }
 
-    fn read(&mut self, index: u64, entry: &[u8]) -> Result<(), FolderError> {
-        let leaf = match Leaf::parse(entry) {
+    fn read(&mut self, entry: Alone) -> Result<(), FolderError> {
+        let index = entry.index;
+        let leaf = match entry.leaf {
             Ok(leaf) => leaf,
             Err(error) => {
                 self.find(index, "leaf", error.to_string());
                 return Ok(());
             }
         };
+        if let Some(population) = &mut self.population {
+            population.enter(index, entry.hash, &leaf);
+        }
         *self.kinds.entry(leaf.body.kind()).or_default() += 1;
         if leaf.origin != *self.log_key.name() {
             self.find(index, "origin", format!("it says that it is of the log {}", leaf.origin));
@@ -146,9 +170,10 @@ impl<'a> Reader<'a> {
         self.last = self.last.max(Some(leaf.time));
         match leaf.body {
             Body::Intent(intent) => {
-                self.intent(index, leaf.time, leaf.sequence.unwrap_or_default(), intent)?;
+                let sequence = leaf.sequence.unwrap_or_default();
+                self.intent(index, leaf.time, sequence, intent, entry.certificate)?;
             }
-            Body::Outcome(outcome) => self.outcome(index, &outcome),
+            Body::Outcome(outcome) => self.outcome(index, outcome),
             Body::Key(key) => self.key(index, key),
             Body::Bundle(bundle) => self.bundle(index, &bundle),
             Body::Policy(policy) => self.policy(index, &policy)?,
@@ -369,15 +394,18 @@ impl<'a> Reader<'a> {
 
     fn conclude(mut self, checkpoint: &Checkpoint) -> Report {
         self.heads_are_ours(checkpoint);
+        // Signatures are verified after what stands around them.
+        self.findings.sort_by_key(|finding| finding.entry);
         self.intents.open = self.open.len() as u64;
+        if let Some(population) = &mut self.population {
+            population.open.extend(self.open.keys());
+        }
         let signs = self.kinds.contains_key(&Kind::Intent);
         if signs && self.is_whole() && !self.keys.contains_key(&self.log_key.key().id()) {
             self.findings.push(Finding::of_log("custody", "the key of the log has no custody record in it"));
         }
         Report {
-            origin: self.log_key.name().to_string(),
-            size: checkpoint.size,
-            root: checkpoint.root.to_string(),
+            scope: Scope::Everything,
             first: self.first,
             last: self.last,
             kinds: self.kinds,
@@ -385,6 +413,7 @@ impl<'a> Reader<'a> {
             keys: self.seen,
             ledger: self.ledger.conclude(),
             findings: self.findings,
+            ..Report::of_tree(self.log_key, checkpoint)
         }
     }
 }

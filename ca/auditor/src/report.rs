@@ -5,7 +5,19 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{Grade, Kind};
+use undercroft_log::note::VerifierKey;
+
+/// How far an audit goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// The tree alone: every entry's hash, every tile, the checkpoint.
+    Tree,
+    /// The tree, and what the entries say.
+    Everything,
+}
 
 use crate::meaning::ledger::Epoch;
 
@@ -15,10 +27,14 @@ use crate::meaning::ledger::Epoch;
 pub struct Report {
     /// The log.
     pub origin: String,
+    /// How far the audit went. For the tree alone, what entries say is left empty below.
+    pub scope: Scope,
     /// How many entries its checkpoint covers.
     pub size: u64,
     /// The root over them, base64.
     pub root: String,
+    /// The witnesses of the policy that have cosigned the checkpoint, and the times that they vouch for.
+    pub witnesses: BTreeMap<String, Timestamp>,
     /// When the first entry was stamped, as it says.
     pub first: Option<Timestamp>,
     /// When the last entry was stamped, as it says.
@@ -33,6 +49,26 @@ pub struct Report {
     pub ledger: Vec<Epoch>,
     /// Everything that is wrong; nothing if the log is as it must be.
     pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// A report of a tree, before anything was found.
+    pub(crate) fn of_tree(key: &VerifierKey, checkpoint: &Checkpoint) -> Self {
+        Self {
+            origin: key.name().to_string(),
+            scope: Scope::Tree,
+            size: checkpoint.size,
+            root: checkpoint.root.to_string(),
+            witnesses: BTreeMap::new(),
+            first: None,
+            last: None,
+            kinds: BTreeMap::new(),
+            intents: Intents::default(),
+            keys: Vec::new(),
+            ledger: Vec::new(),
+            findings: Vec::new(),
+        }
+    }
 }
 
 /// What became of intents.

@@ -1,16 +1,24 @@
 //! Is every byte what the checkpoint covers, and if not, which entry is it?
 //!
-//! Two trees are grown side by side, one from the entries and one from the hashes that stand in the tiles of level 0.
-//! The checkpoint says which of them is the log's; where they part is what was changed.
+//! A tree is grown from the entries, and the hashes that stand in the tiles are compared with it. Where they part,
+//! a second tree is grown from the hashes of level 0: the checkpoint says which of the two is the log's, and so what
+//! was changed. Bundles are read and hashed side by side; the trees take their roots in order.
 
-use std::collections::BTreeSet;
+mod bundle;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::tile::{TileKind, TilePath, decode_hashes};
-use undercroft_log::tree::{GrowingTree, Hash, TILE_WIDTH, leaf_hash};
+use undercroft_log::tree::{GrowingTree, Hash, TILE_WIDTH};
 use undercroft_log_files::{Folder, FolderError};
 
+use self::bundle::{Bundle, Hashes};
+use crate::parallel;
 use crate::report::Finding;
+
+/// Bundles that are hashed before the trees take them: a few megabytes of hashes.
+const AT_A_TIME: u64 = 64;
 
 /// What is wrong with the bytes of a log.
 #[derive(Debug, Default)]
@@ -18,38 +26,60 @@ pub(crate) struct Structure {
     pub(crate) findings: Vec<Finding>,
     /// Entries whose bytes are not the log's, so that nothing that they say counts.
     pub(crate) bad: BTreeSet<u64>,
+    /// The roots at the sizes that were asked for. None if the files do not lead to the checkpoint at all.
+    pub(crate) roots: BTreeMap<u64, Hash>,
 }
 
+/// Goes through the bytes of a log. `sizes` are those, in order, at which the roots are wanted.
 pub(crate) fn check(
     folder: &Folder,
     checkpoint: &Checkpoint,
+    sizes: &[u64],
     advance: &mut impl FnMut(u64),
 ) -> Result<Structure, FolderError> {
     let size = checkpoint.size;
     let mut structure = Structure::default();
-    let (mut from_entries, mut from_hashes) = (Grown::default(), Grown::default());
+    let mut trees = Trees { from_entries: Grown::at(sizes), from_hashes: None };
     let mut places = Places::default();
-    let mut first = 0;
-    while first < size {
-        let bundle = Bundle::read(folder, first / TILE_WIDTH as u64, size)?;
-        let width = bundle.hashes.len() as u64;
-        for (index, hashes) in (first..).zip(&bundle.hashes) {
-            places.compare(index, hashes, &bundle);
-            // Where one is missing the other stands in for it; where both are, nothing fits any more.
-            let of_entry = hashes.of_entry.or(hashes.in_tile).unwrap_or(Hash::empty_root());
-            from_entries.tree.push(of_entry);
-            from_hashes.tree.push(hashes.in_tile.unwrap_or(of_entry));
+    for window in parallel::windows(size.div_ceil(TILE_WIDTH as u64), AT_A_TIME) {
+        for bundle in parallel::each(&window, |index| Bundle::read(folder, *index, size)) {
+            let bundle = bundle?;
+            let width = bundle.hashes.len() as u64;
+            trees.take(folder, &bundle)?;
+            places.compare(&bundle);
+            structure.findings.extend(bundle.findings);
+            advance(width);
         }
-        structure.findings.extend(bundle.findings);
-        from_entries.compare_full_tiles(folder, first)?;
-        from_hashes.compare_full_tiles(folder, first)?;
-        first += width;
-        advance(width);
     }
-    from_entries.compare_partial_tiles(folder, size)?;
-    from_hashes.compare_partial_tiles(folder, size)?;
-    conclude(&mut structure, checkpoint, &places, &from_entries, &from_hashes);
+    for tree in trees.all() {
+        tree.compare_partial_tiles(folder, size)?;
+    }
+    conclude(&mut structure, checkpoint, &places, trees);
     Ok(structure)
+}
+
+/// The tree of the entries, and that of the hashes of level 0 from where it is another.
+struct Trees {
+    from_entries: Grown,
+    from_hashes: Option<Grown>,
+}
+
+impl Trees {
+    fn all(&mut self) -> impl Iterator<Item = &mut Grown> {
+        std::iter::once(&mut self.from_entries).chain(&mut self.from_hashes)
+    }
+
+    fn take(&mut self, folder: &Folder, bundle: &Bundle) -> Result<(), FolderError> {
+        let first = self.from_entries.tree.size();
+        if bundle.root.is_none() && self.from_hashes.is_none() && !bundle.hashes.iter().all(Hashes::agree) {
+            self.from_hashes = Some(self.from_entries.clone());
+        }
+        for (tree, pick) in self.all().zip([Hashes::by_entry, Hashes::by_tile]) {
+            tree.take(bundle, pick);
+            tree.compare_full_tiles(folder, first)?;
+        }
+        Ok(())
+    }
 }
 
 /// Where entries and the hashes of level 0 do not agree.
@@ -64,7 +94,15 @@ struct Places {
 }
 
 impl Places {
-    fn compare(&mut self, index: u64, hashes: &Hashes, bundle: &Bundle) {
+    fn compare(&mut self, bundle: &Bundle) {
+        if bundle.root.is_none() {
+            for (index, hashes) in (bundle.first..).zip(&bundle.hashes) {
+                self.compare_one(index, hashes, bundle);
+            }
+        }
+    }
+
+    fn compare_one(&mut self, index: u64, hashes: &Hashes, bundle: &Bundle) {
         if hashes.of_entry.is_none() {
             self.unread.push(index);
             if !bundle.is_missing {
@@ -77,13 +115,8 @@ impl Places {
 }
 
 /// Which of the two trees is the log's, and what that makes of the places where they differ.
-fn conclude(
-    structure: &mut Structure,
-    checkpoint: &Checkpoint,
-    places: &Places,
-    from_entries: &Grown,
-    from_hashes: &Grown,
-) {
+fn conclude(structure: &mut Structure, checkpoint: &Checkpoint, places: &Places, trees: Trees) {
+    let Trees { from_entries, from_hashes } = trees;
     let findings = &mut structure.findings;
     structure.bad.extend(&places.unread);
     let cut = "its bytes are missing, or do not end where they must";
@@ -98,17 +131,17 @@ fn conclude(
         });
         findings.extend(of_tiles);
         findings.extend(from_entries.other_tiles.iter().map(other_tile));
+        structure.roots = from_entries.roots;
         return;
     }
-    let exact = from_hashes.tree.root() == checkpoint.root;
-    let told = if exact {
-        "its bytes are not what the checkpoint covers"
-    } else {
-        "its bytes and its hash in the tile disagree, and neither leads to the checkpoint"
+    let of_tiles = from_hashes.filter(|tree| tree.tree.root() == checkpoint.root);
+    let told = match of_tiles {
+        Some(_) => "its bytes are not what the checkpoint covers",
+        None => "its bytes and its hash in the tile disagree, and neither leads to the checkpoint",
     };
     findings.extend(places.different.iter().map(|index| Finding::of_entry(*index, "entry", told)));
     structure.bad.extend(&places.different);
-    let other_tiles = if exact { &from_hashes.other_tiles } else { &from_entries.other_tiles };
+    let other_tiles = of_tiles.as_ref().map_or(&from_entries.other_tiles, |tree| &tree.other_tiles);
     findings.extend(other_tiles.iter().map(other_tile));
     if places.different.is_empty() && other_tiles.is_empty() {
         findings.push(Finding::of_log(
@@ -120,10 +153,11 @@ fn conclude(
             ),
         ));
     }
+    structure.roots = of_tiles.map(|tree| tree.roots).unwrap_or_default();
 }
 
 /// A tile above level 0 that does not follow from what lies below it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct OtherTile {
     tile: TilePath,
     /// Where its first wrong hash is.
@@ -141,13 +175,45 @@ fn other_tile(other: &OtherTile) -> Finding {
 }
 
 /// A tree that grows, and the stored tiles above level 0 that are not its own.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Grown {
     tree: GrowingTree,
     other_tiles: Vec<OtherTile>,
+    /// Sizes that the tree has still to come to, the next one last.
+    wanted: Vec<u64>,
+    roots: BTreeMap<u64, Hash>,
 }
 
 impl Grown {
+    /// An empty tree whose roots at `sizes` are wanted.
+    fn at(sizes: &[u64]) -> Self {
+        let mut grown = Self { wanted: sizes.iter().rev().copied().collect(), ..Self::default() };
+        grown.note_root();
+        grown
+    }
+
+    fn take(&mut self, bundle: &Bundle, pick: fn(&Hashes) -> Hash) {
+        let end = bundle.first + bundle.hashes.len() as u64;
+        let is_wanted = self.wanted.last().is_some_and(|next| *next < end);
+        match bundle.root {
+            // A tree of whole bundles never ends inside a tile.
+            Some(root) if !is_wanted && self.tree.push_tile(root).is_ok() => self.note_root(),
+            _ => {
+                for hashes in &bundle.hashes {
+                    self.tree.push(pick(hashes));
+                    self.note_root();
+                }
+            }
+        }
+    }
+
+    fn note_root(&mut self) {
+        if self.wanted.last() == Some(&self.tree.size()) {
+            self.wanted.pop();
+            self.roots.insert(self.tree.size(), self.tree.root());
+        }
+    }
+
     /// Compares the tiles that have become full since the tree had `size` leaves.
     fn compare_full_tiles(&mut self, folder: &Folder, size: u64) -> Result<(), FolderError> {
         let full: Vec<_> = self.tree.full_tiles_since(size).filter(|tile| tile.level > 0).collect();
@@ -181,73 +247,4 @@ impl Grown {
         self.other_tiles.extend(position.map(|position| OtherTile { tile, position }));
         Ok(())
     }
-}
-
-/// A bundle of entries beside the hash tile that belongs to it.
-struct Bundle {
-    hashes: Vec<Hashes>,
-    is_missing: bool,
-    has_no_tile: bool,
-    /// That one of the files is missing or of the wrong length.
-    findings: Vec<Finding>,
-}
-
-/// The two hashes of an entry, where they can be had.
-struct Hashes {
-    of_entry: Option<Hash>,
-    in_tile: Option<Hash>,
-}
-
-impl Bundle {
-    fn read(folder: &Folder, index: u64, size: u64) -> Result<Self, FolderError> {
-        let (Some(bundle), Some(tile)) = (
-            TilePath::at_size(TileKind::Entries, index, size),
-            TilePath::at_size(TileKind::Hashes(0), index, size),
-        ) else {
-            return Err(FolderError::Missing(folder.path().to_owned()));
-        };
-        let mut findings = Vec::new();
-        let mut missing = |path| findings.push(Finding::of_log("missing", format!("{path} is missing")));
-        let entries = folder.tile(bundle)?;
-        if entries.is_none() {
-            missing(bundle);
-        }
-        let in_tile = match folder.tile(tile)? {
-            None => {
-                missing(tile);
-                None
-            }
-            Some(bytes) => decode_hashes(&bytes, tile.width())
-                .map_err(|error| findings.push(Finding::of_log("tile", format!("{tile}: {error}"))))
-                .ok(),
-        };
-        let of_entries = cut(entries.as_deref().unwrap_or_default(), bundle.width());
-        let hashes = (0..bundle.width())
-            .map(|at| Hashes {
-                of_entry: of_entries.get(at).map(|entry| leaf_hash(entry)),
-                in_tile: in_tile.as_ref().and_then(|hashes| hashes.get(at).copied()),
-            })
-            .collect();
-        Ok(Self { hashes, is_missing: entries.is_none(), has_no_tile: in_tile.is_none(), findings })
-    }
-}
-
-/// Cuts a bundle into its entries, as far as that goes: 16-bit big-endian length, then the entry (C2SP tlog-tiles). A
-/// changed length makes that entry differ and hides those behind it.
-fn cut(bundle: &[u8], width: usize) -> Vec<&[u8]> {
-    let mut entries = Vec::new();
-    let mut rest = bundle;
-    while let Some((length, after)) = rest.split_first_chunk::<2>()
-        && entries.len() < width
-    {
-        let length = usize::from(u16::from_be_bytes(*length)).min(after.len());
-        let (entry, after) = after.split_at(length);
-        entries.push(entry);
-        rest = after;
-    }
-    // What follows the last entry belongs to nothing: the last entry is told to differ.
-    if !rest.is_empty() && entries.len() == width {
-        entries.pop();
-    }
-    entries
 }

@@ -16,6 +16,7 @@
 //! | [`tile`], [`proof`] | tiles, entry bundles, `.tlog-proof` files |
 //! | [`leaf`] | what an entry says |
 //! | [`stored`] | tiles and proofs of a log that is stored |
+//! | [`scrub`] | going through a stored log again, to see that nothing older was lost or changed |
 //! | [`store`], [`sequencer`], [`Receipt`] | how entries become durable, signed and provable |
 
 pub mod add_checkpoint;
@@ -27,6 +28,7 @@ pub mod leaf;
 pub mod note;
 pub mod proof;
 mod receipt;
+pub mod scrub;
 pub mod sequencer;
 pub mod store;
 pub mod stored;

@@ -20,6 +20,7 @@
 //! every batch.
 
 mod notary;
+mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,6 +31,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use notary::{Herald, Notary};
+pub use watch::Watch;
 
 use crate::Clock;
 use crate::checkpoint::{Checkpoint, CheckpointSigner, SignedCheckpoint};
@@ -456,7 +458,7 @@ async fn drive<E: Send + Sync + 'static>(
     drafts.close();
     let (unkept, pending) = {
         let mut state = shared.state();
-        state.stopped = Some(match &result {
+        state.stopped.get_or_insert_with(|| match &result {
             Ok(()) => "it has been closed".to_owned(),
             Err(fatal) => fatal.to_string(),
         });

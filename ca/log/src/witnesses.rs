@@ -11,6 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
+use jiff::Timestamp;
+
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::cosignature::WitnessKey;
 use crate::note::{Note, NoteError, VerifierKey};
@@ -78,22 +80,6 @@ impl WitnessPolicy {
         }
     }
 
-    /// The names of the witnesses that have cosigned a note.
-    ///
-    /// # Errors
-    /// A line of a key that the policy knows does not verify.
-    pub fn cosigners(&self, note: &Note<'_>) -> Result<BTreeSet<&str>, CheckpointError> {
-        let mut cosigned = BTreeSet::new();
-        for witness in &self.witnesses {
-            match witness.key.verify(note) {
-                Ok(_) => drop(cosigned.insert(&*witness.name)),
-                Err(CheckpointError::Note(NoteError::NotSignedBy(_))) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(cosigned)
-    }
-
     /// Verifies a checkpoint of one of the policy's logs, and that enough witnesses have cosigned it. Gives the
     /// checkpoint and the names of the witnesses that did.
     ///
@@ -109,9 +95,26 @@ impl WitnessPolicy {
             .find(|(key, _)| *key.name() == claimed.origin)
             .ok_or_else(|| NoteError::NotSignedBy(claimed.origin.to_string()))?;
         let checkpoint = Checkpoint::open(note, key)?;
-        let cosigned = self.cosigners(&parsed)?;
-        match self.is_met_by(&cosigned) {
-            true => Ok((checkpoint, cosigned)),
+        Ok((checkpoint, self.cosigned(note)?.into_keys().collect()))
+    }
+
+    /// Verifies that enough witnesses have cosigned a checkpoint, whatever log it is of. Gives their names, and the
+    /// times that they vouch for.
+    ///
+    /// # Errors
+    /// A line of a witness that the policy knows does not verify, or too few have cosigned it.
+    pub fn cosigned(&self, note: &str) -> Result<BTreeMap<&str, Timestamp>, CheckpointError> {
+        let parsed = Note::parse(note)?;
+        let mut cosigned = BTreeMap::new();
+        for witness in &self.witnesses {
+            match witness.key.verify(&parsed) {
+                Ok(time) => drop(cosigned.insert(&*witness.name, time)),
+                Err(CheckpointError::Note(NoteError::NotSignedBy(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match self.is_met_by(&cosigned.keys().copied().collect()) {
+            true => Ok(cosigned),
             false => Err(CheckpointError::TooFewWitnesses(cosigned.len())),
         }
     }

@@ -8,6 +8,7 @@ pub mod config;
 mod gates;
 mod http;
 mod keepers;
+mod scrub;
 mod serve;
 pub mod store;
 mod tiles;

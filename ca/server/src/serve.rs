@@ -43,6 +43,7 @@ use crate::config::{self, Config};
 use crate::gates::Gates;
 use crate::http::Http;
 use crate::keepers::{Keeper, Keepers};
+use crate::scrub;
 use crate::store::{Database, DatabaseError};
 use crate::tiles::{self, Logs};
 use crate::witnesses::Witnesses;
@@ -188,19 +189,26 @@ async fn open_domain(
         Arc::new(Witnesses::new(policy.clone(), http, gates)) as Arc<dyn Cosigner>
     });
     let clock = Arc::new(SystemClock);
-    let opened =
-        sequencer::open_witnessed::<Effect>(store, Arc::new(log_key), cosigner, clock, Limits::default())
-            .await;
+    let opened = sequencer::open_witnessed::<Effect>(
+        store.clone(),
+        Arc::new(log_key),
+        cosigner,
+        clock,
+        Limits::default(),
+    )
+    .await;
     let (log, driver) = opened.map_err(|error| during(error.into()))?;
-    let stop = stop.clone();
-    drivers.spawn(async move {
-        let ended = driver.await;
-        if ended.is_err() {
-            // A log that stops by itself takes the daemon with it: nothing may be issued without it.
-            stop.send_replace(true);
-        }
-        ended
-    });
+    for task in [driver, Box::pin(scrub::keep(log.watch(), store))] {
+        let stop = stop.clone();
+        drivers.spawn(async move {
+            let ended = task.await;
+            if ended.is_err() {
+                // A log that stops by itself takes the daemon with it: nothing may be issued without it.
+                stop.send_replace(true);
+            }
+            ended
+        });
+    }
     let mut authorities = Vec::new();
     for (authority, gates) in domain.authorities.iter().zip(gates) {
         let key = config.tokens.open(&authority.key, authority.algorithm).await.map_err(|error| {

@@ -91,7 +91,8 @@ impl Contact {
             let (status, answer) = self
                 .http
                 .post(&self.url, "add-checkpoint", "text/plain; charset=utf-8", request.to_string())
-                .await.map_err(Refused::Now)?;
+                .await
+                .map_err(Refused::Now)?;
             match status {
                 StatusCode::OK => {
                     let line = line_of(&self.witness, signed, &answer).ok_or_else(|| {
@@ -200,8 +201,8 @@ impl Cosigner for Witnesses {
 impl Witnesses {
     /// Nobody waits for it: a gate that missed a cosigned checkpoint takes the next.
     fn tell_gates(&self, cosigned: SignedCheckpoint) {
-        for gates in self.gates.iter().cloned() {
-            let (cosigned, alarm) = (cosigned.clone(), self.alarm.clone());
+        for gates in &self.gates {
+            let (gates, cosigned, alarm) = (gates.clone(), cosigned.clone(), self.alarm.clone());
             tokio::spawn(async move {
                 if let Err(what) = gates.show(&cosigned).await {
                     tracing::error!(what, "A GATE HAS SEEN ANOTHER HISTORY");

@@ -22,15 +22,15 @@ use tss_esapi::tss2_esys::{
     ESYS_TR_RH_OWNER, Esys_Create, Esys_CreatePrimary, Esys_EvictControl, Esys_Finalize, Esys_FlushContext,
     Esys_Free, Esys_GetCapability, Esys_GetCommandAuditDigest, Esys_Initialize, Esys_Load, Esys_LoadExternal,
     Esys_NV_Certify, Esys_NV_DefineSpace, Esys_NV_Increment, Esys_NV_Read, Esys_NV_ReadPublic, Esys_PolicyOR,
-    Esys_PolicySigned, Esys_ReadPublic, Esys_SetCommandCodeAuditStatus, Esys_Sign, Esys_StartAuthSession,
-    Esys_TR_FromTPMPublic, Esys_TR_SetAuth, Esys_TRSess_GetNonceTPM, Esys_TRSess_SetAttributes, TPM2_CAP,
-    TPM2B_ATTEST, TPM2B_AUTH, TPM2B_CREATION_DATA, TPM2B_DATA, TPM2B_DIGEST, TPM2B_MAX_NV_BUFFER, TPM2B_NAME,
-    TPM2B_NONCE, TPM2B_NV_PUBLIC, TPM2B_PRIVATE, TPM2B_PUBLIC, TPM2B_SENSITIVE_CREATE, TPM2B_TIMEOUT,
-    TPML_CC, TPML_DIGEST, TPML_PCR_SELECTION, TPMS_CAPABILITY_DATA, TPMS_NV_PUBLIC, TPMT_PUBLIC,
-    TPMT_SIG_SCHEME, TPMT_SIGNATURE, TPMT_SYM_DEF, TPMT_TK_AUTH, TPMT_TK_CREATION, TPMT_TK_HASHCHECK,
-    TSS2_TCTI_CONTEXT, Tss2_MU_TPMT_PUBLIC_Marshal, Tss2_MU_TPMT_PUBLIC_Unmarshal,
-    Tss2_MU_TPMT_SIGNATURE_Marshal, Tss2_MU_TPMT_SIGNATURE_Unmarshal, Tss2_TctiLdr_Finalize,
-    Tss2_TctiLdr_Initialize,
+    Esys_PolicySigned, Esys_ReadClock, Esys_ReadPublic, Esys_SetCommandCodeAuditStatus, Esys_Sign,
+    Esys_StartAuthSession, Esys_TR_FromTPMPublic, Esys_TR_SetAuth, Esys_TRSess_GetNonceTPM,
+    Esys_TRSess_SetAttributes, TPM2_CAP, TPM2B_ATTEST, TPM2B_AUTH, TPM2B_CREATION_DATA, TPM2B_DATA,
+    TPM2B_DIGEST, TPM2B_MAX_NV_BUFFER, TPM2B_NAME, TPM2B_NONCE, TPM2B_NV_PUBLIC, TPM2B_PRIVATE, TPM2B_PUBLIC,
+    TPM2B_SENSITIVE_CREATE, TPM2B_TIMEOUT, TPML_CC, TPML_DIGEST, TPML_PCR_SELECTION, TPMS_CAPABILITY_DATA,
+    TPMS_NV_PUBLIC, TPMS_TIME_INFO, TPMT_PUBLIC, TPMT_SIG_SCHEME, TPMT_SIGNATURE, TPMT_SYM_DEF, TPMT_TK_AUTH,
+    TPMT_TK_CREATION, TPMT_TK_HASHCHECK, TSS2_TCTI_CONTEXT, Tss2_MU_TPMT_PUBLIC_Marshal,
+    Tss2_MU_TPMT_PUBLIC_Unmarshal, Tss2_MU_TPMT_SIGNATURE_Marshal, Tss2_MU_TPMT_SIGNATURE_Unmarshal,
+    Tss2_TctiLdr_Finalize, Tss2_TctiLdr_Initialize,
 };
 use undercroft_keymgr::{Error, ErrorKind};
 
@@ -471,6 +471,18 @@ impl Esys {
             Esys_PolicyOR(self.context.as_ptr(), session.0, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &list)
         };
         Ok(check(code)?)
+    }
+
+    /// TPM2_ReadClock: milliseconds since the TPM was last powered, by which its sessions expire.
+    pub(crate) fn time(&mut self) -> Result<u64, ResponseOrError> {
+        let mut time: *mut TPMS_TIME_INFO = ptr::null_mut();
+        // SAFETY: plain values and a pointer to our own variable.
+        let code = unsafe {
+            Esys_ReadClock(self.context.as_ptr(), ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &mut time)
+        };
+        let time = Allocated::new(time);
+        check(code)?;
+        Ok(given(time, "its time")?.get().time)
     }
 
     /// TPM2_FlushContext of a session.

@@ -10,7 +10,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
 use async_trait::async_trait;
@@ -27,8 +26,9 @@ use crate::tpm::Session;
 /// (Part 4, MAX_LOADED_SESSIONS), and others want one, too.
 const SESSIONS: usize = 2;
 
-/// A session older than this is replaced: a gate's word expires so many seconds after the session began.
-const RENEW_AFTER: Duration = Duration::from_secs(5);
+/// A session of so many milliseconds is replaced: a gate's word expires some seconds after the session began, by the
+/// TPM's own clock.
+const RENEW_AFTER: u64 = 5_000;
 
 /// A key whose policy wants a gate's word.
 pub(crate) struct GatedKey {
@@ -141,7 +141,8 @@ struct Release {
 /// What a connection keeps for gated keys.
 #[derive(Default)]
 pub(crate) struct Connection {
-    sessions: [Option<(PolicySession, Instant)>; SESSIONS],
+    /// Each with the time of the TPM when it began.
+    sessions: [Option<(PolicySession, u64)>; SESSIONS],
     /// The gate that was used last: a TPM has few transient slots.
     gate: Option<(KeyId, Object)>,
 }
@@ -149,15 +150,16 @@ pub(crate) struct Connection {
 impl Session {
     /// The nonce of a policy session that has some life before it.
     fn nonce(&mut self, slot: usize) -> Result<Vec<u8>, Error> {
-        if self.gated.sessions[slot].is_some_and(|(_, since)| since.elapsed() > RENEW_AFTER) {
+        let failed = "cannot begin a policy session";
+        let now = self.esys.time().map_err(|error| error.failed(failed))?;
+        if self.gated.sessions[slot].is_some_and(|(_, since)| now.saturating_sub(since) > RENEW_AFTER) {
             self.end(slot);
         }
-        let failed = "cannot begin a policy session";
         let session = match self.gated.sessions[slot] {
             Some((session, _)) => session,
             None => {
                 let session = self.esys.start_policy_session().map_err(|error| error.failed(failed))?;
-                self.gated.sessions[slot] = Some((session, Instant::now()));
+                self.gated.sessions[slot] = Some((session, now));
                 session
             }
         };

@@ -3,16 +3,18 @@
 use jiff::Timestamp;
 use undercroft_ca::lint;
 use undercroft_ca::time::BACKDATE;
-use undercroft_keys::{KeyId, SignatureAlgorithm};
-use undercroft_log::leaf::{Channel, Intent, Object, Outcome, OutcomeResult, ToBeSigned};
+use undercroft_keys::{KeyId, PublicKey, SignatureAlgorithm};
+use undercroft_log::leaf::{Channel, Digest, Intent, Object, Outcome, OutcomeResult, ToBeSigned};
 use undercroft_log_files::FolderError;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, TbsCertificate};
 use x509_parser::revocation_list::TbsCertList;
+use x509_parser::time::ASN1Time;
 use x509_parser::x509::AlgorithmIdentifier;
 
 use super::Reader;
 use super::place::About;
+use crate::parallel;
 
 /// How many seconds after it was decided an intent may have been stamped: it waits for a disk that stalls.
 const STAMPED_LATE: i64 = 600;
@@ -25,6 +27,45 @@ pub(super) struct Open {
     tbs: Option<Vec<u8>>,
 }
 
+/// A signature over the bytes of an intent, by the key that the intent names.
+pub(super) struct Signed {
+    index: u64,
+    key: PublicKey,
+    algorithm: SignatureAlgorithm,
+    tbs: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+/// What a TBSCertificate says by itself, whatever stands around its intent.
+pub(super) struct Certificate {
+    /// What lint finds.
+    broken: Vec<String>,
+    /// Absent if it cannot be read.
+    fields: Option<Fields>,
+}
+
+struct Fields {
+    serial: Vec<u8>,
+    has_algorithm: bool,
+    uris: Vec<String>,
+    begins: ASN1Time,
+    ends: ASN1Time,
+}
+
+impl Certificate {
+    pub(super) fn read(tbs: &[u8], algorithm: SignatureAlgorithm) -> Self {
+        let broken = lint::certificate_alone(tbs).err().unwrap_or_default();
+        let fields = TbsCertificate::from_der(tbs).ok().map(|(_, certificate)| Fields {
+            serial: certificate.raw_serial().to_vec(),
+            has_algorithm: is_algorithm(algorithm, &certificate.signature),
+            uris: uris(&certificate).into_iter().map(str::to_owned).collect(),
+            begins: certificate.validity.not_before,
+            ends: certificate.validity.not_after,
+        });
+        Self { broken: broken.iter().map(ToString::to_string).collect(), fields }
+    }
+}
+
 impl Reader<'_> {
     pub(super) fn intent(
         &mut self,
@@ -32,6 +73,7 @@ impl Reader<'_> {
         time: Timestamp,
         sequence: u64,
         intent: Intent,
+        read: Option<Certificate>,
     ) -> Result<(), FolderError> {
         let key = intent.key_id.0;
         self.use_of_key(index, sequence, &intent);
@@ -45,7 +87,10 @@ impl Reader<'_> {
             ToBeSigned::Blob { sha256, length } => self.blob(index, *sha256, *length)?,
         };
         match (&tbs, intent.object) {
-            (Some(tbs), Object::Certificate) => self.certificate(index, time, &intent, tbs),
+            (Some(tbs), Object::Certificate) => {
+                let read = read.unwrap_or_else(|| Certificate::read(tbs, intent.algorithm));
+                self.certificate(index, time, &intent, read);
+            }
             (Some(tbs), Object::Crl) => self.crl(index, &intent, tbs),
             (None, _) => {}
         }
@@ -96,18 +141,15 @@ impl Reader<'_> {
         }
     }
 
-    fn certificate(&mut self, index: u64, time: Timestamp, intent: &Intent, tbs: &[u8]) {
-        if let Err(broken) = lint::certificate_alone(tbs) {
-            for finding in broken {
-                self.find(index, "lint", finding.to_string());
-            }
+    fn certificate(&mut self, index: u64, time: Timestamp, intent: &Intent, read: Certificate) {
+        for broken in read.broken {
+            self.find(index, "lint", broken);
         }
-        let Ok((_, certificate)) = TbsCertificate::from_der(tbs) else { return };
-        if !self.serials.insert((intent.key_id.0, certificate.raw_serial().to_vec())) {
+        let Some(Fields { serial, has_algorithm, uris, begins, ends }) = read.fields else { return };
+        if !self.serials.insert(short(intent.key_id.0, &serial)) {
             self.find(index, "serial", "its serial number has been used before");
         }
-        self.is_algorithm(index, intent.algorithm, &certificate.signature);
-        let uris = uris(&certificate);
+        self.has_algorithm(index, intent.algorithm, has_algorithm);
         // A root that domains share is for each of them and names none.
         let domains: Vec<_> = intent.domain.split(' ').collect();
         if let Some(other) =
@@ -124,7 +166,6 @@ impl Reader<'_> {
         }
         // Plans have dates of their own; online, a certificate begins when it is asked for.
         if self.place.about != About::Ceremony {
-            let (begins, ends) = (certificate.validity.not_before, certificate.validity.not_after);
             let earliest = time.as_second() - STAMPED_LATE - BACKDATE.as_secs() as i64;
             if begins.timestamp() < earliest || ends.timestamp() + STAMPED_LATE < time.as_second() {
                 self.find(index, "validity", format!("its certificate is valid from {begins} to {ends}"));
@@ -134,20 +175,22 @@ impl Reader<'_> {
 
     fn crl(&mut self, index: u64, intent: &Intent, tbs: &[u8]) {
         match TbsCertList::from_der(tbs) {
-            Ok(([], list)) => self.is_algorithm(index, intent.algorithm, &list.signature),
+            Ok(([], list)) => {
+                let has_algorithm = is_algorithm(intent.algorithm, &list.signature);
+                self.has_algorithm(index, intent.algorithm, has_algorithm);
+            }
             Ok(_) => self.find(index, "lint", "bytes follow the TBSCertList"),
             Err(error) => self.find(index, "lint", format!("it is no TBSCertList: {error}")),
         }
     }
 
-    /// The bytes name the algorithm with which they are to be signed (RFC 5280 sections 4.1.1.2 and 5.1.1.2).
-    fn is_algorithm(&mut self, index: u64, algorithm: SignatureAlgorithm, named: &AlgorithmIdentifier<'_>) {
-        if !AlgorithmIdentifier::from_der(algorithm.der()).is_ok_and(|(_, own)| own == *named) {
+    fn has_algorithm(&mut self, index: u64, algorithm: SignatureAlgorithm, has: bool) {
+        if !has {
             self.find(index, "algorithm", format!("it is to be signed with {algorithm}, and says another"));
         }
     }
 
-    pub(super) fn outcome(&mut self, index: u64, outcome: &Outcome) {
+    pub(super) fn outcome(&mut self, index: u64, outcome: Outcome) {
         let Some(open) = self.open.remove(&outcome.intent) else {
             if !self.bad.contains(&outcome.intent) {
                 self.find(
@@ -158,24 +201,44 @@ impl Reader<'_> {
             }
             return;
         };
-        match &outcome.result {
+        match outcome.result {
             OutcomeResult::Abandoned(_) => self.intents.abandoned += 1,
             OutcomeResult::Signature(signature) => {
                 self.intents.signed += 1;
-                let (Some(key), Some(tbs)) = (self.keys.get(&open.key), &open.tbs) else { return };
-                let counted = self.ledger.signed(outcome.command, open.key, tbs, &signature.0);
-                if key.public_key.verify(open.algorithm, tbs, &signature.0).is_err() {
-                    self.find(
-                        index,
-                        "signature",
-                        format!("the key {} has not signed the intent's bytes", open.key),
-                    );
-                } else if let Err(what) = counted {
+                let (Some(recorded), Some(tbs)) = (self.keys.get(&open.key), open.tbs) else { return };
+                let key = recorded.public_key.clone();
+                if let Err(what) = self.ledger.signed(outcome.command, open.key, &tbs, &signature.0) {
                     self.find(index, "ledger", what);
                 }
+                let (algorithm, signature) = (open.algorithm, signature.0);
+                self.signatures.push(Signed { index, key, algorithm, tbs, signature });
             }
         }
     }
+
+    /// Verifies what has come together, on every processor.
+    pub(super) fn verify_signatures(&mut self) {
+        let signatures = std::mem::take(&mut self.signatures);
+        let verified = parallel::each(&signatures, |signed| {
+            signed.key.verify(signed.algorithm, &signed.tbs, &signed.signature).is_ok()
+        });
+        for (signed, _) in signatures.iter().zip(verified).filter(|(_, verified)| !verified) {
+            let what = format!("the key {} has not signed the intent's bytes", signed.key.id());
+            self.find(signed.index, "signature", what);
+        }
+    }
+}
+
+/// The bytes name the algorithm with which they are to be signed (RFC 5280 sections 4.1.1.2 and 5.1.1.2).
+fn is_algorithm(algorithm: SignatureAlgorithm, named: &AlgorithmIdentifier<'_>) -> bool {
+    AlgorithmIdentifier::from_der(algorithm.der()).is_ok_and(|(_, own)| own == *named)
+}
+
+/// 16 bytes that stand for a serial number of a key: two that were the same by chance would be told as one used twice,
+/// and there is no such chance.
+fn short(key: KeyId, serial: &[u8]) -> [u8; 16] {
+    let Digest(digest) = Digest::of(&[&key.as_bytes()[..], serial].concat());
+    *digest.first_chunk().unwrap_or(&[0; 16])
 }
 
 fn uris<'a>(certificate: &TbsCertificate<'a>) -> Vec<&'a str> {

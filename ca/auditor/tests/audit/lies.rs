@@ -43,7 +43,7 @@ const fn lie(
 }
 
 /// What a leaf that somebody made up says.
-struct Leaf<'a> {
+pub(crate) struct Leaf<'a> {
     authority: &'a Signer,
     uri: &'a str,
     serial: u8,
@@ -59,11 +59,11 @@ impl<'a> Leaf<'a> {
         Self { authority, uri, serial: 0x7e, validity, algorithm: authority.issuer.algorithm }
     }
 
-    fn of_prod(log: &Log) -> Self {
+    pub(crate) fn of_prod(log: &Log) -> Self {
         Self::honest(log, &INSTALLATION.prod_authority, "spiffe://prod.example/ns/a/sa/x")
     }
 
-    fn tbs(&self) -> Vec<u8> {
+    pub(crate) fn tbs(&self) -> Vec<u8> {
         let (subject, own_key) = (Subject::new("Example", None).unwrap(), software(KeyAlgorithm::EcdsaP256));
         let mut issuer = self.authority.issuer.clone();
         issuer.algorithm = self.algorithm;
@@ -91,7 +91,7 @@ fn base64(bytes: &[u8]) -> Value {
 }
 
 /// Appends an intent for bytes that somebody made up, otherwise as the last one is, and its outcome, signed.
-fn issue(log: &mut Log, authority: &Signer, tbs: &[u8], edit: impl FnOnce(&mut Value)) -> u64 {
+pub(crate) fn issue(log: &mut Log, authority: &Signer, tbs: &[u8], edit: impl FnOnce(&mut Value)) -> u64 {
     let mut body = log.value(log.last("intent"))["body"].clone();
     body["tbs"] = json!({ "der": base64(tbs) });
     body["key_id"] = json!(authority.key.public_key().id().to_string());
@@ -113,7 +113,7 @@ fn tbs_of(log: &Log, intent: u64) -> Vec<u8> {
 }
 
 /// Replaces bytes that stand once in others.
-fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+pub(crate) fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let at: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
     let [at] = at[..] else { panic!("{} times", at.len()) };
     [&bytes[..at], to, &bytes[at + from.len()..]].concat()

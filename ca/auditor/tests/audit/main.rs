@@ -10,3 +10,5 @@ mod log;
 mod memory;
 mod proofs;
 mod reconcile;
+mod stock;
+mod tampering;

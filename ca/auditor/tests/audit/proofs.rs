@@ -76,7 +76,7 @@ fn a_certificate_is_proven_by_what_the_auditor_writes() {
 }
 
 /// SEQUENCE { tbs, ecdsa-with-SHA256, BIT STRING }, put together by hand.
-fn certificate(intent: &[u8], signature: &[u8]) -> Vec<u8> {
+pub(crate) fn certificate(intent: &[u8], signature: &[u8]) -> Vec<u8> {
     let Body::Intent(intent) = Leaf::parse(intent).unwrap().body else { panic!() };
     let undercroft_log::leaf::ToBeSigned::Der(tbs) = intent.tbs else { panic!() };
     let bits = [&[0x03, u8::try_from(signature.len() + 1).unwrap(), 0x00], signature].concat();

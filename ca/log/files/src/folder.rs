@@ -223,7 +223,7 @@ pub fn read_plain(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, FolderErro
     if !metadata.is_file() {
         return Err(FolderError::NotPlain(path.to_owned()));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(metadata.len().min(limit) as usize + 1);
     let read = fs::File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
     read.map_err(failed)?;
     if bytes.len() as u64 > limit {

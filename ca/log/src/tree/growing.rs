@@ -96,9 +96,29 @@ impl GrowingTree {
     /// Adds a leaf.
     pub fn push(&mut self, leaf: Hash) {
         self.size += 1;
-        let mut carried = leaf;
-        for level in 0.. {
-            if self.edge.len() <= level as usize {
+        self.carry(0, leaf);
+    }
+
+    /// Adds the 256 leaves of a full tile by its root, which somebody has computed from them. The tree does not know
+    /// the leaves themselves.
+    ///
+    /// # Errors
+    /// The tree ends inside a tile.
+    pub fn push_tile(&mut self, root: Hash) -> Result<(), WrongEdge> {
+        let given = partial_width(self.size, 0);
+        if given != 0 {
+            return Err(WrongEdge { level: 0, expected: 0, given });
+        }
+        self.size += TILE_WIDTH as u64;
+        self.carry(1, root);
+        Ok(())
+    }
+
+    /// Adds a hash to a tile level, and the roots of tiles that it makes full to the levels above.
+    fn carry(&mut self, from: u32, hash: Hash) {
+        let mut carried = hash;
+        for level in from.. {
+            while self.edge.len() <= level as usize {
                 self.edge.push(Tile::default());
             }
             let tile = &mut self.edge[level as usize];

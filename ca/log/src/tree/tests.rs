@@ -185,3 +185,27 @@ proptest! {
         verify_consistency(old, size, &grown(old as usize).root(), &root, &proof).unwrap();
     }
 }
+
+/// Whoever has hashed a tile elsewhere adds its root alone, and comes to the same tree.
+#[test]
+fn tiles_are_as_good_as_their_leaves() {
+    for size in [256, 700, 65_536, 66_000] {
+        let leaves = Naive::of(size).0;
+        let mut tree = GrowingTree::new();
+        for tile in leaves.chunks(TILE_WIDTH) {
+            match tile_root(tile) {
+                Some(root) => tree.push_tile(root).unwrap(),
+                None => tile.iter().for_each(|leaf| tree.push(*leaf)),
+            }
+        }
+        assert_eq!((tree.size(), tree.root()), (size as u64, grown(size).root()));
+        for level in 1..GrowingTree::levels(size as u64) {
+            assert_eq!(tree.partial_tile(level), grown(size).partial_tile(level), "level {level} of {size}");
+        }
+    }
+    let inside = grown(3).push_tile(Hash::empty_root());
+    assert_eq!(
+        inside.unwrap_err().to_string(),
+        "tile level 0 of the right edge has 3 hashes and should have 0"
+    );
+}

@@ -17,6 +17,8 @@ use undercroft_log::tree::{GrowingTree, leaf_hash};
 
 use super::*;
 
+mod scrub;
+
 const ORIGIN: &str = "ca.example/undercroft/prod.example/1";
 
 struct Noon;
@@ -36,8 +38,12 @@ fn entry(text: &str) -> Append<Effect> {
 }
 
 fn with(text: &str, effects: Vec<Effect>) -> Append<Effect> {
-    let body =
-        Body::Outcome(Outcome { intent: 0, result: OutcomeResult::Abandoned(text.into()), command: None, command: None });
+    let body = Body::Outcome(Outcome {
+        intent: 0,
+        result: OutcomeResult::Abandoned(text.into()),
+        command: None,
+        command: None,
+    });
     Append { draft: Draft::new(&body).unwrap(), effects, blobs: Vec::new() }
 }
 

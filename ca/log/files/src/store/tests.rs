@@ -39,7 +39,12 @@ impl Clock for Noon {
 }
 
 fn entry(text: String) -> Append<()> {
-    let body = Body::Outcome(Outcome { intent: 0, result: OutcomeResult::Abandoned(text), command: None, command: None });
+    let body = Body::Outcome(Outcome {
+        intent: 0,
+        result: OutcomeResult::Abandoned(text),
+        command: None,
+        command: None,
+    });
     Append { blobs: vec![b"blob".to_vec()], ..Append::new(Draft::new(&body).unwrap()) }
 }
 
