@@ -72,7 +72,7 @@ fn measure(name: &str, in_flight: usize, make: impl Fn(&str, KeyAlgorithm) -> Ke
     let (limit, cycle, pieces) = rig.run(async |ca| {
         let issued = ask(ca, workload()).await.unwrap();
         let tbs: Arc<[u8]> = Signed::from_der(&issued.chain[0]).unwrap().tbs.into();
-        let key = ca.domain("prod.example").unwrap().authorities()[0].signer().clone();
+        let key = ca.domain("prod.example").unwrap().authorities()[0].key().signer.clone();
         let (mut limits, mut cycles) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let limit = rate(in_flight, |n| {

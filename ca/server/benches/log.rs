@@ -105,7 +105,7 @@ fn main() {
 fn fill(rig: &Rig, entries: u64) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let database = Database::open(&rig.path()).await.unwrap();
+        let database = Database::open(&rig.database()).await.unwrap();
         let origin = rig.origin("prod.example").to_string();
         let store = database.log(&origin).await.unwrap();
         let (time, body) = (rig.clock.now(), draft(ENTRY).body().to_owned());

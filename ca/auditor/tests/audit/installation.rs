@@ -13,6 +13,7 @@ use undercroft_ca::authority::Authority;
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::csr::{Csr, request_for};
 use undercroft_ca::custody::CustodyRecord;
+use undercroft_ca::gated::Signing;
 use undercroft_ca::issuance::{Issued, Prepared, issue};
 use undercroft_ca::log_key::{LogKey, LogOf, origin};
 use undercroft_ca::names::{TrustDomain, parse_spiffe_id, parse_trust_domain};
@@ -199,7 +200,7 @@ async fn append(log: &sequencer::Log<Effect>, body: &Body) {
 
 async fn sign(log: &sequencer::Log<Effect>, prepared: Prepared, key: &SoftwareKey) -> Issued {
     let receipt = log.append(prepared.intent()).await.unwrap();
-    let issued = issue(prepared, receipt, key).await.unwrap();
+    let issued = issue(prepared, receipt, Signing::Directly(key)).await.unwrap();
     log.append(issued.outcome().unwrap()).await.unwrap();
     issued
 }

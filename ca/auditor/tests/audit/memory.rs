@@ -46,6 +46,7 @@ impl Memory {
             }
             Effect::Policy { policy } => known.policy = Some(policy),
             Effect::CeremonyAdopted { checkpoint } => drop(known.ceremonies.insert(checkpoint)),
+            Effect::AnchorAnnounced { .. } => {}
         }
     }
 }
