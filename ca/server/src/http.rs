@@ -17,7 +17,7 @@ use undercroft_proto::connect::crypto_provider;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The most bytes of an answer: some signature lines.
-const MAX_ANSWER: usize = 64 * 1024;
+pub(crate) const MAX_ANSWER: usize = 64 * 1024;
 
 /// A client for `http://` and `https://`, with the system's roots.
 #[derive(Clone)]

@@ -38,12 +38,8 @@ fn entry(text: &str) -> Append<Effect> {
 }
 
 fn with(text: &str, effects: Vec<Effect>) -> Append<Effect> {
-    let body = Body::Outcome(Outcome {
-        intent: 0,
-        result: OutcomeResult::Abandoned(text.into()),
-        command: None,
-        command: None,
-    });
+    let body =
+        Body::Outcome(Outcome { intent: 0, result: OutcomeResult::Abandoned(text.into()), command: None });
     Append { draft: Draft::new(&body).unwrap(), effects, blobs: Vec::new() }
 }
 

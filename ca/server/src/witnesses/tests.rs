@@ -21,6 +21,7 @@ use undercroft_log::note::VerifierKey;
 use undercroft_log::sequencer::{self, Append, Limits};
 
 use super::*;
+use crate::http::MAX_ANSWER;
 use crate::store::{Database, SqliteLog};
 
 const ORIGIN: &str = "ca.example/undercroft/prod.example/1";

@@ -39,12 +39,7 @@ impl Clock for Noon {
 }
 
 fn entry(text: String) -> Append<()> {
-    let body = Body::Outcome(Outcome {
-        intent: 0,
-        result: OutcomeResult::Abandoned(text),
-        command: None,
-        command: None,
-    });
+    let body = Body::Outcome(Outcome { intent: 0, result: OutcomeResult::Abandoned(text), command: None });
     Append { blobs: vec![b"blob".to_vec()], ..Append::new(Draft::new(&body).unwrap()) }
 }
 
