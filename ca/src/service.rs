@@ -8,12 +8,14 @@ mod enrol;
 mod start;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use undercroft_keymgr::ErrorKind;
 use undercroft_log::leaf::{
-    Asked, Body, Caller, Channel, Digest, Draft, MAX_INTEGER, Refusal as RefusalLeaf, RefusedAction,
+    Alert, AlertEvent, Asked, Body, Caller, Channel, Digest, Draft, MAX_INTEGER, Refusal as RefusalLeaf,
+    RefusedAction,
 };
 use undercroft_log::sequencer::{Append, AppendError, Assurance, Log};
 use undercroft_log::{Clock, Receipt};
@@ -52,6 +54,10 @@ pub struct Domain {
     log: Log<Effect>,
     authorities: Vec<Authority>,
     bundle: Bundle,
+    /// How long leaves go on while too few witnesses answer.
+    grace: Lifetime,
+    /// Whether the log says that they are away.
+    away_is_told: AtomicBool,
 }
 
 impl Domain {
@@ -80,6 +86,32 @@ impl Domain {
     async fn abandon(&self, intent: u64, why: &str) {
         if let Ok(outcome) = abandoned(intent, why) {
             let _ = self.log.append_end(outcome).await;
+        }
+    }
+
+    /// How much must be known of an intent before its key signs. CA certificates wait for witnesses; leaves go on without
+    /// them for a while, which the log says, and wait like the others when that is over.
+    async fn assurance(&self, kind: Kind, now: Timestamp) -> Result<Assurance, ServiceError> {
+        let away = self.log.witnesses_away_since();
+        if self.away_is_told.swap(away.is_some(), Ordering::AcqRel) != away.is_some() {
+            let (event, text) = match away {
+                Some(since) => (
+                    AlertEvent::Raised,
+                    format!(
+                        "too few witnesses answer since {since}; leaves go on without them for {}",
+                        self.grace
+                    ),
+                ),
+                None => (AlertEvent::Ended, "enough witnesses answer again".to_owned()),
+            };
+            let alert = Body::Alert(Alert { event, rule: "witnesses-away".to_owned(), text });
+            let draft = Draft::new(&alert).map_err(|error| ServiceError::Internal(error.to_string()))?;
+            self.log.append_durable(Append::new(draft)).await?;
+        }
+        let is_over = away.is_some_and(|since| since + self.grace.0 < now);
+        match kind.is_authority() || is_over {
+            true => Ok(Assurance::Witnessed),
+            false => Ok(Assurance::Signed),
         }
     }
 
@@ -249,11 +281,9 @@ impl CertificateAuthority {
         order: Order<'_>,
         effect: Option<Effect>,
     ) -> Result<IssuedCertificate, ServiceError> {
-        let assurance = match order.grant.profile().kind().is_authority() {
-            true => Assurance::Witnessed,
-            false => Assurance::Signed,
-        };
+        let kind = order.grant.profile().kind();
         let (domain, authority, prepared) = self.prepare(order)?;
+        let assurance = domain.assurance(kind, self.clock.now()).await?;
         let intent = match effect {
             Some(effect) => prepared.intent_with(effect),
             None => prepared.intent(),

@@ -89,6 +89,8 @@ struct State {
     latest: Option<SignedCheckpoint>,
     /// A signed head that the next commit takes along.
     unkept: Option<SignedCheckpoint>,
+    /// Since when too few witnesses have cosigned.
+    away: Option<Timestamp>,
     /// Why the sequencer has stopped.
     stopped: Option<String>,
 }
@@ -207,6 +209,12 @@ impl<E> Log<E> {
     /// The newest signed checkpoint; nothing before the first entry.
     pub fn checkpoint(&self) -> Option<SignedCheckpoint> {
         self.shared.state().latest.clone()
+    }
+
+    /// Since when too few witnesses have cosigned; nothing if enough did when they were asked last, or if nobody's
+    /// cosignature is wanted.
+    pub fn witnesses_away_since(&self) -> Option<Timestamp> {
+        self.shared.state().away
     }
 
     /// The key that verifies the log's checkpoints; its name is the log's origin.
@@ -390,11 +398,14 @@ pub async fn open_witnessed<E: Send + Sync + 'static>(
             Some(signed.map_err(|error| OpenError::Unsigned { origin: origin.clone(), error: error.0 })?)
         }
     };
+    let mut away = None;
     if let (Some(cosigner), Some(latest)) = (&cosigner, &latest) {
         // Witnesses that do not answer now may later; entries that need them wait for that. None is passed over because
         // others were enough: what the slowest knows may be why we must not go on.
-        if let Err(NotCosigned::Alarm(what)) = cosigner.cosign(latest, store.clone(), Wait::ForAll).await {
-            return Err(tampered(what));
+        match cosigner.cosign(latest, store.clone(), Wait::ForAll).await {
+            Ok(_) => {}
+            Err(NotCosigned::Alarm(what)) => return Err(tampered(what)),
+            Err(NotCosigned::TooFew(_) | NotCosigned::Store(_)) => away = Some(clock.now()),
         }
     }
     let shared = Arc::new(Shared {
@@ -403,6 +414,7 @@ pub async fn open_witnessed<E: Send + Sync + 'static>(
             tree,
             pending: Vec::new(),
             with_witnesses: false,
+            away,
             latest: latest.clone(),
             unkept: latest,
             stopped: None,
@@ -422,6 +434,7 @@ pub async fn open_witnessed<E: Send + Sync + 'static>(
     };
     let (to_herald, rounds) = async_channel::bounded(1);
     let herald = cosigner.map(|cosigner| Herald {
+        clock: appender.clock.clone(),
         cosigner,
         reader: store.clone(),
         rounds,

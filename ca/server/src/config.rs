@@ -21,6 +21,7 @@ use undercroft_ca::policy::{Known, Policy};
 use undercroft_ca::profile::{Kind, PolicyArc, Profile};
 use undercroft_ca::strict_toml;
 use undercroft_ca::tbs::Urls;
+use undercroft_ca::time::Lifetime;
 use undercroft_cli::{Failure, read_text, tokens};
 use undercroft_keymgr::{Backend, KeyUri, Tokens};
 use undercroft_keys::KeyAlgorithm;
@@ -62,6 +63,8 @@ pub struct Config {
     pub caller_profile: Profile,
     /// Whose cosignatures checkpoints need; none if nobody's.
     pub witnesses: Option<Arc<WitnessPolicy>>,
+    /// How long leaves go on while too few witnesses answer.
+    pub witness_grace: Lifetime,
     /// Transcripts that the control log takes note of.
     pub ceremonies: Vec<Ceremony>,
     /// Who may approve that a log goes on under another origin; nobody if there is no roster.
@@ -208,6 +211,7 @@ impl Config {
             ceremonies,
             recovery,
             witnesses,
+            witness_grace: raw.witness_grace,
         })
     }
 }

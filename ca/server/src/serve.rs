@@ -125,6 +125,7 @@ async fn run(
         policy_arc: config.policy_arc,
         caller_profile: config.caller_profile.clone(),
         ceremonies: read_ceremonies(config)?,
+        witness_grace: config.witness_grace,
         facts: Arc::new(database.clone()),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),

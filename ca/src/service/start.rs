@@ -1,6 +1,7 @@
 //! Starting the CA: what must be true, and what is logged, before the first request.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use undercroft_attestors::custody::{Demand, Grade};
 use undercroft_keymgr::Key;
@@ -23,6 +24,7 @@ use crate::policy::Policy;
 use crate::profile::{PolicyArc, Profile};
 use crate::serial::Entropy;
 use crate::store::{Effect, Facts};
+use crate::time::Lifetime;
 
 /// A text longer than this is a blob beside its entry.
 const INLINE_TEXT: usize = 32 * 1024;
@@ -45,6 +47,8 @@ pub struct Setup {
     pub caller_profile: Profile,
     /// Transcripts of ceremonies that the control log takes note of, each with SHA-256 of its plan.
     pub ceremonies: Vec<(Digest, TranscriptHead)>,
+    /// How long leaves go on while too few witnesses answer.
+    pub witness_grace: Lifetime,
     /// Stored facts.
     pub facts: Arc<dyn Facts>,
     /// The time.
@@ -94,7 +98,7 @@ impl CertificateAuthority {
         adopt_ceremonies(&control_log, setup.ceremonies, &*setup.facts).await?;
         let mut domains = Vec::with_capacity(setup.domains.len());
         for domain in setup.domains {
-            domains.push(start_domain(domain, setup.development, &*setup.facts).await?);
+            domains.push(start_domain(domain, setup.development, setup.witness_grace, &*setup.facts).await?);
         }
         Ok(Self {
             control,
@@ -197,6 +201,7 @@ async fn adopt_ceremonies(
 async fn start_domain(
     setup: DomainSetup,
     development: bool,
+    grace: Lifetime,
     facts: &dyn Facts,
 ) -> Result<Domain, StartError> {
     let origin = setup.log.key().name().to_string();
@@ -213,7 +218,14 @@ async fn start_domain(
     }
     let bundle = publish_bundle(&setup, facts).await?;
     let authorities = setup.authorities.into_iter().map(|(authority, _)| authority).collect();
-    Ok(Domain { name: setup.name, log: setup.log, authorities, bundle })
+    Ok(Domain {
+        name: setup.name,
+        log: setup.log,
+        authorities,
+        bundle,
+        grace,
+        away_is_told: AtomicBool::new(false),
+    })
 }
 
 async fn log_custody(

@@ -355,6 +355,7 @@ impl Daemon<'_> {
                 policy_arc: "1.3.6.1.4.1.32473.1".parse::<PolicyArc>().unwrap(),
                 caller_profile: Profile::standard(Kind::Svid),
                 ceremonies: vec![self.transcript.clone()],
+                witness_grace: undercroft_ca::time::Lifetime::seconds(600),
                 facts: self.memory.clone(),
                 clock: self.clock.clone(),
                 entropy: self.entropy.clone(),

@@ -7,6 +7,7 @@ use futures::channel::oneshot;
 use futures::future::{Either, select};
 
 use super::{AppendError, Assurance, Fatal, Pending, Shared};
+use crate::Clock;
 use crate::checkpoint::{Checkpoint, CheckpointSigner, SignedCheckpoint};
 use crate::cosigning::{Cosigner, NotCosigned, Wait};
 use crate::receipt::Receipt;
@@ -101,6 +102,7 @@ impl Notary {
 
 /// ⑦, for logs that have witnesses: has signed heads cosigned, one at a time, while the log goes on.
 pub(super) struct Herald<E> {
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) cosigner: Arc<dyn Cosigner>,
     pub(super) reader: Arc<dyn LogStore<E>>,
     pub(super) rounds: Receiver<Round>,
@@ -129,6 +131,7 @@ impl<E: Send + Sync + 'static> Herald<E> {
             Ok(lines) => {
                 let cosigned = round.signed.with_lines(&lines);
                 let mut state = self.shared.state();
+                state.away = None;
                 if state.latest.as_ref().is_some_and(|latest| latest.checkpoint().size == size) {
                     state.latest = Some(cosigned.clone());
                 }
@@ -141,6 +144,7 @@ impl<E: Send + Sync + 'static> Herald<E> {
                 }
             }
             Err(error) => {
+                self.shared.state().away.get_or_insert(self.clock.now());
                 for (receipt, answer) in round.waiting {
                     let (index, why) = (receipt.index(), error.to_string());
                     drop(answer.send(Err(AppendError::Unwitnessed { index, why })));

@@ -25,6 +25,9 @@ pub(super) struct Config {
     #[serde(default)]
     pub(super) development: bool,
     pub(super) witness_policy: Option<PathBuf>,
+    /// How long leaves go on while too few witnesses answer.
+    #[serde(default = "ten_minutes")]
+    pub(super) witness_grace: Lifetime,
     #[serde(default = "svid")]
     pub(super) caller_profile: String,
     pub(super) listen: ListenConfig,
@@ -99,6 +102,10 @@ pub(super) struct AnchorConfig {
     /// How often.
     #[serde(default = "two_minutes")]
     pub(super) every: Lifetime,
+}
+
+fn ten_minutes() -> Lifetime {
+    Lifetime::seconds(600)
 }
 
 fn minute() -> Lifetime {

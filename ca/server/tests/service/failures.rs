@@ -1,9 +1,12 @@
 //! What is left in the log when something fails half-way.
 
-use undercroft_ca::service::{IssueRequest, ServiceError};
-use undercroft_log::leaf::{Body, OutcomeResult};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crate::rig::{Mood, Rig, ask, workload};
+use undercroft_ca::service::{IssueRequest, ServiceError};
+use undercroft_log::leaf::{AlertEvent, Body, OutcomeResult};
+
+use crate::rig::{Mood, MoodyWitness, Rig, ask, workload};
 
 /// Each intent of the log, with what became of it.
 fn fates(bodies: &[Body]) -> Vec<Option<&OutcomeResult>> {
@@ -150,4 +153,40 @@ fn a_caller_whose_certificate_has_ended_is_nobody_on_an_open_connection() {
         rig.clock.advance(3601);
         assert_eq!(ask().await, Err(Code::Unauthenticated));
     });
+}
+
+/// Leaves go on for a while when witnesses are away, which the log says; then they wait for them like everything else.
+#[test]
+fn leaves_go_on_without_witnesses_for_a_while_and_no_longer() {
+    let witness = Arc::new(MoodyWitness::default());
+    let mut rig = Rig::new();
+    rig.witness = Some(witness.clone());
+    rig.run(async |ca| {
+        ask(ca, workload()).await.unwrap();
+        witness.is_away.store(true, Ordering::SeqCst);
+        // The first one does not know yet. Its head is shown to nobody.
+        ask(ca, workload()).await.unwrap();
+        while ca.domain("prod.example").unwrap().log().witnesses_away_since().is_none() {
+            tokio::task::yield_now().await;
+        }
+        rig.clock.advance(599);
+        ask(ca, workload()).await.unwrap();
+        rig.clock.advance(2);
+        let error = ask(ca, workload()).await.unwrap_err();
+        assert!(matches!(&error, ServiceError::Unavailable(why) if why.contains("too few")), "{error}");
+        witness.is_away.store(false, Ordering::SeqCst);
+        ask(ca, workload()).await.unwrap();
+        ask(ca, workload()).await.unwrap();
+    });
+    let log = rig.log_of("prod.example");
+    let alerts: Vec<_> = log
+        .iter()
+        .filter_map(|body| match body {
+            Body::Alert(alert) => Some((alert.event, alert.rule.as_str())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(alerts, [(AlertEvent::Raised, "witnesses-away"), (AlertEvent::Ended, "witnesses-away")]);
+    let signed = fates(&log).iter().filter(|fate| matches!(fate, Some(OutcomeResult::Signature(_)))).count();
+    assert_eq!(signed, 5);
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -30,6 +30,7 @@ use undercroft_keymgr::{Error, ErrorKind, Key, SigningKey};
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 use undercroft_log::Clock;
 use undercroft_log::checkpoint::SignedCheckpoint;
+use undercroft_log::cosigning::{Cosigner, NotCosigned, Wait};
 use undercroft_log::leaf::{Body, Digest, Leaf};
 use undercroft_log::sequencer::{self, Limits};
 use undercroft_log::store::{Batch, CommitError, Head, LogReader, LogStore, StoreError};
@@ -115,6 +116,31 @@ impl SigningKey for MoodyKey {
 impl undercroft_keymgr::ProveCustody for MoodyKey {
     async fn custody_evidence(&self) -> Result<undercroft_keymgr::CustodyEvidence, Error> {
         self.key.custody.custody_evidence().await
+    }
+}
+
+/// A witness that answers or does not, as it is told.
+#[derive(Default)]
+pub(crate) struct MoodyWitness {
+    pub(crate) is_away: AtomicBool,
+}
+
+#[async_trait]
+impl Cosigner for MoodyWitness {
+    async fn cosign(
+        &self,
+        _: &SignedCheckpoint,
+        _: Arc<dyn LogReader>,
+        _: Wait,
+    ) -> Result<Vec<String>, NotCosigned> {
+        match self.is_away.load(Ordering::SeqCst) {
+            false => Ok(Vec::new()),
+            true => Err(NotCosigned::TooFew("`w1`: away".to_owned())),
+        }
+    }
+
+    async fn alarm(&self) -> String {
+        std::future::pending().await
     }
 }
 
@@ -216,6 +242,8 @@ impl Default for Options {
 pub(crate) struct Rig {
     folder: tempfile::TempDir,
     pub(crate) clock: Arc<ManualClock>,
+    /// A witness that answers or does not, as it is told; nothing for logs without witnesses.
+    pub(crate) witness: Option<Arc<MoodyWitness>>,
     pub(crate) domains: Vec<DomainRig>,
     /// Told before and after everything that becomes durable.
     pub(crate) at_each_write: Mutex<Option<AtEachWrite>>,
@@ -297,6 +325,7 @@ impl Rig {
         Self {
             folder: tempfile::tempdir().unwrap(),
             clock: Arc::new(ManualClock(AtomicI64::new(now.as_second()))),
+            witness: None,
             domains: domains.into(),
             at_each_write: Mutex::default(),
             runtime: tokio::runtime::Runtime::new().unwrap(),
@@ -334,6 +363,7 @@ impl Rig {
                 policy_arc: "1.3.6.1.4.1.32473.1".parse().unwrap(),
                 caller_profile: Profile::standard(Kind::Svid),
                 ceremonies: vec![],
+                witness_grace: undercroft_ca::time::Lifetime::seconds(600),
                 facts: Arc::new(database.clone()),
                 clock: self.clock.clone(),
                 entropy: Arc::new(SystemEntropy),
@@ -367,8 +397,10 @@ impl Rig {
             Some(told) => Arc::new(WatchedLog { store, told }),
             None => Arc::new(store),
         };
+        let cosigner = self.witness.clone().map(|witness| witness as Arc<dyn Cosigner>);
+        let clock = self.clock.clone();
         let opened =
-            sequencer::open::<Effect>(store, Arc::new(log_key), self.clock.clone(), Limits::default());
+            sequencer::open_witnessed::<Effect>(store, Arc::new(log_key), cosigner, clock, Limits::default());
         let (log, driver) = opened.await.unwrap();
         let mut roots = domain.roots.clone();
         if options.more_roots {
