@@ -92,6 +92,16 @@ impl Domain {
     /// How much must be known of an intent before its key signs. CA certificates wait for witnesses; leaves go on without
     /// them for a while, which the log says, and wait like the others when that is over.
     async fn assurance(&self, kind: Kind, now: Timestamp) -> Result<Assurance, ServiceError> {
+        let away = self.tell_of_witnesses().await?;
+        let is_over = away.is_some_and(|since| since + self.grace.0 < now);
+        match kind.is_authority() || is_over {
+            true => Ok(Assurance::Witnessed),
+            false => Ok(Assurance::Signed),
+        }
+    }
+
+    /// Says in the log that too few witnesses answer, or that enough do again. Gives since when they do not.
+    async fn tell_of_witnesses(&self) -> Result<Option<Timestamp>, ServiceError> {
         let away = self.log.witnesses_away_since();
         if self.away_is_told.swap(away.is_some(), Ordering::AcqRel) != away.is_some() {
             let (event, text) = match away {
@@ -106,13 +116,12 @@ impl Domain {
             };
             let alert = Body::Alert(Alert { event, rule: "witnesses-away".to_owned(), text });
             let draft = Draft::new(&alert).map_err(|error| ServiceError::Internal(error.to_string()))?;
-            self.log.append_durable(Append::new(draft)).await?;
+            if let Err(error) = self.log.append_durable(Append::new(draft)).await {
+                self.away_is_told.store(away.is_none(), Ordering::Release);
+                return Err(error.into());
+            }
         }
-        let is_over = away.is_some_and(|since| since + self.grace.0 < now);
-        match kind.is_authority() || is_over {
-            true => Ok(Assurance::Witnessed),
-            false => Ok(Assurance::Signed),
-        }
+        Ok(away)
     }
 
     /// The authority that a grant names, or the first.
@@ -296,9 +305,12 @@ impl CertificateAuthority {
                 {
                     domain.abandon(*index, why).await;
                 }
+                let _ = domain.tell_of_witnesses().await;
                 return Err(error.into());
             }
         };
+        // If it cannot be told now, the next request does it.
+        let _ = domain.tell_of_witnesses().await;
         let issued = self.sign(domain, authority, prepared, receipt).await?;
         Ok(IssuedCertificate {
             chain: vec![issued.der().clone(), authority.certificate().der().into()],

@@ -25,7 +25,7 @@ impl Ledgered {
         let config = gated.site.path("daemon/undercroft.toml");
         let text = fs::read_to_string(&config).unwrap();
         let (head, devices) = text.split_once("\n[[device]]").unwrap();
-        let text = format!("{head}\n[domain.ledger]{table}epoch = \"1s\"\n\n[[device]]{devices}");
+        let text = format!("{head}\n[domain.ledger]{table}epoch = \"1h\"\n\n[[device]]{devices}");
         fs::write(config, text).unwrap();
         let gates = gated.gates();
         Self { gated, _gates: gates }

@@ -289,8 +289,13 @@ impl Ledger {
         let mut epochs = self.done;
         for (epoch, replay) in self.epochs {
             let commands = replay.commands.len() as u64;
+            let is_past = self.last.as_ref().is_some_and(|last| epoch <= last.epoch);
             let covered = match &replay.closing {
-                None => Covered::Open,
+                None if !is_past => Covered::Open,
+                None => Covered::Uncovered {
+                    reason: "what the TPM attested to does not stand in the log".to_owned(),
+                    hidden: is_all_gated.then_some(self.gated_intents.saturating_sub(self.gated_signatures)),
+                },
                 Some(_) => Covered::Uncovered {
                     reason: replay.reason(),
                     hidden: is_all_gated.then_some(replay.hidden),
