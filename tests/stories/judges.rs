@@ -37,6 +37,12 @@ pub(crate) fn verify_py(arguments: &[&Path]) -> Ran {
     python().arg(package().join("../docs/verify.py")).args(arguments).run().unwrap()
 }
 
+/// The schemas that `docs/log.md` publishes, on every entry of exported logs.
+pub(crate) fn judge_entries(logs: &[PathBuf]) {
+    let page = package().join("../docs/log.md");
+    python().arg(package().join("verifiers/schemas.py")).arg(page).args(logs).done().unwrap();
+}
+
 /// Copies a log from a web server to a folder.
 pub(crate) fn mirror(url: &str, folder: &Path) {
     python().arg(package().join("verifiers/mirror.py")).arg(url).arg(folder).done().unwrap();

@@ -7,6 +7,7 @@ use e2e::{Caller, Daemon};
 use serde_json::Value;
 
 use crate::gate::Gated;
+use crate::judges::judge_entries;
 
 /// An installation whose gated TPM keeps a ledger.
 struct Ledgered {
@@ -45,6 +46,7 @@ impl Ledgered {
         self.gated.site.export(domain).unwrap().done().unwrap();
         fs::copy(self.gated.site.path("prod.vkey"), self.gated.site.path("prod.example/log.vkey")).unwrap();
         let audit = self.gated.site.audit(domain).unwrap().args(["--output", "json"]);
+        judge_entries(&[self.gated.site.path("prod.example/log")]);
         let report: Value = serde_json::from_str(&audit.done().unwrap().stdout).unwrap();
         report["ledger"].as_array().unwrap().clone()
     }

@@ -7,6 +7,8 @@ use serde_json::Value;
 use undercroft_log::leaf::{Body, Leaf, Refusal};
 use undercroft_log_files::Folder;
 
+use crate::judges::judge_entries;
+
 /// A site whose daemon runs, with an operator. Everything is stopped and removed when it is dropped.
 pub(crate) struct Place {
     pub(crate) daemon: Option<Daemon>,
@@ -68,6 +70,8 @@ impl Place {
             self.site.export(domain).unwrap().done().unwrap();
             self.site.audit(domain).unwrap().done().unwrap().says("Everything is as it must be").unwrap();
         }
+        let logs = self.site.domains().iter().map(|domain| self.path(&domain.folder).join("log"));
+        judge_entries(&logs.collect::<Vec<_>>());
     }
 
     /// The refusals in an exported log.

@@ -6,6 +6,7 @@ use std::path::Path;
 use e2e::{Domain, Tool};
 use undercroft_log::leaf::{Body, RecoveryWay};
 
+use crate::judges::judge_entries;
 use crate::place::{Place, bodies};
 
 struct Lost {
@@ -153,6 +154,7 @@ fn a_log_goes_on_under_another_origin_by_the_quorums_word() {
     lost.place.site.export(&prod).unwrap().done().unwrap();
     lost.place.site.audit(&prod).unwrap().done().unwrap();
     let log = lost.log();
+    judge_entries(&[lost.place.path("prod.example/log")]);
     assert!(matches!(&log[0], Body::Epoch(epoch) if epoch.checkpoint.contains("prod.example/1")));
     assert!(matches!(&log[1], Body::Recovery(recovery) if recovery.approvals.len() == 2));
     lost.place.stop();
