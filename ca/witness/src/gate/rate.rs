@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn so_many_in_a_time_and_no_more() {
-        let at = |second| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
         let rate = Rate::new(RateConfig { most: 2, per: Lifetime::seconds(60) });
         assert!(rate.take(at(0)).is_ok());
         assert!(rate.take(at(59)).is_ok());
