@@ -149,7 +149,9 @@ impl Gate {
             heads.entry(log.name().clone()).or_default().accept(seen.size, seen.root, clock.now());
         }
         let journal = Journal::open(&state.join("leaves"))?;
-        let blobs = Blobs::in_folder(&state.join("blobs"));
+        let blobs = Blobs::open(&state.join("blobs"))?;
+        // The names of the two folders must be durable before anything is kept in them.
+        sync_folder(state)?;
         let state_ = State { logs, heads, journal, blobs };
         let freeze = Freeze::in_folder(state);
         Ok(Self { key, signer, clock, authorities, witnesses, freeze, state: Mutex::new(state_) })
@@ -382,4 +384,10 @@ pub fn is_gated(area: &PublicArea) -> Result<(), String> {
         Scheme::None => Err("the key is fixed to no scheme".to_owned()),
         _ => Ok(()),
     }
+}
+
+/// Makes the names in a folder durable.
+fn sync_folder(folder: &std::path::Path) -> Result<(), Failure> {
+    let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| Failure::failed(format!("{}: {error}", folder.display())))
 }

@@ -6,14 +6,21 @@ use std::path::{Path, PathBuf};
 use undercroft_cli::{Failure, write_file};
 use undercroft_log::leaf::Digest;
 
+use super::sync_folder;
+
 /// What a gate has kept, a file each.
 #[derive(Debug)]
 pub struct Blobs(PathBuf);
 
 impl Blobs {
-    /// Those in `folder`, which is made with the first.
-    pub fn in_folder(folder: &Path) -> Self {
-        Self(folder.to_owned())
+    /// Those in `folder`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn open(folder: &Path) -> Result<Self, Failure> {
+        let made = std::fs::create_dir_all(folder);
+        made.map_err(|error| Failure::failed(format!("{}: {error}", folder.display())))?;
+        Ok(Self(folder.to_owned()))
     }
 
     /// Keeps bytes under their digest, durably.
@@ -23,9 +30,7 @@ impl Blobs {
     pub fn keep(&self, digest: Digest, bytes: &[u8]) -> Result<(), Failure> {
         let path = self.0.join(digest.to_string());
         write_file(&path, bytes)?;
-        // The file's name must be durable, too.
-        let synced = std::fs::File::open(&self.0).and_then(|folder| folder.sync_all());
-        synced.map_err(|error| Failure::failed(format!("{}: {error}", self.0.display())))
+        sync_folder(&self.0)
     }
 
     /// The bytes of that digest, in lower-case hexadecimal.

@@ -17,6 +17,8 @@ use undercroft_log::note::KeyName;
 use undercroft_log::tile::MAX_ENTRY;
 use undercroft_log::tree::leaf_hash;
 
+use super::sync_folder;
+
 /// Bytes in front of each entry.
 const HEADER: usize = 8 + 4 + 32 + 32;
 
@@ -73,8 +75,7 @@ impl Journal {
             let path = self.folder.join(&hash);
             let kept = Kept::open(&path)?;
             // The file's name must be durable, too.
-            let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
-            synced.map_err(|error| Failure::failed(format!("{}: {error}", self.folder.display())))?;
+            sync_folder(&self.folder)?;
             self.logs.insert(hash.clone(), kept);
         }
         match self.logs.get_mut(&hash) {

@@ -10,13 +10,16 @@ use undercroft_ca::csr::request_info;
 use undercroft_ca::profile::Kind;
 use undercroft_keymgr::SigningKey as _;
 use undercroft_keys::KeyAlgorithm;
-use undercroft_log::authorise::RequestApplication;
+use undercroft_log::authorise::{Application, RequestApplication};
 use undercroft_log::leaf::{Base64Bytes, Body, Digest, HexKeyId, Outcome, OutcomeResult, ToBeSigned};
 use undercroft_witness::gate::freeze::Freeze;
 use undercroft_witness::gate::{Gate, is_gated};
 use undercroft_witness::witness::WitnessError;
 
 use site::{ALICE, Log, NONCE, ORIGIN, Site, ask, gated_area, key, said};
+
+/// Something done to a good application.
+type Change<'a> = &'a dyn Fn(&mut Application);
 
 /// A server whose CA certificates nobody has approved.
 const OTHER: &str = "spiffe://control.example/server/other";
@@ -77,8 +80,7 @@ fn an_index_is_good_for_one_word_over_restarts() {
     let application = site.log.application(index, size);
     assert_eq!(ask(&gate, &application), "ok");
     assert_eq!(ask(&gate, &application), "used");
-    let other_nonce =
-        undercroft_log::authorise::Application { nonce: Base64Bytes(vec![1; 32]), ..application.clone() };
+    let other_nonce = Application { nonce: Base64Bytes(vec![1; 32]), ..application.clone() };
     assert_eq!(ask(&gate, &other_nonce), "used");
     drop(gate);
     let gate = site.gate();
@@ -116,7 +118,7 @@ fn what_does_not_stand_in_the_accepted_log_gets_no_word() {
     wrong.size = size;
     assert_eq!(ask(&gate, &wrong), "not-in-the-log");
     // With another entry's proof, with none, with too long a one, with what is no hash.
-    let cases: [(&str, &dyn Fn(&mut undercroft_log::authorise::Application)); 9] = [
+    let cases: [(&str, Change<'_>); 9] = [
         ("not-in-the-log", &|a| a.proof = site.log.application(0, size).proof),
         ("not-in-the-log", &|a| a.proof.clear()),
         ("not-in-the-log", &|a| a.proof.push(a.proof[0].clone())),
@@ -143,7 +145,7 @@ fn what_does_not_stand_in_the_accepted_log_gets_no_word() {
 fn what_is_no_intent_of_this_place_gets_no_word() {
     let (mut site, gate, index, size) = opened();
     let good = site.log.application(index, size);
-    let cases: [(&str, &dyn Fn(&mut undercroft_log::authorise::Application)); 10] = [
+    let cases: [(&str, Change<'_>); 10] = [
         ("malformed", &|a| a.index += 1),
         ("malformed", &|a| a.origin = "ca.example/undercroft/other.example/1".into()),
         ("malformed", &|a| a.leaf.0 = b"{}".to_vec()),
