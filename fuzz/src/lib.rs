@@ -47,7 +47,15 @@ pub fn known() -> Known<'static> {
 
 /// A request for an SVID of prod.example.
 pub fn request_for(spiffe_id: &str) -> Request<'_> {
-    Request { domain: "prod.example", profile: "svid", spiffe_id, dns_names: &[], lifetime: None, csr: &CSR }
+    Request {
+        domain: "prod.example",
+        profile: "svid",
+        spiffe_id,
+        dns_names: &[],
+        lifetime: None,
+        public_key: CSR.public_key(),
+        wishes: CSR.wishes(),
+    }
 }
 
 /// An entry with the envelope of `leaf` and that body, as the sequencer stamps it.

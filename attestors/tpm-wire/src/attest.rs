@@ -152,3 +152,156 @@ pub mod counter {
         Name::from_bytes(&name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    // swtpm 0.7.1, by tpm2-tools 5.4: `tpm2_nvcertify` of a counter as ours, and `tpm2_getcommandauditdigest` of an epoch
+    // with one command and of one with none.
+    const COUNTER: &str = "ff54434780140022000b282d9db4f9ff941fabaae3acc741f244e076fc9baaeddbda0bbb34be8c6f93f800207171717171717171717171717171717171717171717171717171717171717171000000000000c55165cb2484ede91dc2010ffd7cd63c7b496e0022000bc3cfeeabb89a32c82405b5fa62a5e01e23b6af3ad83904beb0133fb43b8bc242000000080000000000000001";
+    const EPOCH: &str = "ff54434780150022000b282d9db4f9ff941fabaae3acc741f244e076fc9baaeddbda0bbb34be8c6f93f800207171717171717171717171717171717171717171717171717171717171717171000000000001490e65cb2484ede91dc2010ffd7cd63c7b496e0000000000000002000b00203d7d4814bfa6d67c0ebaf55e39f9a2716d4d6fa4b35590451280f33b4f4f9e42002088957763a76db91fc872567c1278f6e798a2096f8c30e8debcf3875e6c88fd21";
+    const EMPTY_EPOCH: &str = "ff54434780150022000b282d9db4f9ff941fabaae3acc741f244e076fc9baaeddbda0bbb34be8c6f93f800207171717171717171717171717171717171717171717171717171717171717171000000000001496565cb2484ede91dc2010ffd7cd63c7b496e0000000000000002000b0000002088957763a76db91fc872567c1278f6e798a2096f8c30e8debcf3875e6c88fd21";
+    const SIGNER: &str = "000b282d9db4f9ff941fabaae3acc741f244e076fc9baaeddbda0bbb34be8c6f93f8";
+    /// TPMS_ATTEST before what depends on the command: magic, type, signer, 32 bytes of qualifying data, clock, version.
+    const HEAD: usize = 4 + 2 + 2 + 34 + 2 + 32 + 17 + 8;
+    /// Where TPMS_CLOCK_INFO.safe stands.
+    const SAFE: usize = HEAD - 9;
+
+    fn bytes(text: &str) -> Vec<u8> {
+        hex::decode(text).unwrap()
+    }
+
+    #[test]
+    fn what_a_tpm_attests_to_is_read() {
+        let counter = Attest::parse(&bytes(COUNTER)).unwrap();
+        assert_eq!(counter.signer.to_string(), SIGNER);
+        assert_eq!(counter.qualifying, [0x71; 32]);
+        assert_eq!(
+            counter.attested,
+            // The Name by tpm2_nvreadpublic.
+            Attested::Counter { index: super::counter::name(0x0180_0010), value: 1 }
+        );
+        let Attested::CommandAudit { epoch, digest, commands } =
+            Attest::parse(&bytes(EPOCH)).unwrap().attested
+        else {
+            panic!("no command audit")
+        };
+        let digest = digest.map(hex::encode);
+        assert_eq!(epoch, 2);
+        assert_eq!(
+            digest.as_deref(),
+            Some("3d7d4814bfa6d67c0ebaf55e39f9a2716d4d6fa4b35590451280f33b4f4f9e42")
+        );
+        let list = [CommandCode::NV_INCREMENT, CommandCode(0x140), CommandCode::SIGN];
+        assert_eq!(commands, crate::command::command_digest(&list));
+        let empty = Attest::parse(&bytes(EMPTY_EPOCH)).unwrap();
+        assert_eq!(empty.attested, Attested::CommandAudit { epoch, digest: None, commands });
+        let clocks = [&counter, &empty].map(|attest| (attest.resets, attest.restarts));
+        assert_eq!(clocks[0], clocks[1]);
+        assert!(counter.clock < empty.clock);
+    }
+
+    #[test]
+    fn the_name_of_a_counter_is_that_of_its_index() {
+        assert_eq!(
+            super::counter::name(0x0180_0010).to_string(),
+            "000bc3cfeeabb89a32c82405b5fa62a5e01e23b6af3ad83904beb0133fb43b8bc242"
+        );
+        assert_ne!(super::counter::name(0x0180_0010), super::counter::name(0x0180_0011));
+    }
+
+    #[test]
+    fn what_is_cut_off_or_has_more_is_refused() {
+        for text in [COUNTER, EPOCH, EMPTY_EPOCH] {
+            let whole = bytes(text);
+            for length in 0..whole.len() {
+                let refused = Attest::parse(&whole[..length]);
+                assert!(matches!(refused, Err(WireError::Truncated(_))), "{length}: {refused:?}");
+            }
+            for more in [&[0][..], &[0; 64], &whole] {
+                let refused = Attest::parse(&[&whole, more].concat());
+                assert_eq!(refused, Err(WireError::Trailing(more.len())));
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_tpm_of_ours_says_is_refused_by_field() {
+        let changed = |text: &str, at: usize, to: &[u8]| {
+            let mut bytes = bytes(text);
+            bytes[at..at + to.len()].copy_from_slice(to);
+            Attest::parse(&bytes).unwrap_err()
+        };
+        let unknown = |field, value| WireError::Unknown { field, value };
+        for (refused, expected) in [
+            (changed(COUNTER, 0, &[0xfe]), unknown("TPMS_ATTEST.magic", 0xfe54_4347)),
+            (changed(COUNTER, 0, &[0; 4]), unknown("TPMS_ATTEST.magic", 0)),
+            // Quotes, certifications and the rest; and each of ours read as the other.
+            (changed(COUNTER, 4, &[0x80, 0x18]), unknown("TPMS_ATTEST.type", 0x8018)),
+            (changed(COUNTER, 4, &[0x80, 0x17]), unknown("TPMS_ATTEST.type", 0x8017)),
+            (changed(COUNTER, 4, &[0, 0]), unknown("TPMS_ATTEST.type", 0)),
+            (changed(EPOCH, 4, &[0x80, 0x14]), WireError::Truncated("TPMS_NV_CERTIFY_INFO.nvContents")),
+            (changed(COUNTER, SAFE, &[2]), WireError::NotCanonical("TPMS_CLOCK_INFO.safe")),
+            (changed(COUNTER, SAFE, &[0xff]), WireError::NotCanonical("TPMS_CLOCK_INFO.safe")),
+            (
+                changed(COUNTER, 6, &[0, 67]),
+                WireError::TooLong { field: "TPMS_ATTEST.qualifiedSigner", length: 67, limit: 66 },
+            ),
+            (
+                changed(COUNTER, 42, &[0xff, 0xff]),
+                WireError::TooLong { field: "TPMS_ATTEST.extraData", length: 65_535, limit: 66 },
+            ),
+            (changed(COUNTER, HEAD + 36, &[0, 1]), WireError::NotCanonical("TPMS_NV_CERTIFY_INFO.offset")),
+            (changed(COUNTER, HEAD + 38, &[0, 7]), WireError::Truncated("TPMS_NV_CERTIFY_INFO.nvContents")),
+            (
+                changed(COUNTER, HEAD + 38, &[0, 9]),
+                WireError::TooLong { field: "TPMS_NV_CERTIFY_INFO.nvContents", length: 9, limit: 8 },
+            ),
+            // SHA-1, which is no hash to us, and those that no ledger of ours uses.
+            (changed(EPOCH, HEAD + 8, &[0, 4]), unknown("TPMS_COMMAND_AUDIT_INFO.digestAlg", 4)),
+            (changed(EPOCH, HEAD + 8, &[0, 0xc]), unknown("TPMS_COMMAND_AUDIT_INFO.digestAlg", 0xc)),
+            (changed(EPOCH, HEAD + 8, &[0, 0xd]), unknown("TPMS_COMMAND_AUDIT_INFO.digestAlg", 0xd)),
+            (
+                changed(EPOCH, HEAD + 10, &[0, 31]),
+                WireError::NotCanonical("TPMS_COMMAND_AUDIT_INFO.auditDigest"),
+            ),
+            (
+                changed(EPOCH, HEAD + 10, &[0, 33]),
+                WireError::TooLong { field: "TPMS_COMMAND_AUDIT_INFO.auditDigest", length: 33, limit: 32 },
+            ),
+            (
+                changed(EMPTY_EPOCH, HEAD + 12, &[0, 0]),
+                WireError::NotCanonical("TPMS_COMMAND_AUDIT_INFO.commandDigest"),
+            ),
+        ] {
+            assert_eq!(refused, expected);
+        }
+        // A clock that is not safe is said so by the TPM, and no reason to refuse what it says.
+        let mut safe = bytes(COUNTER);
+        safe[SAFE] ^= 1;
+        assert!(Attest::parse(&safe).is_ok());
+    }
+
+    #[test]
+    fn the_list_of_audited_commands_ascends() {
+        assert_eq!(audited_commands(&[]), Ok(Vec::new()));
+        assert_eq!(audited_commands(&[1, 3]), Ok(vec![CommandCode(1), CommandCode(3)]));
+        for wrong in [&[3, 1][..], &[1, 1], &[1, 3, 2]] {
+            assert!(audited_commands(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(tail in prop::collection::vec(any::<u8>(), 0..200), keep in 0..180usize) {
+            let _ = Attest::parse(&tail);
+            for text in [COUNTER, EPOCH] {
+                let whole = bytes(text);
+                let _ = Attest::parse(&[&whole[..keep.min(whole.len())], &tail[..]].concat());
+            }
+        }
+    }
+}

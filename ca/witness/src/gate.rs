@@ -7,8 +7,10 @@
 //! 4. the entry is kept, durably, before anything is signed, and with it that its index is used up;
 //! 5. the word is given, for this nonce, this command and a few seconds.
 
+pub mod blobs;
 pub mod config;
 pub mod freeze;
+pub mod heads;
 pub mod journal;
 pub mod rate;
 pub mod serve;
@@ -32,20 +34,23 @@ use undercroft_log::authorise::{Application, RequestApplication, Word};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{Base64Bytes, Body, Digest, Intent, Leaf, ToBeSigned};
 use undercroft_log::note::{KeyName, Note, VerifierKey};
-use undercroft_log::tree::{Hash, leaf_hash, verify_inclusion};
+use undercroft_log::tree::{leaf_hash, verify_inclusion};
 use undercroft_log::witnesses::WitnessPolicy;
-use undercroft_tpm_wire::{HashAlgorithm, PublicArea, Scheme, command, policy};
+use undercroft_tpm_wire::{HashAlgorithm, ObjectAttributes, PublicArea, Scheme, command, policy};
 
 use crate::logs::Logs;
+use blobs::Blobs;
 use freeze::Freeze;
+use heads::Heads;
 use journal::Journal;
 use rate::Rate;
 
 /// For how many seconds since its nonce was made a word holds. A nonce may be five seconds old when we are asked.
 const EXPIRATION: i32 = 15;
 
-/// How many accepted heads of a log are remembered, so that proofs under an earlier one still count.
-const HEADS: usize = 4096;
+/// How long the nonce of a policy session is (Part 1, section 17.6.3): 16 bytes at least, and no longer than the digest
+/// of its hash algorithm. A word without a nonce would be for any session (Part 3, section 23.2.2).
+const NONCE: std::ops::RangeInclusive<usize> = 16..=32;
 
 /// A gate.
 pub struct Gate {
@@ -82,7 +87,7 @@ pub struct Issuing {
 pub struct Assured {
     /// The policy.
     pub policy: WitnessPolicy,
-    /// How old the last cosigned checkpoint may be when a leaf is released under one that is not.
+    /// For how long leaves are released while the log is ahead of what is cosigned.
     pub grace: Lifetime,
 }
 
@@ -91,13 +96,7 @@ struct State {
     /// Heads that were accepted, by log and size: each is a prefix of the next.
     heads: BTreeMap<KeyName, Heads>,
     journal: Journal,
-}
-
-#[derive(Default)]
-struct Heads {
-    accepted: BTreeMap<u64, Hash>,
-    /// The size of the newest cosigned one, and when it was shown.
-    witnessed: Option<(u64, Timestamp)>,
+    blobs: Blobs,
 }
 
 /// Why a gate gives no word.
@@ -147,10 +146,13 @@ impl Gate {
         for Issuing { log, .. } in authorities.iter().filter_map(|authority| authority.issuing.as_ref()) {
             crate::logs::add(state, log)?;
             let seen = logs.seen(log)?;
-            heads.entry(log.name().clone()).or_default().accepted.insert(seen.size, seen.root);
+            heads.entry(log.name().clone()).or_default().accept(seen.size, seen.root, clock.now());
         }
         let journal = Journal::open(&state.join("leaves"))?;
-        let state_ = State { logs, heads, journal };
+        let blobs = Blobs::open(&state.join("blobs"))?;
+        // The names of the two folders must be durable before anything is kept in them.
+        sync_folder(state)?;
+        let state_ = State { logs, heads, journal, blobs };
         let freeze = Freeze::in_folder(state);
         Ok(Self { key, signer, clock, authorities, witnesses, freeze, state: Mutex::new(state_) })
     }
@@ -182,20 +184,21 @@ impl Gate {
         if let (Some(heads), Ok(known)) =
             (state.heads.get_mut(&origin), Checkpoint::open(&request.checkpoint, &log))
             && request.old == known.size
-            && heads.accepted.get(&known.size) == Some(&known.root)
+            && heads.root(known.size) == Some(known.root)
         {
-            heads.witness(is_witnessed, known.size, now);
+            if is_witnessed {
+                heads.witness(known.size);
+            }
             return Ok(());
         }
         let seen = state.logs.seen(&log).map_err(broken)?;
         let checkpoint = request.judge(&log, &seen)?;
         state.logs.keep(&origin, &note.only(&log)).map_err(broken)?;
         let heads = state.heads.entry(origin).or_default();
-        heads.accepted.insert(checkpoint.size, checkpoint.root);
-        while heads.accepted.len() > HEADS {
-            heads.accepted.pop_first();
+        heads.accept(checkpoint.size, checkpoint.root, now);
+        if is_witnessed {
+            heads.witness(checkpoint.size);
         }
-        heads.witness(is_witnessed, checkpoint.size, now);
         Ok(())
     }
 
@@ -206,6 +209,7 @@ impl Gate {
     pub async fn authorise(&self, application: &Application) -> Result<Word, GateError> {
         let leaf =
             Leaf::parse(&application.leaf.0).map_err(|error| GateError::Malformed(error.to_string()))?;
+        let nonce = nonce(&application.nonce)?;
         let Body::Intent(intent) = &leaf.body else {
             return Err(GateError::Malformed("the entry is no intent".to_owned()));
         };
@@ -225,8 +229,8 @@ impl Gate {
         let tbs = to_be_signed(intent, application)?;
         let mut state = self.state.lock().await;
         let heads = state.heads.entry(origin.clone()).or_default();
-        let root = heads.accepted.get(&application.size).copied();
-        let root = root.ok_or_else(|| GateError::Conflict { size: heads.latest() })?;
+        let root =
+            heads.root(application.size).ok_or_else(|| GateError::Conflict { size: heads.latest() })?;
         let path = application.path().map_err(GateError::Malformed)?;
         verify_inclusion(leaf.index, application.size, &leaf_hash(&application.leaf.0), &path, &root)
             .map_err(|error| GateError::Refused(Refusal::new("not-in-the-log", error.to_string())))?;
@@ -241,10 +245,13 @@ impl Gate {
             )));
         }
         rate.take(now).map_err(GateError::Refused)?;
+        if let ToBeSigned::Blob { sha256, .. } = &intent.tbs {
+            state.blobs.keep(*sha256, &tbs).map_err(GateError::Broken)?;
+        }
         // From here on the index is used up, whatever becomes of it.
         state.journal.keep(origin, leaf.index, id, &application.leaf.0).map_err(GateError::Broken)?;
         drop(state);
-        self.word(authority, &tbs, &application.nonce.0).await
+        self.word(authority, &tbs, nonce).await
     }
 
     /// Gives its word for the one certificate request that a key can make, which says nothing but the key.
@@ -252,11 +259,12 @@ impl Gate {
     /// # Errors
     /// See [`GateError`].
     pub async fn authorise_request(&self, application: &RequestApplication) -> Result<Word, GateError> {
+        let nonce = nonce(&application.nonce)?;
         let authority = self.authority(application.key_id.0)?;
         self.is_open()?;
         let info =
             request_info(&authority.public_key).map_err(|error| GateError::Malformed(error.to_string()))?;
-        self.word(authority, &info, &application.nonce.0).await
+        self.word(authority, &info, nonce).await
     }
 
     /// An entry that was kept.
@@ -265,6 +273,14 @@ impl Gate {
     /// It cannot be read.
     pub async fn leaf(&self, origin_hash: &str, index: u64) -> Result<Option<Vec<u8>>, Failure> {
         self.state.lock().await.journal.leaf(origin_hash, index)
+    }
+
+    /// To-be-signed bytes that were kept because their entry holds only their digest (hexadecimal).
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn blob(&self, digest: &str) -> Result<Option<Vec<u8>>, Failure> {
+        self.state.lock().await.blobs.read(digest)
     }
 
     fn authority(&self, id: KeyId) -> Result<&GatedAuthority, GateError> {
@@ -285,11 +301,17 @@ impl Gate {
     fn is_assured(&self, heads: &Heads, index: u64, is_ca: bool, now: Timestamp) -> Result<(), GateError> {
         let Some(assured) = &self.witnesses else { return Ok(()) };
         let refused = |reason: String| Err(GateError::Refused(Refusal::new("not-witnessed", reason)));
-        match heads.witnessed {
-            Some((size, _)) if size > index => Ok(()),
+        match (heads.witnessed(), heads.ahead_since()) {
+            (Some(size), _) if size > index => Ok(()),
             _ if is_ca => refused(format!("no cosigned checkpoint with entry {index} was shown here")),
-            Some((_, shown)) if now <= shown + assured.grace.0 => Ok(()),
-            _ => refused(format!("no cosigned checkpoint was shown here for {}", assured.grace)),
+            (None, _) => {
+                refused("no cosigned checkpoint was shown here since the gate has started".to_owned())
+            }
+            (Some(_), Some(since)) if now < since + assured.grace.0 => Ok(()),
+            (Some(size), _) => refused(format!(
+                "the log has been ahead of its cosigned checkpoint of size {size} for more than {}",
+                assured.grace
+            )),
         }
     }
 
@@ -303,15 +325,16 @@ impl Gate {
     }
 }
 
-impl Heads {
-    fn latest(&self) -> u64 {
-        self.accepted.last_key_value().map_or(0, |(size, _)| *size)
-    }
-
-    fn witness(&mut self, is_witnessed: bool, size: u64, now: Timestamp) {
-        if is_witnessed && self.witnessed.is_none_or(|(last, _)| last <= size) {
-            self.witnessed = Some((size, now));
-        }
+/// The nonce of a session, and nothing that would make of the word something else.
+fn nonce(bytes: &Base64Bytes) -> Result<&[u8], GateError> {
+    match NONCE.contains(&bytes.0.len()) {
+        true => Ok(&bytes.0),
+        false => Err(GateError::Malformed(format!(
+            "a nonce has {} to {} bytes, not {}",
+            NONCE.start(),
+            NONCE.end(),
+            bytes.0.len()
+        ))),
     }
 }
 
@@ -319,7 +342,11 @@ impl Heads {
 fn to_be_signed(intent: &Intent, application: &Application) -> Result<Vec<u8>, GateError> {
     match (&intent.tbs, &application.tbs) {
         (ToBeSigned::Der(der), None) => Ok(der.0.clone()),
-        (ToBeSigned::Blob { sha256, .. }, Some(tbs)) if Digest::of(&tbs.0) == *sha256 => Ok(tbs.0.clone()),
+        (ToBeSigned::Blob { sha256, length }, Some(tbs))
+            if Digest::of(&tbs.0) == *sha256 && tbs.0.len() as u64 == *length =>
+        {
+            Ok(tbs.0.clone())
+        }
         _ => {
             Err(GateError::Malformed("the to-be-signed bytes are not those that the entry names".to_owned()))
         }
@@ -348,8 +375,19 @@ pub fn is_gated(area: &PublicArea) -> Result<(), String> {
     if !area.signs_by_policy_alone() {
         return Err("the key is not gated: it was made without gates, and signs without them".to_owned());
     }
+    // A key that can leave its TPM, or that was made outside, is used wherever its copy is.
+    let fixed = ObjectAttributes::FIXED_TPM | ObjectAttributes::FIXED_PARENT;
+    if !area.attributes.has(fixed | ObjectAttributes::SENSITIVE_DATA_ORIGIN | ObjectAttributes::SIGN) {
+        return Err(format!("the key was not made in its TPM and held there to sign: {}", area.attributes));
+    }
     match area.scheme() {
         Scheme::None => Err("the key is fixed to no scheme".to_owned()),
         _ => Ok(()),
     }
+}
+
+/// Makes the names in a folder durable.
+fn sync_folder(folder: &std::path::Path) -> Result<(), Failure> {
+    let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| Failure::failed(format!("{}: {error}", folder.display())))
 }

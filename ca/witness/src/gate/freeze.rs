@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use undercroft_cli::{Failure, write_file};
 
+use super::sync_folder;
+
 /// Whether a gate is frozen.
 #[derive(Clone, Debug)]
 pub struct Freeze(PathBuf);
@@ -33,7 +35,9 @@ impl Freeze {
     /// # Errors
     /// The file cannot be written.
     pub fn freeze(&self, reason: &str) -> Result<(), Failure> {
-        write_file(&self.0, format!("{reason}\n").as_bytes())
+        write_file(&self.0, format!("{reason}\n").as_bytes())?;
+        // A power cut must not release.
+        self.0.parent().map_or(Ok(()), sync_folder)
     }
 
     /// Releases. Whether it was frozen.

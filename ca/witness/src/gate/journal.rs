@@ -17,6 +17,8 @@ use undercroft_log::note::KeyName;
 use undercroft_log::tile::MAX_ENTRY;
 use undercroft_log::tree::leaf_hash;
 
+use super::sync_folder;
+
 /// Bytes in front of each entry.
 const HEADER: usize = 8 + 4 + 32 + 32;
 
@@ -73,8 +75,7 @@ impl Journal {
             let path = self.folder.join(&hash);
             let kept = Kept::open(&path)?;
             // The file's name must be durable, too.
-            let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
-            synced.map_err(|error| Failure::failed(format!("{}: {error}", self.folder.display())))?;
+            sync_folder(&self.folder)?;
             self.logs.insert(hash.clone(), kept);
         }
         match self.logs.get_mut(&hash) {
@@ -117,8 +118,30 @@ impl Kept {
             }
             reader.read_exact(&mut header).map_err(failed)?;
             let record = Record::read(&header);
-            if u64::from(record.length) > length - kept.end - HEADER as u64 {
+            let rest = length - kept.end - HEADER as u64;
+            let changed = || {
+                Failure::tampered(format!(
+                    "{}: entry {} at byte {} is not what was kept",
+                    path.display(),
+                    record.index,
+                    kept.end
+                ))
+            };
+            // No entry is as long as that, so that this was not half-written: what follows is not ours to cut off.
+            if record.length as usize > MAX_ENTRY {
+                return Err(changed());
+            }
+            if u64::from(record.length) > rest {
                 break;
+            }
+            // Some file systems grow a file before its bytes are there: then there is nothing but zeros.
+            if header == [0; HEADER] && rest <= MAX_ENTRY as u64 {
+                leaf.resize(rest as usize, 0);
+                reader.read_exact(&mut leaf).map_err(failed)?;
+                if leaf.iter().all(|byte| *byte == 0) {
+                    break;
+                }
+                return Err(changed());
             }
             leaf.resize(record.length as usize, 0);
             reader.read_exact(&mut leaf).map_err(failed)?;
@@ -128,12 +151,7 @@ impl Kept {
                 if is_last {
                     break;
                 }
-                return Err(Failure::tampered(format!(
-                    "{}: entry {} at byte {} is not what was kept",
-                    path.display(),
-                    record.index,
-                    kept.end
-                )));
+                return Err(changed());
             }
             kept.note(&record);
         }
@@ -269,7 +287,12 @@ mod tests {
             drop(journal);
             assert!(Journal::open(folder.path()).unwrap().has(&origin(), 3, key(1)));
         }
-        // The length is there and the bytes are not: what the disk had before.
+        // The length is there and the bytes are not: none of them, or the last.
+        let mut torn = both.clone();
+        torn[whole.len()..].fill(0);
+        std::fs::write(file(&folder), &torn).unwrap();
+        assert!(!Journal::open(folder.path()).unwrap().has(&origin(), 2, key(1)));
+        assert_eq!(std::fs::read(file(&folder)).unwrap(), whole);
         let mut torn = both.clone();
         torn[whole.len() + HEADER..].fill(0);
         std::fs::write(file(&folder), &torn).unwrap();
@@ -285,9 +308,16 @@ mod tests {
         }
         drop(journal);
         let mut bytes = std::fs::read(file(&folder)).unwrap();
-        bytes[HEADER + 2] ^= 1;
-        std::fs::write(file(&folder), bytes).unwrap();
-        let refused = Journal::open(folder.path()).unwrap_err();
-        assert!(refused.to_string().contains("entry 0 at byte 0"), "{refused}");
+        // The entry, its hash, and how long it is: with a wrong length nothing behind it may be taken for half-written.
+        for (at, bit) in [(HEADER + 2, 1), (HEADER - 1, 1), (8, 0x80), (9, 1)] {
+            bytes[at] ^= bit;
+            std::fs::write(file(&folder), &bytes).unwrap();
+            let refused = Journal::open(folder.path()).unwrap_err();
+            assert!(refused.to_string().contains("entry 0 at byte 0"), "{at}: {refused}");
+            assert_eq!(std::fs::read(file(&folder)).unwrap(), bytes, "{at}");
+            bytes[at] ^= bit;
+        }
+        std::fs::write(file(&folder), &bytes).unwrap();
+        Journal::open(folder.path()).unwrap();
     }
 }

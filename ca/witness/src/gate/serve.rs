@@ -16,6 +16,9 @@ use undercroft_log::authorise::{Application, MAX_APPLICATION, RequestApplication
 use super::{Gate, GateError};
 use crate::serve::{broken, conflict, refused, serve_until_stopped};
 
+/// The most bytes of a request that holds a key's id and a nonce.
+const MAX_SMALL: usize = 1024;
+
 /// Serves a gate until it is told to stop.
 ///
 /// # Errors
@@ -29,8 +32,9 @@ pub fn router(gate: Arc<Gate>) -> Router {
     Router::new()
         .route("/add-checkpoint", post(add_checkpoint).layer(DefaultBodyLimit::max(MAX_REQUEST)))
         .route("/authorise", post(authorise).layer(DefaultBodyLimit::max(MAX_APPLICATION)))
-        .route("/authorise-request", post(authorise_request))
+        .route("/authorise-request", post(authorise_request).layer(DefaultBodyLimit::max(MAX_SMALL)))
         .route("/{origin}/leaf/{index}", get(leaf))
+        .route("/blob/{sha256}", get(blob))
         .with_state(gate)
 }
 
@@ -72,6 +76,14 @@ async fn leaf(State(gate): State<Arc<Gate>>, Path((origin, index)): Path<(String
     match gate.leaf(&origin, index).await {
         Ok(Some(leaf)) => ([(header::CONTENT_TYPE, "application/json")], leaf).into_response(),
         Ok(None) => (StatusCode::NOT_FOUND, "no such entry was kept\n").into_response(),
+        Err(failure) => broken(&failure),
+    }
+}
+
+async fn blob(State(gate): State<Arc<Gate>>, Path(digest): Path<String>) -> Response {
+    match gate.blob(&digest).await {
+        Ok(Some(bytes)) => ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response(),
+        Ok(None) => (StatusCode::NOT_FOUND, "no such bytes were kept\n").into_response(),
         Err(failure) => broken(&failure),
     }
 }
