@@ -122,6 +122,8 @@ impl Signature {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Leading zeros are what differs between the encodings.
@@ -154,6 +156,27 @@ mod tests {
             "001a000b000101000101",
         ] {
             assert!(Signature::parse(&hex::decode(tpm).unwrap()).is_err(), "{tpm}");
+        }
+    }
+
+    proptest! {
+        /// What is taken for a signature is given back byte for byte, in either encoding.
+        #[test]
+        fn what_parses_round_trips(bytes in prop::collection::vec(any::<u8>(), 0..160), at in 0..80usize, to in any::<u8>()) {
+            let good = Signature::Ecdsa { hash: HashAlgorithm::Sha256, r: vec![0x81; 32], s: vec![0x11; 32] };
+            let (mut tpm, mut x509) = (good.encode(), good.to_x509().unwrap());
+            (tpm.get_mut(at).into_iter().chain(x509.get_mut(at))).for_each(|byte| *byte = to);
+            for bytes in [&bytes, &tpm, &x509] {
+                if let Ok(signature) = Signature::parse(bytes) {
+                    prop_assert_eq!(&signature.encode(), bytes);
+                    let _ = signature.to_x509();
+                }
+                for scheme in [Scheme::Ecdsa(HashAlgorithm::Sha256), Scheme::Ecdsa(HashAlgorithm::Sha384)] {
+                    if let Ok(signature) = Signature::from_x509(scheme, Some(Curve::P256), bytes) {
+                        prop_assert_eq!(&signature.to_x509().unwrap(), bytes);
+                    }
+                }
+            }
         }
     }
 }
