@@ -84,7 +84,7 @@ impl Gated {
         }
         let requests = self.site.path("ceremony/requests/prod.example");
         for gate in GATES {
-            let authority = "\n[[authority]]\ncustody = \"../ceremony/requests/prod.example/intermediate.custody.json\"\ndomain = \"prod.example\"\nurls = { crl = \"http://pki.ca.example/prod/i1.crl\", certificate = \"http://pki.ca.example/prod/i1.cer\" }\nca-callers = [\"spiffe://control.example/server/prod\"]\nrate = { most = 50, per = \"1m\" }\n";
+            let authority = "\n[[authority]]\ncustody = \"../ceremony/requests/prod.example/intermediate.custody.json\"\ndomain = \"prod.example\"\nurls = { crl = \"http://pki.ca.example/prod/i1.crl\", certificate = \"http://pki.ca.example/prod/i1.cer\" }\nca-callers = [\"spiffe://control.example/server/prod\"]\ngates = [\"../gate-1.pem\", \"../gate-2.pem\"]\nrate = { most = 50, per = \"1m\" }\nca-rate = { most = 4, per = \"1h\" }\n";
             let path = self.site.path(&format!("{gate}/gate.toml"));
             let text = fs::read_to_string(&path).unwrap();
             let (head, device) = text.split_once("\n[[device]]").unwrap();

@@ -79,9 +79,11 @@ impl Gates {
         checkpoint: &SignedCheckpoint,
     ) -> Result<(), NoWord> {
         let size = checkpoint.checkpoint().size;
+        // What the gate has accepted last, if that is more: an older head is then shown to be a beginning of it.
+        let mut beyond = None;
         for _ in 0..ATTEMPTS {
-            let old = accepted.latest().min(size);
-            let proof = consistency(&*self.log, old, size)
+            let old = beyond.unwrap_or(accepted.latest().min(size));
+            let proof = consistency(&*self.log, old.min(size), old.max(size))
                 .await
                 .map_err(|error| NoWord::Unavailable(error.to_string()))?;
             let request = AddCheckpoint { old, proof, checkpoint: checkpoint.note().clone() };
@@ -100,11 +102,15 @@ impl Gates {
                     *accepted = Accepted(BTreeSet::from([told]));
                     if told > size {
                         // It has gone beyond this one, or the log went back: it cannot have seen what we do not have.
-                        return match self.log.entries(told - 1..told).await {
-                            Ok(_) => Ok(()),
-                            Err(_) => Err(NoWord::Alarm(format!(
-                                "it has seen {told} entries, and there are not as many: the log went back"
-                            ))),
+                        match self.log.entries(told - 1..told).await {
+                            // It is told of an older head only for what stands under it.
+                            Ok(_) if !is_cosigned(checkpoint) => return Ok(()),
+                            Ok(_) => beyond = Some(told),
+                            Err(_) => {
+                                return Err(NoWord::Alarm(format!(
+                                    "it has seen {told} entries, and there are not as many: the log went back"
+                                )));
+                            }
                         };
                     }
                 }
@@ -134,7 +140,7 @@ impl Gates {
             let own = receipt.checkpoint().checkpoint().size;
             let size = {
                 let mut accepted = accepted.lock().await;
-                if !accepted.covers(receipt.index()) {
+                if !accepted.covers(receipt.index()) || is_cosigned(receipt.checkpoint()) {
                     self.push(address, &mut accepted, receipt.checkpoint()).await?;
                 }
                 if accepted.0.contains(&own) { own } else { accepted.latest() }
@@ -198,6 +204,11 @@ fn application(
         tbs: is_blob.then(|| Base64Bytes(tbs.to_vec())),
         nonce: Base64Bytes(nonce.to_vec()),
     })
+}
+
+/// Whether a checkpoint carries more than the log's own line.
+fn is_cosigned(checkpoint: &SignedCheckpoint) -> bool {
+    checkpoint.note().rsplit("\n\n").next().is_some_and(|lines| lines.lines().count() > 1)
 }
 
 impl Accepted {

@@ -34,7 +34,7 @@ use undercroft_log::authorise::{Application, RequestApplication, Word};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{Base64Bytes, Body, Digest, Intent, Leaf, ToBeSigned};
 use undercroft_log::note::{KeyName, Note, VerifierKey};
-use undercroft_log::tree::{leaf_hash, verify_inclusion};
+use undercroft_log::tree::{leaf_hash, verify_consistency, verify_inclusion};
 use undercroft_log::witnesses::WitnessPolicy;
 use undercroft_tpm_wire::{HashAlgorithm, ObjectAttributes, PublicArea, Scheme, command, policy};
 
@@ -81,6 +81,8 @@ pub struct Issuing {
     pub review: Review,
     /// How many there may be in a time.
     pub rate: Rate,
+    /// How many of them may be CA certificates, each of which could make many.
+    pub ca_rate: Option<Rate>,
 }
 
 /// Whose cosignatures checkpoints must have.
@@ -192,6 +194,20 @@ impl Gate {
             return Ok(());
         }
         let seen = state.logs.seen(&log).map_err(broken)?;
+        // An older head, shown to be a beginning of the newest: it was with its witnesses while the log went on.
+        if let Ok(older) = Checkpoint::open(&request.checkpoint, &log)
+            && request.old == seen.size
+            && older.size < seen.size
+        {
+            verify_consistency(older.size, seen.size, &older.root, &seen.root, &request.proof)
+                .map_err(|error| AddRefusal::Inconsistent(error.to_string()))?;
+            let heads = state.heads.entry(origin).or_default();
+            heads.accept(older.size, older.root, now);
+            if is_witnessed {
+                heads.witness(older.size);
+            }
+            return Ok(());
+        }
         let checkpoint = request.judge(&log, &seen)?;
         state.logs.keep(&origin, &note.only(&log)).map_err(broken)?;
         let heads = state.heads.entry(origin).or_default();
@@ -220,7 +236,7 @@ impl Gate {
         let id = intent.key_id.0;
         let authority = self.authority(id)?;
         let issuing = authority.issuing.as_ref();
-        let Issuing { log, review, rate } = issuing.ok_or_else(|| {
+        let Issuing { log, review, rate, ca_rate } = issuing.ok_or_else(|| {
             GateError::Unknown(format!("the gate was given no certificate of the key {id} yet"))
         })?;
         if log.name() != origin {
@@ -245,6 +261,9 @@ impl Gate {
             )));
         }
         rate.take(now).map_err(GateError::Refused)?;
+        if let Some(ca_rate) = ca_rate.as_ref().filter(|_| kind.is_authority()) {
+            ca_rate.take(now).map_err(GateError::Refused)?;
+        }
         if let ToBeSigned::Blob { sha256, .. } = &intent.tbs {
             state.blobs.keep(*sha256, &tbs).map_err(GateError::Broken)?;
         }

@@ -181,7 +181,10 @@ fn strictness() {
         ("08:00:00Z", "08:00:00+00:00", "not a time"),
         ("T08:00:00Z", " 08:00:00Z", "not a time"),
         ("08:00:00Z", "08:00Z", "not a time"),
-        (r#""kind":"outcome""#, r#""kind":"anchor""#, "not written by this version"),
+        (r#""kind":"outcome""#, r#""kind":"verdict""#, "not written by this version"),
+        (r#""kind":"outcome""#, r#""kind":"anchor""#, "unknown field `intent`"),
+        (r#""epoch":3"#, r#""epoch":3,"epoch":3"#, "duplicate field"),
+        (r#""epoch":3"#, r#""epoch":3,"of":"x""#, "unknown field `of`"),
         (r#""kind":"outcome""#, r#""kind":"outcomes""#, "unknown variant"),
         (r#""kind":"outcome""#, r#""kind":"outcome","sequence":1"#, "sequence"),
         (r#""kind":"outcome""#, r#""kind":"intent""#, "sequence"),
@@ -199,6 +202,9 @@ fn strictness() {
 fn integers_of_bodies_are_below_two_to_the_53() {
     for (kind, body) in [
         ("outcome", r#"{"intent":N,"result":{"abandoned":"x"}}"#),
+        ("outcome", r#"{"intent":1,"result":{"abandoned":"x"},"command":{"epoch":N,"ordinal":1}}"#),
+        ("anchor-intent", r#"{"index":1,"value":N}"#),
+        ("command", r#"{"increment-counter":{"number":{"epoch":1,"ordinal":N},"index":1}}"#),
         ("bundle", r#"{"domain":"prod.example","sequence":N,"roots":[]}"#),
         ("policy", r#"{"sha256":"D","text":{"blob":N}}"#),
         (

@@ -19,7 +19,9 @@
 //! server-names = []                         # DNS names of the daemon in this domain
 //! enrols = false                            # for the control domain: whether enrolled callers get certificates
 //! ca-callers = ["spiffe://control.example/spire/prod"]   # whose CA certificates this team has approved
+//! gates = ["gate-a.pem", "gate-b.pem"]      # all gates of the key, in the order in which it was made with them
 //! rate = { most = 600, per = "1m" }
+//! ca-rate = { most = 4, per = "1h" }        # and of these, CA certificates
 //!
 //! [[device]]
 //! name = "gate"
@@ -32,7 +34,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use undercroft_ca::certificate::AuthorityCertificate;
+use undercroft_ca::certificate::{AuthorityCertificate, public_key_from_pem};
 use undercroft_ca::custody::CustodyFile;
 use undercroft_ca::names::{DnsName, TrustDomain, parse_trust_domain};
 use undercroft_ca::policy::{Known, Policy};
@@ -44,7 +46,7 @@ use undercroft_ca::time::Lifetime;
 use undercroft_cli::{Failure, read_text, tokens};
 use undercroft_keymgr::{Backend, DeviceConfig, KeyUri, Tokens};
 use undercroft_keys::KeyAlgorithm;
-use undercroft_tpm_wire::PublicArea;
+use undercroft_tpm_wire::{Name, PublicArea, policy};
 
 use super::rate::{Rate, RateConfig};
 use super::{Assured, GatedAuthority, Issuing, is_gated};
@@ -89,7 +91,11 @@ struct AuthorityConfig {
     enrols: bool,
     #[serde(default)]
     ca_callers: BTreeSet<String>,
+    /// The public keys (PEM) of all gates of the key, in the order in which it was made with them.
+    gates: Vec<PathBuf>,
     rate: RateConfig,
+    /// Needed where there are `ca-callers`.
+    ca_rate: Option<RateConfig>,
 }
 
 /// A configuration whose parts agree with each other.
@@ -160,7 +166,7 @@ impl Config {
 fn read_authority(
     config: AuthorityConfig,
     base: &Path,
-    policy: &Policy,
+    own: &Policy,
     arc: PolicyArc,
     caller_profile: &Profile,
 ) -> Result<GatedAuthority, Failure> {
@@ -171,6 +177,17 @@ fn read_authority(
     let area = PublicArea::parse(&file.tpm_public_area().map_err(wrong)?);
     let area = area.map_err(|error| wrong(error.to_string()))?;
     is_gated(&area).map_err(wrong)?;
+    if !config.ca_callers.is_empty() && config.ca_rate.is_none() {
+        return Err(wrong("ca-callers without ca-rate: each CA certificate could make many".into()));
+    }
+    let gates = config.gates.iter().map(|path| read_gate(&base.join(path)));
+    let gates = gates.collect::<Result<Vec<_>, _>>()?;
+    // Else somebody else could release it, too, whom this team does not know.
+    if policy::gated_by(&gates)[..] != area.auth_policy[..] {
+        return Err(wrong(
+            "the key was made with other gates than those in `gates`, or in another order; nobody knows who may release it".into(),
+        ));
+    }
     let public_key = area.public_key().map_err(|error| wrong(error.to_string()))?;
     let algorithm: KeyAlgorithm = file.algorithm.parse().map_err(|error| wrong(format!("{error}")))?;
     let domain = parse_trust_domain(&config.domain).map_err(|error| Failure::usage(error.to_string()))?;
@@ -198,14 +215,26 @@ fn read_authority(
             let review = Review {
                 issuer: Review::issuer(&certificate, algorithm, config.urls),
                 domain,
-                policy: policy.clone(),
+                policy: own.clone(),
                 arc,
                 enrols: config.enrols.then(|| caller_profile.clone()),
                 server_names: config.server_names,
                 authorities: config.ca_callers,
             };
-            Some(Issuing { log, review, rate: Rate::new(config.rate) })
+            Some(Issuing {
+                log,
+                review,
+                rate: Rate::new(config.rate),
+                ca_rate: config.ca_rate.map(Rate::new),
+            })
         }
     };
     Ok(GatedAuthority { area, public_key, issuing })
+}
+
+fn read_gate(path: &Path) -> Result<Name, Failure> {
+    let wrong = |what: String| Failure::usage(format!("{}: {what}", path.display()));
+    let key = public_key_from_pem(&read_text(path)?).map_err(|error| wrong(error.to_string()))?;
+    let area = PublicArea::of_gate(&key).ok_or_else(|| wrong("a gate's key is ecdsa-p256".into()))?;
+    Ok(area.name())
 }

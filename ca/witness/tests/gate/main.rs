@@ -10,8 +10,10 @@ use undercroft_ca::csr::request_info;
 use undercroft_ca::profile::Kind;
 use undercroft_keymgr::SigningKey as _;
 use undercroft_keys::KeyAlgorithm;
+use undercroft_log::add_checkpoint::AddCheckpoint;
 use undercroft_log::authorise::{Application, RequestApplication};
 use undercroft_log::leaf::{Base64Bytes, Body, Digest, HexKeyId, Outcome, OutcomeResult, ToBeSigned};
+use undercroft_log::tree::consistency_proof;
 use undercroft_witness::gate::freeze::Freeze;
 use undercroft_witness::gate::{Gate, is_gated};
 use undercroft_witness::witness::WitnessError;
@@ -36,6 +38,7 @@ fn opened() -> (Site, Gate, u64, u64) {
 
 fn status(answer: Result<(), WitnessError>) -> u16 {
     match answer {
+        Ok(()) => 200,
         Err(WitnessError::Refused(refusal)) => refusal.status(),
         other => panic!("{other:?}"),
     }
@@ -276,6 +279,54 @@ fn heads_only_grow_and_earlier_ones_count() {
     assert_eq!(ask(&gate, &site.log.application(index, size)), format!("conflict {grown}"));
     assert_eq!(ask(&gate, &site.log.application(index, grown)), "used");
     assert_eq!(status(block_on(gate.add_checkpoint(&back.request(0, "")))), 409);
+}
+
+/// A head was with its witnesses while the log, and the gate, went on.
+#[test]
+fn an_older_head_counts_once_it_is_shown_to_be_a_beginning_of_the_newest() {
+    let mut site = Site::new();
+    site.is_witnessed = true;
+    let ca = site.log_spire_ca();
+    let older = site.log.until(site.log.size());
+    site.log.fill("more", 40);
+    let gate = site.gate();
+    site.show(&gate, 0);
+    let newest = site.log.size();
+    let cosigned = {
+        let mut at_that_time = older.until(older.size());
+        std::mem::swap(&mut at_that_time, &mut site.log);
+        let line = site.cosignature();
+        std::mem::swap(&mut at_that_time, &mut site.log);
+        line
+    };
+    let show = |proof_from: &Log, head: &Log, old: u64| {
+        let proof = consistency_proof(&proof_from.tree, head.size(), proof_from.size()).unwrap();
+        let checkpoint = format!("{}{cosigned}", head.head()).into();
+        status(block_on(gate.add_checkpoint(&AddCheckpoint { old, proof, checkpoint }.to_string())))
+    };
+    assert_eq!(ask(&gate, &site.log.application(ca, newest)), "not-witnessed");
+    // Not a beginning of the newest, or shown against another one than that.
+    let mut fork = site.log.fork();
+    fork.fill("fork", older.size());
+    assert_eq!(show(&site.log, &fork, newest), 422);
+    assert_eq!(show(&site.log, &older, newest - 1), 400);
+    assert_eq!(ask(&gate, &site.log.application(ca, newest)), "not-witnessed");
+    assert_eq!(show(&site.log, &older, newest), 200);
+    assert_eq!(ask(&gate, &site.log.application(ca, newest)), "ok");
+}
+
+/// Each CA certificate could make many others, so that there are few of them in a time.
+#[test]
+fn ca_certificates_have_a_rate_of_their_own() {
+    let mut site = Site::new();
+    let indices: Vec<_> = (0..3).map(|_| site.log_spire_ca()).collect();
+    let leaf = site.log_svid();
+    let gate = site.gate();
+    site.show(&gate, 0);
+    let told: Vec<_> =
+        indices.iter().map(|index| ask(&gate, &site.log.application(*index, site.log.size()))).collect();
+    assert_eq!(told, ["ok", "ok", "rate"]);
+    assert_eq!(ask(&gate, &site.log.application(leaf, site.log.size())), "ok");
 }
 
 #[test]

@@ -197,6 +197,7 @@ impl Site {
             log: self.log.key.clone(),
             review: self.review(),
             rate: Rate::new(RateConfig { most: self.rate, per: Lifetime::seconds(60) }),
+            ca_rate: Some(Rate::new(RateConfig { most: 2, per: Lifetime::seconds(3600) })),
         };
         let authority = |public_key: &PublicKey, issuing| GatedAuthority {
             area: self.area(public_key),
