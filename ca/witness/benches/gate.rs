@@ -17,7 +17,7 @@ use futures::executor::block_on;
 
 use site::Site;
 
-const WORDS: usize = 400;
+const WORDS: usize = 90;
 
 fn main() {
     let mut site = Site::new();

@@ -3,6 +3,7 @@
 //! Rules that make it sound, and that a reviewer can check file-locally:
 //! - `Esys` owns the context and its TCTI from [`Esys::connect`] to `drop`; both pointers are non-null in between,
 //!   and neither is ever handed out.
+//! - The SAPI context beside it lives in memory that `Esys` owns, on the same connection, and is finalised before that.
 //! - Every method takes `&mut self`: a context is used by one thread at a time. It may move between threads.
 //! - What ESYS allocates is held in an [`Allocated`], which frees it with `Esys_Free` and with nothing else.
 //! - Unions are read only through the TSS's own marshalling, which looks at their selectors.
@@ -23,14 +24,16 @@ use tss_esapi::tss2_esys::{
     Esys_Free, Esys_GetCapability, Esys_GetCommandAuditDigest, Esys_Initialize, Esys_Load, Esys_LoadExternal,
     Esys_NV_Certify, Esys_NV_DefineSpace, Esys_NV_Increment, Esys_NV_Read, Esys_NV_ReadPublic, Esys_PolicyOR,
     Esys_PolicySigned, Esys_ReadClock, Esys_ReadPublic, Esys_SetCommandCodeAuditStatus, Esys_Sign,
-    Esys_StartAuthSession, Esys_TR_FromTPMPublic, Esys_TR_SetAuth, Esys_TRSess_GetNonceTPM,
-    Esys_TRSess_SetAttributes, TPM2_CAP, TPM2B_ATTEST, TPM2B_AUTH, TPM2B_CREATION_DATA, TPM2B_DATA,
+    Esys_StartAuthSession, Esys_TR_FromTPMPublic, Esys_TR_GetTpmHandle, Esys_TR_SetAuth,
+    Esys_TRSess_GetNonceTPM, TPM2_CAP, TPM2B_ATTEST, TPM2B_AUTH, TPM2B_CREATION_DATA, TPM2B_DATA,
     TPM2B_DIGEST, TPM2B_MAX_NV_BUFFER, TPM2B_NAME, TPM2B_NONCE, TPM2B_NV_PUBLIC, TPM2B_PRIVATE, TPM2B_PUBLIC,
     TPM2B_SENSITIVE_CREATE, TPM2B_TIMEOUT, TPML_CC, TPML_DIGEST, TPML_PCR_SELECTION, TPMS_CAPABILITY_DATA,
     TPMS_NV_PUBLIC, TPMS_TIME_INFO, TPMT_PUBLIC, TPMT_SIG_SCHEME, TPMT_SIGNATURE, TPMT_SYM_DEF, TPMT_TK_AUTH,
-    TPMT_TK_CREATION, TPMT_TK_HASHCHECK, TSS2_TCTI_CONTEXT, Tss2_MU_TPMT_PUBLIC_Marshal,
-    Tss2_MU_TPMT_PUBLIC_Unmarshal, Tss2_MU_TPMT_SIGNATURE_Marshal, Tss2_MU_TPMT_SIGNATURE_Unmarshal,
-    Tss2_TctiLdr_Finalize, Tss2_TctiLdr_Initialize,
+    TPMT_TK_CREATION, TPMT_TK_HASHCHECK, TSS2_ABI_VERSION, TSS2_TCTI_CONTEXT, TSS2L_SYS_AUTH_COMMAND,
+    TSS2L_SYS_AUTH_RESPONSE, Tss2_MU_TPMT_PUBLIC_Marshal, Tss2_MU_TPMT_PUBLIC_Unmarshal,
+    Tss2_MU_TPMT_SIGNATURE_Marshal, Tss2_MU_TPMT_SIGNATURE_Unmarshal, Tss2_Sys_Finalize,
+    Tss2_Sys_GetContextSize, Tss2_Sys_Initialize, Tss2_Sys_Sign, Tss2_TctiLdr_Finalize,
+    Tss2_TctiLdr_Initialize,
 };
 use undercroft_keymgr::{Error, ErrorKind};
 
@@ -47,6 +50,8 @@ const CAPABILITY_BATCH: u32 = 64;
 pub(crate) struct Esys {
     context: NonNull<ESYS_CONTEXT>,
     tcti: *mut TSS2_TCTI_CONTEXT,
+    /// The memory of a SAPI context on the same connection, for the one command that ESYS is slow at.
+    sys: Box<[u64]>,
     /// Persistent objects by handle. ESYS gives one object the same number each time it is asked for it, and
     /// forgets it for all when one of them is closed; so each is asked for once and kept.
     persistent: HashMap<u32, Object>,
@@ -70,7 +75,10 @@ pub(crate) struct Object(ESYS_TR);
 
 /// A policy session. It lasts until it is ended, or its connection is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PolicySession(ESYS_TR);
+pub(crate) struct PolicySession {
+    esys: ESYS_TR,
+    handle: u32,
+}
 
 /// TPMA_SESSION continueSession (Part 2, section 8.4).
 const CONTINUE_SESSION: u8 = 1;
@@ -96,13 +104,26 @@ impl Esys {
         let code = unsafe { Esys_Initialize(&mut context, connection, ptr::null_mut()) };
         let made = check(code).and_then(|()| NonNull::new(context).ok_or(ResponseCode::new(code)));
         match made {
-            Ok(context) => Ok(Self { context, tcti: connection, persistent: HashMap::new() }),
+            Ok(context) => {
+                let own = Self { context, tcti: connection, sys: sys_memory(), persistent: HashMap::new() };
+                own.with_sys(doing)
+            }
             Err(code) => {
                 // SAFETY: no context took the connection over, so it is ours to finalise, once.
                 unsafe { Tss2_TctiLdr_Finalize(&mut connection) };
                 Err(code.failed(doing()))
             }
         }
+    }
+
+    /// Makes the SAPI context. It is used by the one thread that uses the other, and never while that is in a command.
+    fn with_sys(mut self, doing: impl Fn() -> String) -> Result<Self, Error> {
+        let mut abi = TSS2_ABI_VERSION { tssCreator: 1, tssFamily: 2, tssLevel: 1, tssVersion: 108 };
+        let size = size_of_val(&*self.sys) as u64;
+        // SAFETY: the memory is aligned, as long as it is said to be, and lives as long as `self`; the connection is open.
+        let code = unsafe { Tss2_Sys_Initialize(self.sys.as_mut_ptr().cast(), size, self.tcti, &mut abi) };
+        check(code).map_err(|code| code.failed(doing()))?;
+        Ok(self)
     }
 
     /// TPM2_CreatePrimary: the key that `hierarchy`'s seed and `template` determine, loaded.
@@ -301,29 +322,22 @@ impl Esys {
         Ok(marshal(&public.get().publicArea)?)
     }
 
-    /// TPM2_Sign over a digest by an unrestricted key, authorised by its authValue or by a policy session. Gives the
-    /// TPMT_SIGNATURE, as bytes.
+    /// TPM2_Sign over a digest by an unrestricted key, authorised by its authValue. Gives the TPMT_SIGNATURE, as bytes.
     pub(crate) fn sign(
         &mut self,
         object: Object,
-        session: Option<PolicySession>,
         digest: &[u8],
         scheme: SignatureScheme,
     ) -> Result<Vec<u8>, ResponseOrError> {
         let digest = to_digest(digest)?;
-        // An unrestricted key needs no proof that the TPM hashed the digest itself (Part 3, section 20.2.1).
-        let ticket = TPMT_TK_HASHCHECK {
-            tag: TPM2_ST_HASHCHECK,
-            hierarchy: TPM2_RH_NULL,
-            digest: TPM2B_DIGEST::default(),
-        };
+        let ticket = no_ticket();
         let mut signature: *mut TPMT_SIGNATURE = ptr::null_mut();
         // SAFETY: inputs live across the call; the output is a pointer to our own variable.
         let code = unsafe {
             Esys_Sign(
                 self.context.as_ptr(),
                 object.0,
-                session.map_or(ESYS_TR_PASSWORD, |session| session.0),
+                ESYS_TR_PASSWORD,
                 ESYS_TR_NONE,
                 ESYS_TR_NONE,
                 &digest,
@@ -334,11 +348,48 @@ impl Esys {
         };
         let signature = Allocated::new(signature);
         check(code)?;
-        marshal_signature(signature)
+        marshal_signature(given(signature, "a signature")?.get())
     }
 
-    /// TPM2_StartAuthSession: a policy session that lives on after it was used.
-    pub(crate) fn start_policy_session(&mut self) -> Result<PolicySession, ResponseOrError> {
+    /// TPM2_Sign by the persistent key at `handle`, authorised by a policy session. Gives the TPMT_SIGNATURE, as bytes, and
+    /// the session's next nonce.
+    ///
+    /// By SAPI, with no nonceCaller: ESYS draws one for each use of a session, and tpm2-tss 3.2 loads OpenSSL anew to do so,
+    /// which takes four milliseconds. Without a session key it serves nothing (Part 1, section 19.6.3).
+    pub(crate) fn sign_by_policy(
+        &mut self,
+        handle: u32,
+        session: PolicySession,
+        digest: &[u8],
+        scheme: SignatureScheme,
+    ) -> Result<(Vec<u8>, Vec<u8>), ResponseOrError> {
+        let digest = to_digest(digest)?;
+        let mut auths = TSS2L_SYS_AUTH_COMMAND { count: 1, ..TSS2L_SYS_AUTH_COMMAND::default() };
+        auths.auths[0].sessionHandle = session.handle;
+        auths.auths[0].sessionAttributes = CONTINUE_SESSION;
+        let mut answers = TSS2L_SYS_AUTH_RESPONSE { count: 1, ..TSS2L_SYS_AUTH_RESPONSE::default() };
+        let mut signature = TPMT_SIGNATURE::default();
+        // SAFETY: the context was initialised by `connect`; inputs live across the call; outputs are our own variables.
+        let code = unsafe {
+            Tss2_Sys_Sign(
+                self.sys.as_mut_ptr().cast(),
+                handle,
+                &auths,
+                &digest,
+                &scheme.into(),
+                &no_ticket(),
+                &mut signature,
+                &mut answers,
+            )
+        };
+        check(code)?;
+        let nonce = &answers.auths[0].nonce;
+        let nonce = nonce.buffer.iter().take(nonce.size.into()).copied().collect();
+        Ok((marshal_signature(&signature)?, nonce))
+    }
+
+    /// TPM2_StartAuthSession: a policy session, and its nonceTPM.
+    pub(crate) fn start_policy_session(&mut self) -> Result<(PolicySession, Vec<u8>), ResponseOrError> {
         let symmetric = TPMT_SYM_DEF { algorithm: TPM2_ALG_NULL, ..TPMT_SYM_DEF::default() };
         let mut session = ESYS_TR_NONE;
         // SAFETY: inputs live across the call; a null nonceCaller lets the TSS choose one.
@@ -358,21 +409,16 @@ impl Esys {
             )
         };
         check(code)?;
-        // SAFETY: plain values.
-        check(unsafe {
-            Esys_TRSess_SetAttributes(self.context.as_ptr(), session, CONTINUE_SESSION, u8::MAX)
-        })?;
-        Ok(PolicySession(session))
-    }
-
-    /// The nonceTPM of a session, which every use of it changes.
-    pub(crate) fn nonce(&mut self, session: PolicySession) -> Result<Vec<u8>, ResponseOrError> {
+        let mut handle = 0;
+        // SAFETY: a plain value, and a pointer to our own variable.
+        check(unsafe { Esys_TR_GetTpmHandle(self.context.as_ptr(), session, &mut handle) })?;
         let mut nonce: *mut TPM2B_NONCE = ptr::null_mut();
         // SAFETY: a plain value, and a pointer to our own variable.
-        check(unsafe { Esys_TRSess_GetNonceTPM(self.context.as_ptr(), session.0, &mut nonce) })?;
+        check(unsafe { Esys_TRSess_GetNonceTPM(self.context.as_ptr(), session, &mut nonce) })?;
         let nonce = given(Allocated::new(nonce), "a nonce")?;
         let nonce = nonce.get();
-        Ok(nonce.buffer.iter().take(nonce.size.into()).copied().collect())
+        let nonce = nonce.buffer.iter().take(nonce.size.into()).copied().collect();
+        Ok((PolicySession { esys: session, handle }, nonce))
     }
 
     /// TPM2_LoadExternal: a public key, into a transient slot.
@@ -412,12 +458,13 @@ impl Esys {
     pub(crate) fn policy_signed(
         &mut self,
         session: PolicySession,
+        nonce: &[u8],
         signer: Object,
         cp_hash: &[u8],
         expiration: i32,
         signature: &[u8],
     ) -> Result<(), ResponseOrError> {
-        let nonce = to_digest(&self.nonce(session)?)?;
+        let nonce = to_digest(nonce)?;
         let cp_hash = to_digest(cp_hash)?;
         let mut auth = TPMT_SIGNATURE::default();
         let mut offset = 0;
@@ -438,7 +485,7 @@ impl Esys {
             Esys_PolicySigned(
                 self.context.as_ptr(),
                 signer.0,
-                session.0,
+                session.esys,
                 ESYS_TR_NONE,
                 ESYS_TR_NONE,
                 ESYS_TR_NONE,
@@ -468,7 +515,14 @@ impl Esys {
         }
         // SAFETY: the input lives across the call.
         let code = unsafe {
-            Esys_PolicyOR(self.context.as_ptr(), session.0, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &list)
+            Esys_PolicyOR(
+                self.context.as_ptr(),
+                session.esys,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                &list,
+            )
         };
         Ok(check(code)?)
     }
@@ -487,7 +541,7 @@ impl Esys {
 
     /// TPM2_FlushContext of a session.
     pub(crate) fn end_session(&mut self, session: PolicySession) -> Result<(), ResponseCode> {
-        self.flush(Object(session.0))
+        self.flush(Object(session.esys))
     }
 
     /// TPM2_SetCommandCodeAuditStatus: audits `codes` besides what is audited already, with SHA-256.
@@ -737,8 +791,10 @@ impl Esys {
 impl Drop for Esys {
     fn drop(&mut self) {
         let mut context = self.context.as_ptr();
-        // SAFETY: both were initialised by `connect` and are finalised once, the context before its connection.
+        // SAFETY: all were initialised by `connect` (a SAPI context that was not is ignored) and are finalised once, the
+        // contexts before their connection.
         unsafe {
+            Tss2_Sys_Finalize(self.sys.as_mut_ptr().cast());
             Esys_Finalize(&mut context);
             Tss2_TctiLdr_Finalize(&mut self.tcti);
         }
@@ -871,20 +927,31 @@ fn attested(
     let attest = given(attest, "an attestation")?;
     let attest = attest.get();
     let bytes = attest.attestationData.iter().take(attest.size.into()).copied().collect();
-    Ok((bytes, marshal_signature(signature)?))
+    Ok((bytes, marshal_signature(given(signature, "a signature")?.get())?))
+}
+
+/// Zeroed memory for a SAPI context that takes the longest commands and responses.
+fn sys_memory() -> Box<[u64]> {
+    // SAFETY: a plain value; 0 asks for the longest.
+    let bytes = unsafe { Tss2_Sys_GetContextSize(0) } as usize;
+    vec![0; bytes.div_ceil(size_of::<u64>())].into_boxed_slice()
+}
+
+/// An unrestricted key needs no proof that the TPM hashed the digest itself (Part 3, section 20.2.1).
+fn no_ticket() -> TPMT_TK_HASHCHECK {
+    TPMT_TK_HASHCHECK { tag: TPM2_ST_HASHCHECK, hierarchy: TPM2_RH_NULL, digest: TPM2B_DIGEST::default() }
 }
 
 fn given<T>(allocated: Option<Allocated<T>>, what: &str) -> Result<Allocated<T>, Error> {
     allocated.ok_or_else(|| Error::new(ErrorKind::Fault, format!("the TSS did not give {what} back")))
 }
 
-fn marshal_signature(signature: Option<Allocated<TPMT_SIGNATURE>>) -> Result<Vec<u8>, ResponseOrError> {
-    let signature = given(signature, "a signature")?;
+fn marshal_signature(signature: &TPMT_SIGNATURE) -> Result<Vec<u8>, ResponseOrError> {
     let mut bytes = vec![0; size_of::<TPMT_SIGNATURE>()];
     let mut length = 0;
     // SAFETY: the buffer is as long as it is said to be, and longer than any marshalled TPMT_SIGNATURE.
     let code = unsafe {
-        Tss2_MU_TPMT_SIGNATURE_Marshal(signature.get(), bytes.as_mut_ptr(), bytes.len() as u64, &mut length)
+        Tss2_MU_TPMT_SIGNATURE_Marshal(signature, bytes.as_mut_ptr(), bytes.len() as u64, &mut length)
     };
     check(code).map_err(|code| code.failed("a signature cannot be marshalled"))?;
     bytes.truncate(length as usize);

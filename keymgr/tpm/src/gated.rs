@@ -20,6 +20,7 @@ use undercroft_tpm_wire::{HashAlgorithm, Name, PublicArea, Scheme, Signature, co
 
 use crate::esys::{Object, PolicySession};
 use crate::key::{self, Identity};
+use crate::template;
 use crate::tpm::Session;
 
 /// Policy sessions of a device: while one waits for its gate, the other signs. TPMs hold three at least in memory
@@ -138,11 +139,19 @@ struct Release {
     authorisation: Authorisation,
 }
 
+/// A policy session that has begun.
+struct Opened {
+    session: PolicySession,
+    /// The time of the TPM when it began.
+    since: u64,
+    /// Its nonceTPM, which every use of it changes.
+    nonce: Vec<u8>,
+}
+
 /// What a connection keeps for gated keys.
 #[derive(Default)]
 pub(crate) struct Connection {
-    /// Each with the time of the TPM when it began.
-    sessions: [Option<(PolicySession, u64)>; SESSIONS],
+    sessions: [Option<Opened>; SESSIONS],
     /// The gate that was used last: a TPM has few transient slots.
     gate: Option<(KeyId, Object)>,
 }
@@ -152,18 +161,16 @@ impl Session {
     fn nonce(&mut self, slot: usize) -> Result<Vec<u8>, Error> {
         let failed = "cannot begin a policy session";
         let now = self.esys.time().map_err(|error| error.failed(failed))?;
-        if self.gated.sessions[slot].is_some_and(|(_, since)| now.saturating_sub(since) > RENEW_AFTER) {
+        let is_old = |opened: &Opened| now.saturating_sub(opened.since) > RENEW_AFTER;
+        if self.gated.sessions[slot].as_ref().is_some_and(is_old) {
             self.end(slot);
         }
-        let session = match self.gated.sessions[slot] {
-            Some((session, _)) => session,
-            None => {
-                let session = self.esys.start_policy_session().map_err(|error| error.failed(failed))?;
-                self.gated.sessions[slot] = Some((session, now));
-                session
-            }
-        };
-        self.esys.nonce(session).map_err(|error| error.failed(failed))
+        if let Some(opened) = &self.gated.sessions[slot] {
+            return Ok(opened.nonce.clone());
+        }
+        let (session, nonce) = self.esys.start_policy_session().map_err(|error| error.failed(failed))?;
+        self.gated.sessions[slot] = Some(Opened { session, since: now, nonce: nonce.clone() });
+        Ok(nonce)
     }
 
     fn sign_gated(
@@ -197,11 +204,8 @@ impl Session {
                 ),
             )
         };
-        let (session, _) = self.gated.sessions[slot].ok_or_else(gone)?;
-        let nonce = self.esys.nonce(session).map_err(|error| error.failed("cannot use a policy session"))?;
-        if nonce != release.nonce {
-            return Err(gone());
-        }
+        let opened = self.gated.sessions[slot].as_ref().filter(|opened| opened.nonce == release.nonce);
+        let session = opened.ok_or_else(gone)?.session;
         let known = self.known(identity)?;
         let Authorisation { gate, expiration, signature } = &release.authorisation;
         let object = self.gate(*gate, release)?;
@@ -211,15 +215,30 @@ impl Session {
         let signature =
             Signature::from_x509(Scheme::Ecdsa(HashAlgorithm::Sha256), None, signature).map_err(malformed)?;
         self.esys
-            .policy_signed(session, object, &release.command, *expiration, &signature.encode())
+            .policy_signed(
+                session,
+                &release.nonce,
+                object,
+                &release.command,
+                *expiration,
+                &signature.encode(),
+            )
             .map_err(|error| {
                 error.failed(format!("the TPM does not take the word of the gate {gate} for {subject}"))
             })?;
         self.esys
             .policy_or(session, &release.gates.branches())
             .map_err(|error| error.failed(format!("the TPM does not know the gate {gate} for {subject}")))?;
-        let signature =
-            key::sign(&mut self.esys, known.object, Some(session), identity.algorithm, message, subject)?;
+        let digest = key::digest_of(identity.algorithm, message)?;
+        let scheme = template::signature_scheme(identity.algorithm)?;
+        let (signature, nonce) = self
+            .esys
+            .sign_by_policy(identity.handle, session, &digest, scheme)
+            .map_err(|error| error.failed(format!("cannot sign with {subject}")))?;
+        if let Some(opened) = &mut self.gated.sessions[slot] {
+            opened.nonce = nonce;
+        }
+        let signature = key::x509_signature(&signature)?;
         let command = self.count();
         self.proves(identity, known, message, &signature)?;
         Ok(Counted { signature, command })
@@ -248,9 +267,9 @@ impl Session {
     }
 
     fn end(&mut self, slot: usize) {
-        if let Some((session, _)) = self.gated.sessions[slot].take() {
+        if let Some(opened) = self.gated.sessions[slot].take() {
             // If it cannot be ended, its connection is lost, and it with it.
-            let _ = self.esys.end_session(session);
+            let _ = self.esys.end_session(opened.session);
         }
     }
 }

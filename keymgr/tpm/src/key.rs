@@ -9,7 +9,7 @@ use undercroft_keymgr::{Counted, Error, ErrorKind, SessionThreads, SigningKey};
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 use undercroft_tpm_wire::{PublicArea, Signature};
 
-use crate::esys::{Esys, Hierarchy, Object, PolicySession};
+use crate::esys::{Esys, Hierarchy, Object};
 use crate::template::{self, Guessing, Use};
 use crate::tpm::Session;
 
@@ -98,7 +98,7 @@ impl SigningKey for ThrowawayKey {
         self.threads
             .run(move |session| {
                 with_throwaway(&mut session.esys, algorithm, &unique, |esys, object| {
-                    sign(esys, object, None, algorithm, &message, "a throwaway key")
+                    sign(esys, object, algorithm, &message, "a throwaway key")
                 })
             })
             .await
@@ -173,17 +173,21 @@ pub(crate) fn digest_of(algorithm: KeyAlgorithm, message: &[u8]) -> Result<Vec<u
 pub(crate) fn sign(
     esys: &mut Esys,
     object: Object,
-    session: Option<PolicySession>,
     algorithm: KeyAlgorithm,
     message: &[u8],
     subject: &str,
 ) -> Result<Vec<u8>, Error> {
     let digest = digest_of(algorithm, message)?;
     let signature = esys
-        .sign(object, session, &digest, template::signature_scheme(algorithm)?)
+        .sign(object, &digest, template::signature_scheme(algorithm)?)
         .map_err(|error| error.failed(format!("cannot sign with {subject}")))?;
+    x509_signature(&signature)
+}
+
+/// A TPMT_SIGNATURE as X.509 carries it.
+pub(crate) fn x509_signature(signature: &[u8]) -> Result<Vec<u8>, Error> {
     let malformed = |error| Error::with_source(ErrorKind::Fault, "the TPM gave a malformed signature", error);
-    Signature::parse(&signature).map_err(malformed)?.to_x509().map_err(malformed)
+    Signature::parse(signature).map_err(malformed)?.to_x509().map_err(malformed)
 }
 
 impl fmt::Debug for TpmKey {

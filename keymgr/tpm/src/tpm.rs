@@ -277,8 +277,7 @@ impl Session {
             return Err(Error::new(ErrorKind::Denied, refusal));
         }
         let known = self.known(identity)?;
-        let signed =
-            key::sign(&mut self.esys, known.object, None, identity.algorithm, message, &identity.subject);
+        let signed = key::sign(&mut self.esys, known.object, identity.algorithm, message, &identity.subject);
         let signature = match signed {
             Err(error) if error.kind() == ErrorKind::Denied => {
                 let refusal = format!(
