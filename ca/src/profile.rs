@@ -54,9 +54,26 @@ impl Kind {
     }
 }
 
-/// The last arc of a certificate policy: the assurance, how much must be known of an intent before the key may sign.
-/// 2 is `signed`: it stands under a signed checkpoint. 1 and 3 are kept for `durable` and `witnessed`.
-const SIGNED: u32 = 2;
+/// How much a profile demands to be known of an intent before the key signs. It is the last arc of its certificate policy.
+/// Arc 1 is kept for `durable`, which no certificate has: a receipt is always under a signed checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Assured {
+    /// It stands under a signed checkpoint: arc 2.
+    #[default]
+    Signed,
+    /// And enough witnesses have cosigned that: arc 3.
+    Witnessed,
+}
+
+impl Assured {
+    const fn arc(self) -> u32 {
+        match self {
+            Self::Signed => 2,
+            Self::Witnessed => 3,
+        }
+    }
+}
 
 /// A `[[profile]]` table as it is written. What is absent has the kind's default.
 #[derive(Clone, Debug, Deserialize)]
@@ -72,6 +89,9 @@ pub struct ProfileConfig {
     pub max_lifetime: Option<Lifetime>,
     /// The kinds of keys that may be certified: `p256`, `p384`, `rsa`, `ed25519`.
     pub keys: Option<Vec<KeyFamily>>,
+    /// `signed`, or `witnessed`: then nothing of this profile is signed while witnesses are away.
+    #[serde(default)]
+    pub assurance: Assured,
 }
 
 /// Kinds of keys, as profiles list them.
@@ -108,6 +128,7 @@ pub struct Profile {
     lifetime: Lifetime,
     max_lifetime: Lifetime,
     keys: Vec<KeyFamily>,
+    assurance: Assured,
 }
 
 impl Profile {
@@ -122,7 +143,8 @@ impl Profile {
         };
         let (lifetime, max_lifetime) = kind.lifetimes();
         let keys = vec![KeyFamily::P256, KeyFamily::P384, KeyFamily::Rsa, KeyFamily::Ed25519];
-        Self { name: name.to_owned(), kind, lifetime, max_lifetime, keys }
+        let assurance = Assured::default();
+        Self { name: name.to_owned(), kind, lifetime, max_lifetime, keys, assurance }
     }
 
     /// Validates a table.
@@ -147,7 +169,8 @@ impl Profile {
         if keys.is_empty() {
             return Err(refuse("keys is empty, so that nothing could be certified".into()));
         }
-        Ok(Self { name: config.name, kind: config.kind, lifetime, max_lifetime, keys })
+        let assurance = config.assurance;
+        Ok(Self { name: config.name, kind: config.kind, lifetime, max_lifetime, keys, assurance })
     }
 
     /// How rules call it.
@@ -170,6 +193,11 @@ impl Profile {
         self.max_lifetime
     }
 
+    /// How much it demands to be known of an intent. Authorities' wait for witnesses besides, wherever there are any.
+    pub fn assurance(&self) -> Assured {
+        self.assurance
+    }
+
     /// Whether a key of this kind may be certified.
     pub fn takes(&self, key_type: KeyType) -> bool {
         self.keys.iter().any(|family| family.has(key_type))
@@ -183,9 +211,9 @@ impl Profile {
     pub fn policies(&self, arc: &PolicyArc) -> Result<Vec<ObjectIdentifier>, ProfileError> {
         const ANY_POLICY: ObjectIdentifier = const_oid::db::rfc5280::ANY_POLICY;
         let own = || {
-            arc.0.push_arc(self.kind.arc()).and_then(|oid| oid.push_arc(SIGNED)).map_err(|error| {
-                ProfileError { profile: self.name.clone(), rule: format!("policy arc: {error}") }
-            })
+            arc.0.push_arc(self.kind.arc()).and_then(|oid| oid.push_arc(self.assurance.arc())).map_err(
+                |error| ProfileError { profile: self.name.clone(), rule: format!("policy arc: {error}") },
+            )
         };
         match self.kind {
             Kind::Root => Ok(vec![ANY_POLICY]),
@@ -230,7 +258,14 @@ mod tests {
     use super::*;
 
     fn config(kind: Kind) -> ProfileConfig {
-        ProfileConfig { name: "p".into(), kind, lifetime: None, max_lifetime: None, keys: None }
+        ProfileConfig {
+            name: "p".into(),
+            kind,
+            lifetime: None,
+            max_lifetime: None,
+            keys: None,
+            assurance: Assured::Signed,
+        }
     }
 
     #[test]
@@ -283,6 +318,9 @@ mod tests {
         assert_eq!(policies(Kind::Root), ["2.5.29.32.0"]);
         assert_eq!(policies(Kind::Intermediate), ["1.3.6.1.4.1.32473.1.2.2", "2.5.29.32.0"]);
         assert_eq!(policies(Kind::Svid), ["1.3.6.1.4.1.32473.1.4.2"]);
+        let config = ProfileConfig { assurance: Assured::Witnessed, ..config(Kind::Svid) };
+        let oids = Profile::from_config(config).unwrap().policies(&arc).unwrap();
+        assert_eq!(oids[0].to_string(), "1.3.6.1.4.1.32473.1.4.3");
         assert!("1.3.6.".parse::<PolicyArc>().is_err());
     }
 

@@ -31,7 +31,7 @@ use crate::gated::Signing;
 use crate::issuance::{IssueError, Prepared, abandoned, issue};
 use crate::names::{Identity, SERVER_PATH, SpiffeId, TrustDomain, parse_spiffe_id};
 use crate::policy::{Grant, Policy, Refusal, Request};
-use crate::profile::{Kind, PolicyArc, Profile};
+use crate::profile::{Assured, Kind, PolicyArc, Profile};
 use crate::serial::Entropy;
 use crate::store::{Effect, Facts};
 use crate::time::Lifetime;
@@ -91,10 +91,11 @@ impl Domain {
 
     /// How much must be known of an intent before its key signs. CA certificates wait for witnesses; leaves go on without
     /// them for a while, which the log says, and wait like the others when that is over.
-    async fn assurance(&self, kind: Kind, now: Timestamp) -> Result<Assurance, ServiceError> {
+    async fn assurance(&self, profile: &Profile, now: Timestamp) -> Result<Assurance, ServiceError> {
         let away = self.tell_of_witnesses().await?;
         let is_over = away.is_some_and(|since| since + self.grace.0 < now);
-        match kind.is_authority() || is_over {
+        let always = profile.kind().is_authority() || profile.assurance() == Assured::Witnessed;
+        match always || is_over {
             true => Ok(Assurance::Witnessed),
             false => Ok(Assurance::Signed),
         }
@@ -290,9 +291,9 @@ impl CertificateAuthority {
         order: Order<'_>,
         effect: Option<Effect>,
     ) -> Result<IssuedCertificate, ServiceError> {
-        let kind = order.grant.profile().kind();
+        let profile = order.grant.profile();
         let (domain, authority, prepared) = self.prepare(order)?;
-        let assurance = domain.assurance(kind, self.clock.now()).await?;
+        let assurance = domain.assurance(profile, self.clock.now()).await?;
         let intent = match effect {
             Some(effect) => prepared.intent_with(effect),
             None => prepared.intent(),

@@ -18,7 +18,7 @@ use undercroft_ca::certificate::{AuthorityCertificate, Constraints, certificates
 use undercroft_ca::log_key::{LogOf, origin};
 use undercroft_ca::names::{DnsName, TrustDomain, parse_trust_domain};
 use undercroft_ca::policy::{Known, Policy};
-use undercroft_ca::profile::{Kind, PolicyArc, Profile};
+use undercroft_ca::profile::{Assured, Kind, PolicyArc, Profile};
 use undercroft_ca::strict_toml;
 use undercroft_ca::tbs::Urls;
 use undercroft_ca::time::Lifetime;
@@ -149,6 +149,12 @@ impl Config {
         for profile in raw.profiles {
             let profile =
                 Profile::from_config(profile).map_err(|error| wrong("profile", error.to_string()))?;
+            if profile.assurance() == Assured::Witnessed && raw.witness_policy.is_none() {
+                return Err(wrong(
+                    "profile",
+                    format!("`{}` is to be witnessed, and there is no witness-policy", profile.name()),
+                ));
+            }
             if profiles.iter().any(|other| other.name() == profile.name()) {
                 return Err(wrong("profile", format!("two are called `{}`", profile.name())));
             }

@@ -48,6 +48,7 @@ fn profiles() -> Vec<Profile> {
         lifetime: None,
         max_lifetime: None,
         keys: Some(vec![KeyFamily::P256]),
+        assurance: crate::profile::Assured::Signed,
     };
     profiles.push(Profile::from_config(p256).unwrap());
     profiles

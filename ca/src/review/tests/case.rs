@@ -50,6 +50,7 @@ pub(super) fn narrow() -> Profile {
         lifetime: None,
         max_lifetime: None,
         keys: Some(vec![KeyFamily::P256]),
+        assurance: crate::profile::Assured::Signed,
     };
     Profile::from_config(config).unwrap()
 }
