@@ -5,10 +5,14 @@
 mod changed;
 mod honest;
 mod installation;
+mod ledger;
+mod ledger_told;
 mod lies;
 mod log;
 mod memory;
 mod proofs;
 mod reconcile;
+mod statements;
 mod stock;
 mod tampering;
+mod tpm;
