@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod changed;
+mod fetched;
 mod honest;
 mod installation;
 mod ledger;
@@ -12,6 +13,7 @@ mod log;
 mod memory;
 mod proofs;
 mod reconcile;
+mod served;
 mod statements;
 mod stock;
 mod tampering;
