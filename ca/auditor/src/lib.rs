@@ -8,6 +8,7 @@
 mod known;
 mod leftovers;
 mod meaning;
+mod ocsp;
 mod parallel;
 mod population;
 mod proof;
@@ -23,6 +24,7 @@ use undercroft_log_files::{Folder, FolderError};
 
 pub use known::{Known, NotSeen, Seen};
 pub use meaning::ledger::{Covered, Epoch};
+pub use ocsp::{AskedFor, NoRequest};
 pub use population::{
     AlertSeen, AnchorSeen, BundleSeen, CeremonySeen, ContinuedLog, DecidedBy, PolicySeen, Population,
     RecoverySeen, StartSeen,

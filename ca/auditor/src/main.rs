@@ -97,13 +97,18 @@ enum Command {
         #[arg(long)]
         witness_policy: Option<PathBuf>,
     },
-    /// Say of certificates that were met somewhere whether they stand in the log. Exits with 5 if one does not.
+    /// Say of certificates that were met somewhere, or asked for, whether they stand in the log. Exits with 5 if one does
+    /// not.
     Reconcile {
         #[command(flatten)]
         log: LogArgs,
         /// Files with certificates (PEM or DER), and folders of such files.
-        #[arg(required = true)]
+        #[arg(required_unless_present = "ocsp")]
         certificates: Vec<PathBuf>,
+        /// Files of OCSP requests (RFC 6960), and folders of such files: one request in DER, or one in each line, as
+        /// hexadecimal, base64 or the path of a GET. A serial number that the log does not know is an alarm.
+        #[arg(long)]
+        ocsp: Vec<PathBuf>,
     },
     /// Copy a log from a web server to a folder, or bring the copy up to date. Exits with 5, and leaves the copy as it
     /// is, if the server's log is not its continuation.
@@ -190,9 +195,9 @@ impl Program for AuditProgram {
                 let files = certificate::Files { certificate, entry, proof };
                 certificate::verify(&files, &read_key(&key)?, policy.as_ref(), terminal)
             }
-            Command::Reconcile { log, certificates } => {
+            Command::Reconcile { log, certificates, ocsp } => {
                 let (log, key) = log.open(terminal)?;
-                met::reconcile(log.folder(), &key, &certificates, terminal)
+                met::reconcile(log.folder(), &key, &certificates, &ocsp, terminal)
             }
             Command::Mirror(args) => args.run(terminal),
             Command::Meta(meta) => meta.run::<Self>(terminal),

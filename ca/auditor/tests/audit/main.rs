@@ -2,6 +2,7 @@
 //! from changed entries and signed with their own key.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod asked;
 mod changed;
 mod fetched;
 mod honest;
