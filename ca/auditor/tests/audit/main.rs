@@ -5,6 +5,7 @@
 mod asked;
 mod changed;
 mod fetched;
+mod fetched_by_tls;
 mod honest;
 mod installation;
 mod ledger;
