@@ -9,6 +9,7 @@ use undercroft_log::leaf::{Body, Channel, Object};
 
 use crate::judges::{judge_certificates, judge_crls, mirror, verify_py};
 use crate::place::{Place, bodies, files};
+use crate::served_log::served;
 
 #[test]
 fn from_devices_to_certificates_that_strangers_accept() {
@@ -155,26 +156,29 @@ fn an_export_grows_and_any_changed_file_of_it_is_found() {
 
 #[test]
 fn what_is_served_to_anybody_is_the_log_that_is_exported() {
-    let mut place = Place::prod();
+    let (mut place, address) = served();
     place.issue("prod.example", "one", &[]).expect(0).unwrap();
-    place.stop();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let configuration = place.path("daemon/undercroft.toml");
-    let text = fs::read_to_string(&configuration).unwrap();
-    let with_logs = format!("logs = \"127.0.0.1:{port}\"\nadmin-socket =");
-    fs::write(&configuration, text.replace("admin-socket =", &with_logs)).unwrap();
-    place.start();
     place.issue("prod.example", "two", &[]).expect(0).unwrap();
     place.export_and_audit();
     for domain in ["control.example", "prod.example"] {
         let mirrored = place.path("mirror").join(domain);
-        mirror(&format!("http://127.0.0.1:{port}/{domain}"), &mirrored);
+        let url = format!("http://{address}/{domain}");
+        mirror(&url, &mirrored);
         let folder = if domain == "control.example" { "control" } else { domain };
         let key = place.path(folder).join("log.vkey");
         let audit =
             Tool::ours("undercroft-audit").unwrap().arg("verify").arg(&mirrored).arg("--key").arg(&key);
         audit.done().unwrap().says("Everything is as it must be").unwrap();
         verify_py(&[Path::new("log"), &mirrored, &key]).expect(0).unwrap();
+        // Our own mirror of it is the same, as far as the log goes.
+        let own = place.path("own-mirror").join(domain);
+        let audit =
+            Tool::ours("undercroft-audit").unwrap().arg("mirror").arg(&url).arg(&own).arg("--key").arg(&key);
+        audit.done().unwrap();
+        for file in files(&mirrored) {
+            let of_ours = own.join(file.strip_prefix(&mirrored).unwrap());
+            assert_eq!(fs::read(&of_ours).unwrap(), fs::read(&file).unwrap(), "{}", of_ours.display());
+        }
     }
     place.stop();
 }

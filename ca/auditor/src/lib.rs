@@ -8,6 +8,7 @@
 mod known;
 mod leftovers;
 mod meaning;
+mod ocsp;
 mod parallel;
 mod population;
 mod proof;
@@ -23,7 +24,11 @@ use undercroft_log_files::{Folder, FolderError};
 
 pub use known::{Known, NotSeen, Seen};
 pub use meaning::ledger::{Covered, Epoch};
-pub use population::{BundleSeen, CeremonySeen, DecidedBy, PolicySeen, Population, StartSeen};
+pub use ocsp::{AskedFor, NoRequest};
+pub use population::{
+    AlertSeen, AnchorSeen, BundleSeen, CeremonySeen, ContinuedLog, DecidedBy, PolicySeen, Population,
+    RecoverySeen, StartSeen,
+};
 pub use proof::{ProveError, prove};
 pub use reconcile::{Fate, Register, Standing};
 pub use report::{Finding, Intents, KeySeen, Report, Scope};

@@ -1,8 +1,11 @@
 //! `undercroft-audit`: decides whether a log can be believed, on a laptop, without the CA.
 
 mod certificate;
+mod fetch;
+mod log;
 mod markdown;
 mod met;
+mod mirror;
 mod show;
 mod verify;
 
@@ -18,6 +21,8 @@ use undercroft_log::leaf::Kind;
 use undercroft_log::note::VerifierKey;
 use undercroft_log::witnesses::WitnessPolicy;
 use undercroft_log_files::{Folder, FolderError};
+
+use self::log::LogArgs;
 
 /// Verifies Undercroft's logs with nothing but their files and the key that must have signed them.
 #[derive(Debug, Parser)]
@@ -92,25 +97,24 @@ enum Command {
         #[arg(long)]
         witness_policy: Option<PathBuf>,
     },
-    /// Say of certificates that were met somewhere whether they stand in the log. Exits with 5 if one does not.
+    /// Say of certificates that were met somewhere, or asked for, whether they stand in the log. Exits with 5 if one does
+    /// not.
     Reconcile {
         #[command(flatten)]
         log: LogArgs,
         /// Files with certificates (PEM or DER), and folders of such files.
-        #[arg(required = true)]
+        #[arg(required_unless_present = "ocsp")]
         certificates: Vec<PathBuf>,
+        /// Files of OCSP requests (RFC 6960), and folders of such files: one request in DER, or one in each line, as
+        /// hexadecimal, base64 or the path of a GET. A serial number that the log does not know is an alarm.
+        #[arg(long)]
+        ocsp: Vec<PathBuf>,
     },
+    /// Copy a log from a web server to a folder, or bring the copy up to date. Exits with 5, and leaves the copy as it
+    /// is, if the server's log is not its continuation.
+    Mirror(log::MirrorArgs),
     #[command(flatten)]
     Meta(Meta),
-}
-
-#[derive(Debug, clap::Args)]
-struct LogArgs {
-    /// The folder with the log: the one that holds `checkpoint`.
-    log: PathBuf,
-    /// The key (vkey) that must have signed it, from somebody whom you trust.
-    #[arg(long)]
-    key: PathBuf,
 }
 
 /// What shows that a log was rewritten by whoever stole its key.
@@ -143,12 +147,6 @@ fn read_policy(path: &Path) -> Result<WitnessPolicy, Failure> {
     read_text(path)?.parse().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
-impl LogArgs {
-    fn open(&self) -> Result<(Folder, VerifierKey), Failure> {
-        Ok((Folder::new(&self.log), read_key(&self.key)?))
-    }
-}
-
 fn read_key(path: &Path) -> Result<VerifierKey, Failure> {
     read_text(path)?
         .trim_end()
@@ -168,22 +166,22 @@ impl Program for AuditProgram {
     fn run(self, terminal: &Terminal) -> Result<(), Failure> {
         match self.command {
             Command::Verify { log, tree, known } => {
-                let (folder, key) = log.open()?;
+                let (log, key) = log.open(terminal)?;
                 let scope = if tree { Scope::Tree } else { Scope::Everything };
-                verify::verify(&folder, &key, scope, &known.read(&key)?, terminal)
+                verify::verify(log.folder(), &key, scope, &known.read(&key)?, terminal)
             }
             Command::Report { log, known, seed, sample } => {
-                let (folder, key) = log.open()?;
+                let (log, key) = log.open(terminal)?;
                 let sample = seed.as_deref().zip(sample);
-                markdown::report(&folder, &key, &known.read(&key)?, sample, terminal)
+                markdown::report(log.folder(), &key, &known.read(&key)?, sample, terminal)
             }
             Command::Show { log, indexes, kind } => {
-                let (folder, key) = log.open()?;
-                show::show(&folder, &key, &indexes, kind, terminal)
+                let (log, key) = log.open(terminal)?;
+                show::show(log.folder(), &key, &indexes, kind, terminal)
             }
             Command::Prove { log, index, out } => {
-                let (folder, key) = log.open()?;
-                let (entry, proof) = prove(&folder, &key, index).map_err(unproven)?;
+                let (log, key) = log.open(terminal)?;
+                let (entry, proof) = prove(log.folder(), &key, index).map_err(unproven)?;
                 let (proof_path, entry_path) =
                     (out.join(format!("{index}.tlog-proof")), out.join(format!("{index}.entry")));
                 write_file(&entry_path, &entry)?;
@@ -197,10 +195,11 @@ impl Program for AuditProgram {
                 let files = certificate::Files { certificate, entry, proof };
                 certificate::verify(&files, &read_key(&key)?, policy.as_ref(), terminal)
             }
-            Command::Reconcile { log, certificates } => {
-                let (folder, key) = log.open()?;
-                met::reconcile(&folder, &key, &certificates, terminal)
+            Command::Reconcile { log, certificates, ocsp } => {
+                let (log, key) = log.open(terminal)?;
+                met::reconcile(log.folder(), &key, &certificates, &ocsp, terminal)
             }
+            Command::Mirror(args) => args.run(terminal),
             Command::Meta(meta) => meta.run::<Self>(terminal),
         }
     }

@@ -1,5 +1,7 @@
 //! `undercroft-audit report`: what stands in a log, as a compliance auditor hands it on.
 
+mod hardware;
+
 use std::collections::BTreeMap;
 
 use serde_json::json;
@@ -73,6 +75,8 @@ fn write(report: &Report, population: &Population, known: &Known) -> String {
     });
     text += &table(["key id", "purpose", "custody", "intents"], keys);
     text += &policies(population);
+    text += &hardware::ledger(&report.ledger);
+    text += &hardware::anchors(population);
     text += &events(population);
     text += &sample(population);
     text
@@ -146,7 +150,37 @@ fn events(population: &Population) -> String {
             development.to_owned(),
         ]
     });
-    text + &table(["at", "version", "configuration (SHA-256)", "development mode"], starts)
+    text += &table(["at", "version", "configuration (SHA-256)", "development mode"], starts);
+    text += "\n## Alerts\n\n";
+    let alerts = population.alerts.iter().map(|alert| {
+        let event = json!(alert.event).as_str().unwrap_or_default().to_owned();
+        [event, alert.time.to_string(), alert.index.to_string(), alert.rule.clone(), alert.text.clone()]
+    });
+    text += &table(["event", "at", "entry", "rule", ""], alerts);
+    text + &recoveries(population)
+}
+
+/// What was lost and how the log went on; nothing in logs that lost nothing and continue no other.
+fn recoveries(population: &Population) -> String {
+    let mut text = String::new();
+    if !population.recoveries.is_empty() {
+        text += "\n## Recoveries\n\nSignatures under the statements are not verified here.\n\n";
+        let rows = population.recoveries.iter().map(|recovery| {
+            let way = json!(recovery.way).as_str().unwrap_or_default().to_owned();
+            let (statement, approvals) = (recovery.statement.to_string(), recovery.approvals.to_string());
+            [way, recovery.time.to_string(), recovery.index.to_string(), statement, approvals]
+        });
+        text += &table(["way", "at", "entry", "statement (SHA-256)", "signatures"], rows);
+    }
+    if let Some(continued) = &population.continues {
+        let size = continued.checkpoint.lines().nth(1).unwrap_or_default();
+        text += &format!(
+            "\n## The log before\n\nThis log continues the one of the key {}, from its checkpoint over {} entries.\n",
+            cell(&continued.key),
+            cell(size)
+        );
+    }
+    text
 }
 
 fn sample(population: &Population) -> String {

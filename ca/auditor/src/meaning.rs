@@ -185,7 +185,7 @@ impl<'a> Reader<'a> {
                 self.hardware(index, "ledger", head);
             }
             Body::AnchorIntent(intent) => {
-                let announced = self.ledger.anchor_intent(&intent);
+                let announced = self.ledger.anchor_intent(index, &intent);
                 self.hardware(index, "anchor", announced.map(|()| None));
             }
             Body::Anchor(anchor) => {
@@ -251,8 +251,10 @@ impl<'a> Reader<'a> {
                 format!("it grades its key `{}`, and its evidence is worth `{judged}`", key.grade),
             );
         }
-        if let (true, Ok(area)) = (key.format == TPM_CUSTODY, custody::tpm_public_area(&key.evidence.0)) {
-            self.ledger.key(public_key.id(), area);
+        if key.format == TPM_CUSTODY {
+            let area = custody::tpm_public_area(&key.evidence.0).ok();
+            let own = area.filter(|area| area.public_key().as_ref() == Ok(&public_key));
+            self.ledger.key(public_key.id(), own);
         }
         let seen = KeySeen { purpose: key.purpose, key_id: public_key.id().to_string(), grade: judged };
         if !self.seen.contains(&seen) {

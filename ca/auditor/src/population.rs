@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
-use undercroft_log::leaf::{Body, CeremonyEvent, Digest, Leaf, OutcomeResult};
+use undercroft_log::leaf::{AlertEvent, Body, CeremonyEvent, Digest, Leaf, OutcomeResult, RecoveryWay};
 use undercroft_log::tree::Hash;
 
 use crate::sample::Sample;
@@ -35,6 +35,14 @@ pub struct Population {
     pub ceremonies: Vec<CeremonySeen>,
     /// Starts of the daemon, in order.
     pub starts: Vec<StartSeen>,
+    /// Alerts that were raised or ended, in order.
+    pub alerts: Vec<AlertSeen>,
+    /// Anchors of the log in a counter of its TPM, in order.
+    pub anchors: Vec<AnchorSeen>,
+    /// Recoveries of lost entries, in order.
+    pub recoveries: Vec<RecoverySeen>,
+    /// The log that this one continues.
+    pub continues: Option<ContinuedLog>,
     /// Intents that have no outcome.
     pub open: BTreeSet<u64>,
     /// Intents that were given up.
@@ -120,6 +128,64 @@ pub struct StartSeen {
     pub development: bool,
 }
 
+/// An alert that was raised or ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AlertSeen {
+    /// The entry.
+    pub index: u64,
+    /// When.
+    pub time: Timestamp,
+    /// What happened.
+    pub event: AlertEvent,
+    /// The rule that raised it.
+    pub rule: String,
+    /// In words.
+    pub text: String,
+}
+
+/// An anchor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AnchorSeen {
+    /// The entry.
+    pub index: u64,
+    /// When it was logged.
+    pub time: Timestamp,
+    /// The NV index of the counter.
+    pub counter: u32,
+    /// The value that the TPM attests to.
+    pub value: u64,
+    /// How many entries the head has that it attests to.
+    pub head: u64,
+}
+
+/// Entries were lost, and the log went on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RecoverySeen {
+    /// The entry.
+    pub index: u64,
+    /// When.
+    pub time: Timestamp,
+    /// How it went on.
+    pub way: RecoveryWay,
+    /// SHA-256 of the statement that people signed.
+    pub statement: Digest,
+    /// How many signatures stand with it. They are not verified here.
+    pub approvals: u64,
+}
+
+/// The log that a log continues.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ContinuedLog {
+    /// Its key (vkey).
+    pub key: String,
+    /// Its last checkpoint that is known.
+    pub checkpoint: String,
+}
+
 impl Population {
     /// An empty one, which will note the entries of a sample.
     pub(crate) fn with(sample: Option<Sample>) -> Self {
@@ -174,6 +240,28 @@ impl Population {
                 configuration: start.configuration,
                 development: start.development,
             }),
+            Body::Alert(alert) => {
+                let (rule, text) = (alert.rule.clone(), alert.text.clone());
+                self.alerts.push(AlertSeen { index, time, event: alert.event, rule, text });
+            }
+            Body::Anchor(anchor) => self.anchors.push(AnchorSeen {
+                index,
+                time,
+                counter: anchor.index,
+                value: anchor.value,
+                head: anchor.head.size,
+            }),
+            Body::Recovery(recovery) => self.recoveries.push(RecoverySeen {
+                index,
+                time,
+                way: recovery.way,
+                statement: Digest::of(recovery.statement.as_bytes()),
+                approvals: recovery.approvals.len() as u64,
+            }),
+            Body::Epoch(epoch) => {
+                let (key, checkpoint) = (epoch.previous.clone(), epoch.checkpoint.clone());
+                self.continues.get_or_insert(ContinuedLog { key, checkpoint });
+            }
             _ => {}
         }
     }

@@ -63,6 +63,10 @@ impl<'a> Leaf<'a> {
         Self::honest(log, &INSTALLATION.prod_authority, "spiffe://prod.example/ns/a/sa/x")
     }
 
+    pub(crate) fn numbered(self, serial: u8) -> Self {
+        Self { serial, ..self }
+    }
+
     pub(crate) fn tbs(&self) -> Vec<u8> {
         let (subject, own_key) = (Subject::new("Example", None).unwrap(), software(KeyAlgorithm::EcdsaP256));
         let mut issuer = self.authority.issuer.clone();

@@ -2,13 +2,21 @@
 //! from changed entries and signed with their own key.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod asked;
 mod changed;
+mod fetched;
+mod fetched_by_tls;
 mod honest;
 mod installation;
+mod ledger;
+mod ledger_told;
 mod lies;
 mod log;
 mod memory;
 mod proofs;
 mod reconcile;
+mod served;
+mod statements;
 mod stock;
 mod tampering;
+mod tpm;
