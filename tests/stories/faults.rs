@@ -10,18 +10,18 @@ pub(crate) struct Faults {
     folder: PathBuf,
     library: PathBuf,
     /// Part of the path of the files whose disk it is.
-    file: &'static str,
+    file: String,
 }
 
 impl Faults {
     /// Nothing goes wrong yet. `folder` is made; `file` is part of the path of every file that is concerned.
-    pub(crate) fn new(folder: &Path, file: &'static str) -> Self {
+    pub(crate) fn new(folder: &Path, file: impl Into<String>) -> Self {
         fs::create_dir_all(folder.join("on")).unwrap();
         let library = folder.join("faults.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/faults.c");
         let compile = Tool::foreign("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source);
         compile.done().unwrap();
-        Self { folder: folder.join("on"), library, file }
+        Self { folder: folder.join("on"), library, file: file.into() }
     }
 
     /// The environment of a program.
@@ -29,7 +29,7 @@ impl Faults {
         [
             ("LD_PRELOAD", self.library.to_str().unwrap()),
             ("FAULTS", self.folder.to_str().unwrap()),
-            ("FAULTS_FILE", self.file),
+            ("FAULTS_FILE", &self.file),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()

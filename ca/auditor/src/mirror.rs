@@ -57,7 +57,8 @@ pub(crate) async fn copy(
         ..MOST_MISSING => checkpoint.size.div_ceil(TILE_WIDTH as u64),
         _ => missing.iter().map(|tile| tile.index()).min().unwrap_or_default(),
     };
-    let wanted = blobs(&Folder::new(to), 0..end, checkpoint.size);
+    let copied = Folder::new(to);
+    let wanted = blobs(0..end, |bundle| copied.bundle(bundle, checkpoint.size).unwrap_or_default());
     fetch_blobs(server, wanted, to, terminal).await?;
     write(to, "checkpoint", note.as_bytes())
 }
@@ -103,7 +104,7 @@ pub(crate) async fn update(
             server.url("checkpoint")
         ))
     })?;
-    let mut wanted = blobs(&staged.staging, bundles.clone(), now.size);
+    let mut wanted = blobs(bundles.clone(), |bundle| staged.bundle(bundle).unwrap_or_default());
     wanted.retain(|(digest, _)| !folder.path().join(format!("blobs/{digest}")).exists());
     fetch_blobs(server, wanted.clone(), staging.path(), terminal).await?;
     let blobs = staged.blobs(wanted).map_err(|what| {
@@ -206,9 +207,8 @@ async fn fetch_tiles(
 }
 
 /// The blobs that the entries in some bundles name, and their lengths. What cannot be read is for the audit to find.
-fn blobs(log: &Folder, bundles: Range<u64>, size: u64) -> BTreeSet<(Digest, u64)> {
-    let bundles = bundles.flat_map(|bundle| log.bundle(bundle, size).unwrap_or_default());
-    bundles.filter_map(|entry| Leaf::parse(&entry).ok()?.body.blob()).collect()
+fn blobs(bundles: Range<u64>, read: impl Fn(u64) -> Vec<Vec<u8>>) -> BTreeSet<(Digest, u64)> {
+    bundles.flat_map(read).filter_map(|entry| Leaf::parse(&entry).ok()?.body.blob()).collect()
 }
 
 /// Fetches blobs to a folder, some at a time.

@@ -182,6 +182,13 @@ fn a_mirror_grows_and_fetches_only_what_is_new() {
     served.asked();
     ends(&served.audit("verify", &["--mirror", at.to_str().unwrap()]), 0, "Everything is as it must be");
     assert_eq!(served.asked(), ["checkpoint"]);
+    // One that was cut off before it was whole is made whole.
+    let held = contents(&at);
+    fs::remove_file(at.join("checkpoint")).unwrap();
+    fs::remove_dir_all(at.join("blobs")).unwrap();
+    fs::remove_dir_all(at.join("tile/0")).unwrap();
+    ends(&served.audit("verify", &["--mirror", at.to_str().unwrap()]), 0, "Everything is as it must be");
+    assert!(contents(&at) == held);
 }
 
 fn contents_or_none(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -246,7 +253,8 @@ fn a_mirror_has_the_hashes_that_follow_and_no_others() {
     served.lie("tile/0/000", Lie::Bytes(wrong));
     ends(&served.audit("mirror", &[at.to_str().unwrap()]), 5, "tile/0/000 is not what follows");
     assert_eq!(fs::read(at.join("tile/0/000")).unwrap(), served.file("tile/0/000"));
-    log.audit_folder(&undercroft_log_files::Folder::new(&at)).unwrap();
+    let report = log.audit_folder(&undercroft_log_files::Folder::new(&at)).unwrap();
+    assert_eq!(report.findings, []);
 }
 
 #[test]
