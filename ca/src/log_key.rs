@@ -4,14 +4,16 @@ use async_trait::async_trait;
 use undercroft_keymgr::Key;
 use undercroft_log::checkpoint::{CheckpointSigner, SigningError};
 use undercroft_log::note::{KeyName, NoteError, VerifierKey};
+use undercroft_log::second_key::SecondKey;
 
 use crate::names::TrustDomain;
 
 /// The key of one log: signs its checkpoints under the log's origin.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LogKey {
     verifier: VerifierKey,
     key: Key,
+    second: Option<(SecondKey, Key)>,
 }
 
 impl LogKey {
@@ -21,12 +23,43 @@ impl LogKey {
     /// The key is not Ed25519.
     pub fn new(origin: KeyName, key: Key) -> Result<Self, NoteError> {
         let verifier = VerifierKey::new(origin, key.signer.public_key().clone())?;
-        Ok(Self { verifier, key })
+        Ok(Self { verifier, key, second: None })
+    }
+
+    /// With a second key, whose line stands under each checkpoint, too.
+    ///
+    /// # Errors
+    /// The second key is not ECDSA on P-256.
+    pub fn with_second(self, key: Key) -> Result<Self, NoteError> {
+        let second = SecondKey::new(self.verifier.name().clone(), key.signer.public_key().clone())?;
+        Ok(Self { second: Some((second, key)), ..self })
+    }
+
+    /// The same keys for the log with another origin.
+    ///
+    /// # Errors
+    /// As [`LogKey::new`], which has succeeded with them.
+    pub fn under(&self, origin: KeyName) -> Result<Self, NoteError> {
+        let moved = Self::new(origin, self.key.clone())?;
+        match &self.second {
+            Some((_, key)) => moved.with_second(key.clone()),
+            None => Ok(moved),
+        }
     }
 
     /// The key that verifies its signatures.
     pub fn verifier(&self) -> &VerifierKey {
         &self.verifier
+    }
+
+    /// The second key, if there is one.
+    pub fn second(&self) -> Option<&SecondKey> {
+        self.second.as_ref().map(|(second, _)| second)
+    }
+
+    /// The keys in their tokens, the log's own first.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        std::iter::once(&self.key).chain(self.second.iter().map(|(_, key)| key))
     }
 
     /// The key in its token.
@@ -43,6 +76,13 @@ impl CheckpointSigner for LogKey {
 
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
         self.key.signer.sign(message).await.map_err(|error| SigningError(error.to_string()))
+    }
+
+    async fn second_line(&self, text: &str) -> Result<Option<String>, SigningError> {
+        let Some((second, key)) = &self.second else { return Ok(None) };
+        let failed = |why: String| SigningError(format!("the second key: {why}"));
+        let signature = key.signer.sign(text.as_bytes()).await.map_err(|error| failed(error.to_string()))?;
+        second.line(text, &signature).map(Some).map_err(|error| failed(error.to_string()))
     }
 }
 

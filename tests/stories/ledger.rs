@@ -74,6 +74,15 @@ fn covered(epochs: &[Value], what: &str) -> usize {
 #[test]
 fn what_the_tpm_did_is_what_stands_in_the_log() {
     let place = Ledgered::new();
+    // A TPM that signed checkpoints would do what can stand in no log.
+    let config = place.gated.site.path("daemon/undercroft.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let at = text.rfind("log-key = ").unwrap();
+    let second = "second-log-key = \"tpm:handle=0x81000020\"\n";
+    fs::write(&config, format!("{}{second}{}", &text[..at], &text[at..])).unwrap();
+    let refused = place.gated.site.serve().unwrap().run().unwrap().expect(2).unwrap();
+    refused.says("must sign no checkpoints").unwrap();
+    fs::write(&config, text).unwrap();
     let daemon = place.start();
     let alice = place.gated.site.enrolled(&daemon, "/operator/alice").unwrap();
     place.issue(&daemon, &alice);

@@ -18,6 +18,7 @@ mod place;
 mod readme;
 mod recovery;
 mod refusals;
+mod second_key;
 mod served_log;
 mod shared_root;
 mod soak;

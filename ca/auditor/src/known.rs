@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use undercroft_log::checkpoint::{Checkpoint, CheckpointError};
-use undercroft_log::note::VerifierKey;
+use undercroft_log::note::{Note, VerifierKey};
 use undercroft_log::proof::{TlogProof, TlogProofError};
+use undercroft_log::second_key::SecondKey;
 use undercroft_log::tree::Hash;
 use undercroft_log::witnesses::WitnessPolicy;
 
@@ -20,6 +21,8 @@ use crate::report::Finding;
 pub struct Known {
     /// Whose cosignatures the checkpoint needs.
     pub witnesses: Option<WitnessPolicy>,
+    /// The log's second key, whose line the checkpoint needs, too.
+    pub second_key: Option<SecondKey>,
     /// Checkpoints of the log that were seen before, or elsewhere.
     pub seen: Vec<Seen>,
 }
@@ -71,6 +74,14 @@ impl Known {
             }
             Err(error) => (BTreeMap::new(), Some(Finding::of_log("witnesses", error.to_string()))),
         }
+    }
+
+    /// A finding if the log has a second key, and it has not signed the checkpoint.
+    pub(crate) fn signed_twice(&self, note: &str) -> Option<Finding> {
+        let signed = self.second_key.as_ref()?.verify(&Note::parse(note).ok()?);
+        signed.err().map(|error| {
+            Finding::of_log("second-key", format!("{error}: whoever signed it had the log's key alone"))
+        })
     }
 
     /// Sizes at which the log had roots that are known.

@@ -105,7 +105,10 @@ fn go_through(
     };
     let (witnesses, too_few) = known.cosigned(&note);
     report.witnesses = witnesses;
-    let of_log = too_few.into_iter().chain(known.compare(checkpoint.size, &structure.roots));
+    let of_log = too_few
+        .into_iter()
+        .chain(known.signed_twice(&note))
+        .chain(known.compare(checkpoint.size, &structure.roots));
     report.findings.splice(0..0, of_log.chain(structure.findings));
     report.findings.extend(leftovers::check(folder, &files, key, &checkpoint, everything)?);
     Ok(report)

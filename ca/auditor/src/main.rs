@@ -19,6 +19,7 @@ use undercroft_cli::{Common, Failure, Meta, OutputFormat, Program, Terminal, rea
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::Kind;
 use undercroft_log::note::VerifierKey;
+use undercroft_log::second_key::SecondKey;
 use undercroft_log::witnesses::WitnessPolicy;
 use undercroft_log_files::{Folder, FolderError};
 
@@ -123,6 +124,9 @@ struct KnownArgs {
     /// The witnesses (C2SP tlog-policy) whose cosignatures the checkpoint needs.
     #[arg(long)]
     witness_policy: Option<PathBuf>,
+    /// The log's second key (vkey, ECDSA), if it has one: the checkpoint needs its line, too.
+    #[arg(long)]
+    second_key: Option<PathBuf>,
     /// A checkpoint of the log that was seen before: the file, a .tlog-proof that holds it, or the folder of an
     /// earlier export. The log must have grown from it. May be given several times.
     #[arg(long)]
@@ -139,12 +143,18 @@ impl KnownArgs {
             })
         });
         let witnesses = self.witness_policy.as_deref().map(read_policy).transpose()?;
-        Ok(Known { witnesses, seen: seen.collect::<Result<_, _>>()? })
+        let second_key = self.second_key.as_deref().map(read_second_key).transpose()?;
+        Ok(Known { witnesses, second_key, seen: seen.collect::<Result<_, _>>()? })
     }
 }
 
 fn read_policy(path: &Path) -> Result<WitnessPolicy, Failure> {
     read_text(path)?.parse().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
+
+fn read_second_key(path: &Path) -> Result<SecondKey, Failure> {
+    let key = read_text(path)?.trim_end().parse();
+    key.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
 fn read_key(path: &Path) -> Result<VerifierKey, Failure> {

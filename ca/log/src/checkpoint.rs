@@ -93,7 +93,8 @@ impl SignedCheckpoint {
         let text = checkpoint.text();
         let key = signer.key();
         let signature = signer.sign(text.as_bytes()).await?;
-        let note = format!("{text}\n{}", key.line(&signature));
+        let second = signer.second_line(&text).await?.unwrap_or_default();
+        let note = format!("{text}\n{}{second}", key.line(&signature));
         match Checkpoint::open(&note, key) {
             Ok(_) => Ok(Self { checkpoint, note: note.into() }),
             Err(error) => Err(SigningError(format!("the log key signed wrongly: {error}"))),
@@ -112,6 +113,18 @@ pub trait CheckpointSigner: Send + Sync {
     /// # Errors
     /// The token is not available, or refuses.
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError>;
+
+    /// The line of a second key under the text of a checkpoint, if the log has one ([`SecondKey`]).
+    ///
+    /// A log that has one shows no checkpoint without it, or nobody could tell a thief's from ours.
+    ///
+    /// [`SecondKey`]: crate::second_key::SecondKey
+    ///
+    /// # Errors
+    /// Its token is not available, or refuses.
+    async fn second_line(&self, _text: &str) -> Result<Option<String>, SigningError> {
+        Ok(None)
+    }
 }
 
 /// Why a checkpoint could not be signed now. The entries are durable all the same.

@@ -29,6 +29,7 @@ pub mod note;
 pub mod proof;
 mod receipt;
 pub mod scrub;
+pub mod second_key;
 pub mod sequencer;
 pub mod store;
 pub mod stored;

@@ -273,6 +273,9 @@ pub enum NoteError {
     /// Not Ed25519.
     #[error("the key is not an Ed25519 key, which a log's own line must be made with")]
     KeyType,
+    /// Not ECDSA on P-256.
+    #[error("a log's second key is an ECDSA key on P-256 (signature type 0x02), which this is not")]
+    SecondKeyType,
     /// No line of the wanted key.
     #[error("the note is not signed by {0}")]
     NotSignedBy(String),

@@ -80,6 +80,8 @@ pub struct Domain {
     pub origin: KeyName,
     /// The key of its log.
     pub log_key: KeyUri,
+    /// The key of the second line of its checkpoints, ECDSA on P-256.
+    pub second_log_key: Option<KeyUri>,
     /// Its roots.
     pub roots: Vec<AuthorityCertificate>,
     /// Its authorities.
@@ -230,10 +232,21 @@ fn ledgers_are_whole(domains: &[Domain], tokens: &Tokens) -> Result<(), Failure>
             tokens.device(device)?;
             let Hardware::Ledger { .. } = hardware else { continue };
             let uses = |other: &Domain| {
-                let keys = other.authorities.iter().map(|authority| &authority.key).chain([&other.log_key]);
+                let keys = other.authorities.iter().map(|authority| &authority.key).chain(other.log_keys());
                 keys.filter_map(|key| tokens.locate(key).ok()).any(|(found, _)| found.name == device)
                     || other.hardware.iter().any(|hardware| hardware.device() == device)
             };
+            // Neither could a signature over a checkpoint stand in the log that the checkpoint is of.
+            if domain
+                .log_keys()
+                .filter_map(|key| tokens.locate(key).ok())
+                .any(|(found, _)| found.name == device)
+            {
+                return Err(Failure::usage(format!(
+                    "`{}` keeps the ledger of device `{device}`, which must sign no checkpoints: they would be missing in the ledger. Keep the keys of its log elsewhere",
+                    domain.name.as_str()
+                )));
+            }
             let other = domains.iter().enumerate().find(|(at, other)| *at != number && uses(other));
             if let Some((_, other)) = other {
                 return Err(Failure::usage(format!(
@@ -279,6 +292,11 @@ fn is_elsewhere(url: &str, development: bool) -> Result<(), String> {
 }
 
 impl Domain {
+    /// Where the keys of its log are, the log's own first.
+    pub fn log_keys(&self) -> impl Iterator<Item = &KeyUri> {
+        std::iter::once(&self.log_key).chain(&self.second_log_key)
+    }
+
     fn new(
         config: DomainConfig,
         operator: &str,
@@ -322,6 +340,7 @@ impl Domain {
             origin,
             name,
             log_key: config.log_key.parse()?,
+            second_log_key: config.second_log_key.map(|uri| uri.parse()).transpose()?,
             roots,
             authorities,
             server_names: config.server_names,

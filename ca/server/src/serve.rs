@@ -39,7 +39,7 @@ use undercroft_proto::v1::issuance_server::IssuanceServer;
 use undercroft_upstream::acceptor::accept;
 use undercroft_upstream::{AdminApi, AdminSetup, CertificateForNames, IssuanceApi, ServerCertificates};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Domain};
 use crate::gates::Gates;
 use crate::http::Http;
 use crate::keepers::{Keeper, Keepers};
@@ -163,13 +163,8 @@ async fn open_domain(
     stop: &watch::Sender<bool>,
 ) -> Result<(DomainSetup, Vec<Keeper>), Failure> {
     let during = |failure: Failure| failure.during(format!("domain `{}`", domain.name.as_str()));
-    let key = config
-        .tokens
-        .open(&domain.log_key, KeyAlgorithm::Ed25519)
-        .await
-        .map_err(|error| during(Failure::from(error).during("the log key")))?;
-    let log_key = LogKey::new(domain.origin.clone(), key.clone())
-        .map_err(|error| during(Failure::usage(format!("the log key: {error}"))))?;
+    let log_key = log_key(config, domain).await.map_err(during)?;
+    let log_keys = log_key.keys().cloned().zip(domain.log_keys().map(ToString::to_string)).collect();
     continues(&domain.origin, &*store).await.map_err(during)?;
     let mut keepers = Vec::new();
     for hardware in &domain.hardware {
@@ -236,13 +231,24 @@ async fn open_domain(
     let setup = DomainSetup {
         name: domain.name.clone(),
         log,
-        log_key: key,
-        log_key_uri: domain.log_key.to_string(),
+        log_keys,
         authorities,
         roots: domain.roots.clone(),
         custody: domain.custody,
     };
     Ok((setup, keepers))
+}
+
+/// The keys of a domain's log, opened where they are.
+pub(crate) async fn log_key(config: &Config, domain: &Domain) -> Result<LogKey, Failure> {
+    let opened = config.tokens.open(&domain.log_key, KeyAlgorithm::Ed25519).await;
+    let key = opened.map_err(|error| Failure::from(error).during("the log key"))?;
+    let log_key = LogKey::new(domain.origin.clone(), key)
+        .map_err(|error| Failure::usage(format!("the log key: {error}")))?;
+    let Some(uri) = &domain.second_log_key else { return Ok(log_key) };
+    let opened = config.tokens.open(uri, KeyAlgorithm::EcdsaP256).await;
+    let second = opened.map_err(|error| Failure::from(error).during("the second log key"))?;
+    log_key.with_second(second).map_err(|error| Failure::usage(format!("the second log key: {error}")))
 }
 
 /// A log of a later epoch begins with the head of the one before, which `recover new-epoch` writes.

@@ -63,10 +63,8 @@ pub struct DomainSetup {
     pub name: TrustDomain,
     /// Its log, opened.
     pub log: Log<Effect>,
-    /// The key of its log.
-    pub log_key: Key,
-    /// Where that key is, as configuration says.
-    pub log_key_uri: String,
+    /// The keys of its log, each with where it is, as configuration says. The second is for second lines, if there is one.
+    pub log_keys: Vec<(Key, String)>,
     /// Its authorities, each with the URI of its key.
     pub authorities: Vec<(Authority, String)>,
     /// Its roots.
@@ -211,7 +209,9 @@ async fn start_domain(
         setup.log.append_end(append).await?;
     }
     let required = setup.custody.grade(development);
-    log_custody(&setup.log, &setup.log_key, format!("log {origin}"), &setup.log_key_uri, required).await?;
+    for (key, uri) in &setup.log_keys {
+        log_custody(&setup.log, key, format!("log {origin}"), uri, required).await?;
+    }
     for (authority, uri) in &setup.authorities {
         let purpose = format!("authority {} of {}", authority.name(), setup.name.as_str());
         log_custody(&setup.log, authority.key(), purpose, uri, required).await?;

@@ -339,8 +339,7 @@ impl Daemon<'_> {
                 domains.push(DomainSetup {
                     name: names[at].clone(),
                     log,
-                    log_key: key(&self.log_keys[at]),
-                    log_key_uri: "pkcs11:object=log".into(),
+                    log_keys: vec![(key(&self.log_keys[at]), "pkcs11:object=log".into())],
                     authorities: vec![(authority, "pkcs11:object=i1".into())],
                     roots,
                     custody: undercroft_attestors::custody::Demand::Declared,

@@ -11,11 +11,10 @@ use undercroft_attestors::custody::Grade;
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{ExitStatus, Failure, Terminal};
 use undercroft_keymgr::Key;
-use undercroft_keys::KeyAlgorithm;
 use undercroft_log::Clock as _;
-use undercroft_log::note::VerifierKey;
 
 use crate::config::{Authority, Config, Domain};
+use crate::serve::log_key;
 
 /// An authority that ends sooner than this is told of.
 const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -131,7 +130,7 @@ async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {
     }
     for domain in &config.domains {
         let required = domain.custody.grade(config.development);
-        let found = log_key(config, domain, required).await;
+        let found = examine_log_keys(config, domain, required).await;
         checks.push(Check::new(format!("{} log key", domain.name.as_str()), found));
         for authority in &domain.authorities {
             checks.extend(examine_authority(config, domain, authority, required, now).await);
@@ -142,12 +141,15 @@ async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {
     checks
 }
 
-/// With the vkey that witnesses and auditors are given, before the first start, too.
-async fn log_key(config: &Config, domain: &Domain, required: Grade) -> Result<String, Failure> {
-    let key = config.tokens.open(&domain.log_key, KeyAlgorithm::Ed25519).await?;
-    let vkey = VerifierKey::new(domain.origin.clone(), key.signer.public_key().clone())
-        .map_err(|error| Failure::usage(error.to_string()))?;
-    Ok(format!("{}; vkey {vkey}", judge(&key, required).await?))
+/// With the vkeys that witnesses and auditors are given, before the first start, too.
+async fn examine_log_keys(config: &Config, domain: &Domain, required: Grade) -> Result<String, Failure> {
+    let log_key = log_key(config, domain).await?;
+    let vkeys = [Some(log_key.verifier().to_string()), log_key.second().map(ToString::to_string)];
+    let mut found = Vec::new();
+    for (key, vkey) in log_key.keys().zip(vkeys.into_iter().flatten()) {
+        found.push(format!("{}; vkey {vkey}", judge(key, required).await?));
+    }
+    Ok(found.join("; second key: "))
 }
 
 async fn examine_authority(

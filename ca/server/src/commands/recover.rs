@@ -13,7 +13,6 @@ use undercroft_ca::store::Effect;
 use undercroft_ca::time::Lifetime;
 use undercroft_cli::system::{SystemClock, SystemEntropy};
 use undercroft_cli::{Failure, Terminal, read_text, write_file};
-use undercroft_keys::KeyAlgorithm;
 use undercroft_log::Clock as _;
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{Body, Draft, Epoch, Leaf, LogHead, Recovery, RecoveryWay};
@@ -24,6 +23,7 @@ use undercroft_log::tree::{GrowingTree, TILE_WIDTH, leaf_hash};
 use undercroft_log_files::Folder;
 
 use crate::config::{Config, Domain};
+use crate::serve::log_key;
 use crate::store::{Database, SqliteLog};
 
 /// Commands about lost entries.
@@ -119,9 +119,7 @@ impl Place {
         // The database's lock says whether a daemon runs.
         let database = Database::open(&config.database).await?;
         let log = database.log(domain.origin.as_str()).await?;
-        let key = config.tokens.open(&domain.log_key, KeyAlgorithm::Ed25519).await?;
-        let key = LogKey::new(domain.origin.clone(), key)
-            .map_err(|error| Failure::usage(format!("the log key: {error}")))?;
+        let key = log_key(&config, domain).await?;
         Ok(Self { config, at, database, log, key })
     }
 
@@ -317,8 +315,7 @@ async fn begin(
     if dry_run {
         return terminal.result(&value, || format!("approved by {}; nothing was begun\n", who.join(", ")));
     }
-    let key = LogKey::new(origin.clone(), place.key.key().clone())
-        .map_err(|error| Failure::usage(error.to_string()))?;
+    let key = place.key.under(origin.clone()).map_err(|error| Failure::usage(error.to_string()))?;
     let epoch = Epoch { previous: parsed.log.clone(), checkpoint: parsed.newest.clone() };
     let recovery = Recovery { way: RecoveryWay::NewEpoch, statement: text, approvals };
     let vkey = key.verifier().to_string();
@@ -340,11 +337,9 @@ async fn stored(log: &SqliteLog) -> Result<LogHead, Failure> {
 
 /// Appends entries to a log that no daemon has open. Witnesses hear of them when one does.
 async fn append(place: &Place, key: &LogKey, log: &SqliteLog, bodies: Vec<Body>) -> Result<(), Failure> {
-    let signer = LogKey::new(key.verifier().name().clone(), key.key().clone())
-        .map_err(|error| Failure::usage(error.to_string()))?;
     let store: Arc<dyn LogStore<Effect>> = Arc::new(log.clone());
     let (log, driver) =
-        sequencer::open(store, Arc::new(signer), Arc::new(SystemClock), Limits::default()).await?;
+        sequencer::open(store, Arc::new(key.clone()), Arc::new(SystemClock), Limits::default()).await?;
     let appending = async {
         for body in bodies {
             let draft = Draft::new(&body).map_err(|error| Failure::failed(error.to_string()))?;

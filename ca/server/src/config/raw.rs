@@ -63,6 +63,7 @@ pub(super) struct DomainConfig {
     pub(super) name: String,
     pub(super) roots: Vec<PathBuf>,
     pub(super) log_key: String,
+    pub(super) second_log_key: Option<String>,
     #[serde(default = "first")]
     pub(super) epoch: u32,
     #[serde(default)]

@@ -417,8 +417,7 @@ impl Rig {
         let setup = DomainSetup {
             name,
             log,
-            log_key: domain.log_key.key(),
-            log_key_uri: "pkcs11:object=log".into(),
+            log_keys: vec![(domain.log_key.key(), "pkcs11:object=log".into())],
             authorities: vec![(authority, "pkcs11:object=i1".into())],
             roots,
             custody: Demand::Declared,
