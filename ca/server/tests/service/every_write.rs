@@ -143,8 +143,11 @@ fn a_process_that_dies_at_any_write_leaves_what_the_next_one_can_go_on_from() {
     });
     *rig.at_each_write.lock().unwrap() = None;
     let (told, snapshots) = (told.lock().unwrap(), snapshots.lock().unwrap());
-    // A start, five certificates with intent and outcome, a token, a refusal, and the checkpoints of two logs.
-    assert!(snapshots.len() > 40, "{}", snapshots.len());
+    // Before and after each of these at least: the starts of two logs, a token, intent and outcome of its certificate, of
+    // the three that may share their batches, of the one that fails and of the last one, a refusal, and the checkpoints
+    // that two logs keep when they are closed. How many more there are is up to how the three meet.
+    let writes = 2 + 1 + 2 + 2 + 2 + 2 + 1 + 2;
+    assert!(snapshots.len() >= 2 * writes, "{}", snapshots.len());
 
     for (n, snapshot) in snapshots.iter().enumerate() {
         let before = n.checked_sub(1).map_or(0, |n| snapshots[n].log.len());
