@@ -194,8 +194,9 @@ async fn open_domain(
     )
     .await;
     let (log, driver) = opened.map_err(|error| during(error.into()))?;
-    let asking = witnesses::keep_asking(log.watch(), stop.subscribe());
-    for task in [driver, Box::pin(scrub::keep(log.watch(), store)), Box::pin(asking)] {
+    // It ends soon after its log, and nobody waits for that.
+    tokio::spawn(witnesses::keep_asking(log.watch()));
+    for task in [driver, Box::pin(scrub::keep(log.watch(), store))] {
         let stop = stop.clone();
         drivers.spawn(async move {
             let ended = task.await;

@@ -12,7 +12,7 @@ use undercroft_log::add_checkpoint::AddCheckpoint;
 use undercroft_log::checkpoint::SignedCheckpoint;
 use undercroft_log::cosigning::{Cosigner, NotCosigned, Wait};
 use undercroft_log::note::Note;
-use undercroft_log::sequencer::{Fatal, Watch};
+use undercroft_log::sequencer::Watch;
 use undercroft_log::store::LogReader;
 use undercroft_log::stored::consistency;
 use undercroft_log::witnesses::{Witness, WitnessPolicy};
@@ -30,13 +30,12 @@ const ROUNDS: usize = 2;
 /// How often witnesses that were away are asked again while nothing is appended.
 const AGAIN: Duration = Duration::from_secs(15);
 
-/// Has witnesses that were away asked again, until the daemon stops.
-pub(crate) async fn keep_asking<E>(log: Watch<E>, mut stopping: watch::Receiver<bool>) -> Result<(), Fatal> {
-    // Whether it says that we stop, or whoever could say so is gone.
-    while timeout(AGAIN, stopping.wait_for(|stop| *stop)).await.is_err() {
+/// Has witnesses that were away asked again, until the log has stopped.
+pub(crate) async fn keep_asking<E>(log: Watch<E>) {
+    while !log.has_stopped() {
         log.ask_witnesses_again();
+        tokio::time::sleep(AGAIN).await;
     }
-    Ok(())
 }
 
 /// The witnesses of one log.
