@@ -14,6 +14,7 @@ mod key;
 mod ledger;
 mod secret;
 mod session_threads;
+mod survey;
 mod tokens;
 mod uri;
 
@@ -24,5 +25,6 @@ pub use key::{Counted, CustodyEvidence, Key, KeyManager, ProveCustody, SigningKe
 pub use ledger::{Attestation, CommandNumber, Ledger, LedgerPlaces, TokenNote};
 pub use secret::{Pin, Secrecy, Secret, SecretError, SecretSource};
 pub use session_threads::SessionThreads;
+pub use survey::Sighting;
 pub use tokens::{Backend, Tokens};
 pub use uri::{KeyUri, Pkcs11Uri, Scheme, TpmUri, UriError};
