@@ -6,7 +6,12 @@
 //! is no place in a configuration to write one down, and with `Secrecy::Strict` those that somebody wrote into a file or
 //! the environment are refused.
 
+#[cfg(feature = "awskms")]
+mod aws;
 #[cfg(any(feature = "awskms", feature = "gcpkms", feature = "azurekv", test))]
 mod calls;
 #[cfg(any(feature = "awskms", feature = "gcpkms", feature = "azurekv"))]
 mod signing;
+
+#[cfg(feature = "awskms")]
+pub use aws::{AwsKmsBackend, CUSTODY_FORMAT as AWS_CUSTODY_FORMAT};
