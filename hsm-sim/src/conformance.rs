@@ -19,6 +19,8 @@ pub struct Subject<'a> {
     pub uri: &'a dyn Fn(u32) -> KeyUri,
     /// Algorithms that the token cannot make, each with the reason.
     pub unsupported: &'a [(KeyAlgorithm, &'static str)],
+    /// Why the token has no keys that are forgotten at once, where that is so.
+    pub no_throwaway: Option<&'static str>,
     /// The format of its custody evidence.
     pub custody_format: &'static str,
 }
@@ -43,7 +45,10 @@ pub fn run(subject: &Subject<'_>) -> Vec<KeyAlgorithm> {
     finds_nothing_where_nothing_is(&*manager, &(subject.uri)(900));
     let shared = (subject.uri)(901);
     signs_for_many_at_once(&*manager, &shared);
-    forgets_throwaway_keys(&*manager);
+    match subject.no_throwaway {
+        None => forgets_throwaway_keys(&*manager),
+        Some(reason) => refuses_throwaway_keys(&*manager, reason),
+    }
     worked
 }
 
@@ -178,4 +183,15 @@ fn forgets_throwaway_keys(manager: &dyn KeyManager) {
     }
     drop((first, second));
     assert_eq!(block_on(manager.list()).expect("list").len(), before, "a throwaway key was left behind");
+}
+
+fn refuses_throwaway_keys(manager: &dyn KeyManager, reason: &str) {
+    let before = block_on(manager.list()).expect("list").len();
+    for algorithm in KeyAlgorithm::ALL {
+        match block_on(manager.throwaway(algorithm)) {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{algorithm}: {error}"),
+            Ok(_) => panic!("throwaway {algorithm} keys work now; drop the exception that says: {reason}"),
+        }
+    }
+    assert_eq!(block_on(manager.list()).expect("list").len(), before, "a refused key left something behind");
 }
