@@ -10,7 +10,7 @@ use undercroft_attestors::custody;
 use undercroft_attestors::custody::Grade;
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{ExitStatus, Failure, StrictArgs, Terminal};
-use undercroft_keymgr::{Key, Sighting};
+use undercroft_keymgr::{Key, Secrecy, Sighting};
 use undercroft_log::Clock as _;
 
 use crate::config::{Authority, Config, Domain};
@@ -69,7 +69,7 @@ impl Check {
 
 impl DoctorArgs {
     pub(super) fn run(self, terminal: &Terminal) -> Result<(), Failure> {
-        let mut checks = machine();
+        let mut checks = machine(self.strict.secrecy());
         if let Some(path) = &self.config {
             match Config::read(path, self.strict.secrecy(), crate::backends(self.strict.secrecy())) {
                 Ok(config) => checks.extend(block_on(examine(&config, SystemClock.now()))),
@@ -96,8 +96,8 @@ impl DoctorArgs {
 }
 
 /// What this machine has: it can be used, or it says what is missing. Nothing of it is bad, since nobody may want it.
-fn machine() -> Vec<Check> {
-    let found = crate::backends().into_iter().flat_map(|backend| backend.survey());
+fn machine(secrecy: Secrecy) -> Vec<Check> {
+    let found = crate::backends(secrecy).into_iter().flat_map(|backend| backend.survey());
     found
         .map(|Sighting { what, usable }| match usable {
             Ok(uri) => Check::new(what, Ok(format!("uri = \"{uri}\""))),
