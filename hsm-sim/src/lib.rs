@@ -5,6 +5,7 @@
 //! [`SoftwareKeys`](software::SoftwareKeys) serve the tests of code above the joint, where a token adds nothing.
 
 pub mod conformance;
+pub mod faulty_module;
 pub mod installation;
 pub mod programs;
 pub mod softhsm;

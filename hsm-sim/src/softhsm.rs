@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use undercroft_keymgr::{Device, KeyUri, Pkcs11Uri, SecretSource};
+use undercroft_keymgr::{Device, KeyUri, Pkcs11Uri, SecretSource, TimeLimit};
 
 use crate::programs::{SimError, run};
 
@@ -95,6 +95,7 @@ impl SoftHsm {
             }),
             pin: Some(SecretSource::File(self.pin_file(label))),
             sessions: None,
+            time_limit: TimeLimit::default(),
         })
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use undercroft_keymgr::{Device, KeyUri, TpmUri};
+use undercroft_keymgr::{Device, KeyUri, TimeLimit, TpmUri};
 
 use crate::programs::{SimError, run};
 
@@ -100,6 +100,7 @@ impl Swtpm {
             }),
             pin: None,
             sessions: None,
+            time_limit: TimeLimit::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::{KeyUri, SecretSource, UriError};
+use crate::{KeyUri, SecretSource, TimeLimit, UriError};
 
 /// A `[[device]]` table as it is written.
 ///
@@ -15,6 +15,7 @@ use crate::{KeyUri, SecretSource, UriError};
 /// uri = "pkcs11:token=prod?module-path=/usr/lib/softhsm/libsofthsm2.so"
 /// pin-file = "prod.pin"        # or pin-credential = "prod-pin", or pin-prompt = true
 /// sessions = 4
+/// time-limit = "10s"
 /// ```
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -32,6 +33,9 @@ pub struct DeviceConfig {
     pub pin_prompt: bool,
     /// How many sessions to hold; a token's own limit may be lower. The default is the backend's.
     pub sessions: Option<NonZeroUsize>,
+    /// How long a call may take, from being asked to the answer.
+    #[serde(default)]
+    pub time_limit: TimeLimit,
 }
 
 /// A token: its name, where it is, and how it is unlocked.
@@ -45,6 +49,8 @@ pub struct Device {
     pub pin: Option<SecretSource>,
     /// How many sessions to hold; none for the backend's default.
     pub sessions: Option<NonZeroUsize>,
+    /// How long a call may take.
+    pub time_limit: TimeLimit,
 }
 
 impl Device {
@@ -74,7 +80,7 @@ impl Device {
         if sources.next().is_some() {
             return Err(DeviceError::SeveralPins { device });
         }
-        Ok(Self { name: device, uri, pin, sessions: config.sessions })
+        Ok(Self { name: device, uri, pin, sessions: config.sessions, time_limit: config.time_limit })
     }
 }
 

@@ -7,6 +7,7 @@
 //! features: each backend is a crate of its own that only binaries depend on, and [`Tokens`] is the one place
 //! where a URI meets the backend that opens it.
 
+mod deadlines;
 mod device;
 mod error;
 mod gate;
@@ -15,9 +16,11 @@ mod ledger;
 mod prehashed;
 mod secret;
 mod session_threads;
+mod time_limit;
 mod tokens;
 mod uri;
 
+pub use deadlines::Pace;
 pub use device::{Device, DeviceConfig, DeviceError};
 pub use error::{Error, ErrorKind};
 pub use gate::{Authorisation, Gate, SignGated};
@@ -25,6 +28,7 @@ pub use key::{Counted, CustodyEvidence, Key, KeyManager, ProveCustody, SigningKe
 pub use ledger::{Attestation, CommandNumber, Ledger, LedgerPlaces, TokenNote};
 pub use prehashed::{SignPrehashed, ToSign};
 pub use secret::{Secret, SecretError, SecretSource};
-pub use session_threads::SessionThreads;
+pub use session_threads::{MOST_LEFT_BEHIND, SessionThreads};
+pub use time_limit::{NoTimeLimit, TimeLimit};
 pub use tokens::{Backend, Tokens};
 pub use uri::{KeyUri, Pkcs11Uri, Scheme, TpmUri, UriError};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use undercroft_keymgr::{
     CommandNumber, Counted, Device, Error, ErrorKind, Key, KeyManager, KeyUri, Ledger, LedgerPlaces, Secret,
-    SessionThreads, SignPrehashed, SigningKey, StoredKey, ToSign, TpmUri,
+    SessionThreads, SignPrehashed, SigningKey, StoredKey, TimeLimit, ToSign, TpmUri,
 };
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 use undercroft_tpm_wire::{ObjectAttributes, PublicArea, Scheme, policy};
@@ -75,7 +75,7 @@ impl Tpm {
         let refused = Arc::new(Mutex::new(None));
         let ledger = Arc::new(Mutex::new(None));
         let first = Mutex::new(Some(Esys::connect(&tcti)?));
-        let threads = SessionThreads::start(&name, 1, QUEUE, move || {
+        let threads = SessionThreads::start(&name, 1, QUEUE, device.time_limit.duration(), move || {
             // The connection that showed that the TPM is there serves the first session.
             let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
             let mut esys = match ready {
@@ -130,8 +130,12 @@ impl Tpm {
         }
         let subject = uri.to_string();
         let what = subject.clone();
-        let (area, public_key) =
-            self.threads.run(move |session| session.create(handle, algorithm, policy, &what)).await?;
+        let (area, public_key) = self
+            .threads
+            .run_within(TimeLimit::TO_MAKE_KEYS, move |session| {
+                session.create(handle, algorithm, policy, &what)
+            })
+            .await?;
         Ok(self.key(Identity { handle, algorithm, public_key, subject }, &area))
     }
 }
@@ -162,14 +166,14 @@ impl KeyManager for Tpm {
         let subject = uri.to_string();
         let what = subject.clone();
         let (area, public_key) =
-            self.threads.run(move |session| session.find(handle, algorithm, &what)).await?;
+            self.threads.run_again(move |session| session.find(handle, algorithm, &what)).await?;
         Ok(self.key(Identity { handle, algorithm, public_key, subject }, &area))
     }
 
     async fn list(&self) -> Result<Vec<StoredKey>, Error> {
         let (name, uri) = (self.name.clone(), self.uri.clone());
         self.threads
-            .run(move |session| {
+            .run_again(move |session| {
                 let esys = &mut session.esys;
                 let handles = esys
                     .handles(PERSISTENT_FIRST)
@@ -201,7 +205,9 @@ impl KeyManager for Tpm {
         let template = unique.clone();
         let public_key = self
             .threads
-            .run(move |session| key::throwaway_public_key(&mut session.esys, algorithm, &template))
+            .run_within(TimeLimit::TO_MAKE_KEYS, move |session| {
+                key::throwaway_public_key(&mut session.esys, algorithm, &template)
+            })
             .await?;
         Ok(Arc::new(ThrowawayKey { threads: self.threads.clone(), algorithm, unique, public_key }))
     }
