@@ -45,6 +45,11 @@ impl FaultyModule {
         Ok(Self { library, faults })
     }
 
+    /// The module's file.
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+
     /// The same token, reached through this module.
     pub fn in_front_of(&self, device: &Device) -> Device {
         match &device.uri {

@@ -78,7 +78,7 @@ static unsigned long code_of(const char *name, const char *suffix, int once)
 
 static void close_all(void)
 {
-	unsigned long slots[64], count = 64;
+	unsigned long slots[4096], count = 4096;
 	if (real.functions[SLOT_LIST](1, (long)slots, (long)&count, 0, 0, 0, 0, 0) == OK)
 		for (unsigned long n = 0; n < count; n++)
 			real.functions[CLOSE_ALL_SESSIONS]((long)slots[n], 0, 0, 0, 0, 0, 0, 0);

@@ -32,6 +32,30 @@ impl Deadline {
     }
 }
 
+/// Whether something happened a moment ago.
+#[derive(Debug)]
+pub struct Recently {
+    within: Duration,
+    last: Option<Instant>,
+}
+
+impl Recently {
+    /// A moment is `within`. Nothing has happened yet.
+    pub const fn new(within: Duration) -> Self {
+        Self { within, last: None }
+    }
+
+    /// It happens now.
+    pub fn happens(&mut self) {
+        self.last = Some(now());
+    }
+
+    /// Whether it did a moment ago.
+    pub fn happened(&self) -> bool {
+        self.last.is_some_and(|last| now().duration_since(last) <= self.within)
+    }
+}
+
 /// Lets something be done at most once in a while.
 #[derive(Debug)]
 pub struct Pace {
@@ -198,6 +222,17 @@ mod tests {
         watch(1, 0, false);
         let order: Vec<_> = ended.iter().take(4).collect();
         assert_eq!(order, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn what_happened_is_forgotten_after_its_moment() {
+        let mut recently = Recently::new(Duration::from_secs(3600));
+        assert!(!recently.happened());
+        recently.happens();
+        assert!(recently.happened());
+        let mut never = Recently::new(Duration::ZERO);
+        never.happens();
+        while never.happened() {}
     }
 
     #[test]

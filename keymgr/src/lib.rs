@@ -21,7 +21,7 @@ mod time_limit;
 mod tokens;
 mod uri;
 
-pub use deadlines::Pace;
+pub use deadlines::{Pace, Recently};
 pub use device::{Device, DeviceConfig, DeviceError};
 pub use error::{Error, ErrorKind};
 pub use gate::{Authorisation, Gate, SignGated};
@@ -29,7 +29,7 @@ pub use key::{Counted, CustodyEvidence, Key, KeyManager, ProveCustody, SigningKe
 pub use ledger::{Attestation, CommandNumber, Ledger, LedgerPlaces, TokenNote};
 pub use prehashed::{SignPrehashed, ToSign};
 pub use replicas::{ReplicaNews, Replicas};
-pub use secret::{Secret, SecretError, SecretSource};
+pub use secret::{Pin, Secrecy, Secret, SecretError, SecretSource};
 pub use session_threads::{MOST_LEFT_BEHIND, SessionThreads};
 pub use time_limit::{NoTimeLimit, TimeLimit};
 pub use tokens::{Backend, Tokens};

@@ -23,7 +23,7 @@ use undercroft_ca::strict_toml;
 use undercroft_ca::tbs::Urls;
 use undercroft_ca::time::Lifetime;
 use undercroft_cli::{Failure, read_text, tokens};
-use undercroft_keymgr::{Backend, KeyUri, Tokens};
+use undercroft_keymgr::{Backend, KeyUri, Secrecy, Tokens};
 use undercroft_keys::KeyAlgorithm;
 use undercroft_log::leaf::Digest;
 use undercroft_log::note::KeyName;
@@ -103,6 +103,8 @@ pub struct Authority {
     pub certificate: AuthorityCertificate,
     /// Its key.
     pub key: KeyUri,
+    /// The same key in other tokens, for when that one is not available.
+    pub replicas: Vec<KeyUri>,
     /// What the key is and how it signs.
     pub algorithm: KeyAlgorithm,
     /// Where its CRL and certificate are published.
@@ -125,7 +127,7 @@ impl Config {
     ///
     /// # Errors
     /// The file, or one that it names, cannot be read, or contradicts itself; the message names field and file.
-    pub fn read(path: &Path, backends: Vec<Box<dyn Backend>>) -> Result<Self, Failure> {
+    pub fn read(path: &Path, secrecy: Secrecy, backends: Vec<Box<dyn Backend>>) -> Result<Self, Failure> {
         let text = read_text(path)?;
         let raw: RawConfig = strict_toml::parse(&path.display().to_string(), &text)?;
         let base = path.parent().unwrap_or(Path::new("."));
@@ -192,7 +194,7 @@ impl Config {
                 "no domain has server-names, so that no client could tell the daemon; give the control domain the DNS names by which it is reached".into(),
             ));
         }
-        let tokens = tokens(raw.devices, base, backends)?;
+        let tokens = tokens(raw.devices, base, secrecy, backends)?;
         ledgers_are_whole(&domains, &tokens)?;
         let witnesses = raw.witness_policy.map(|path| read_witnesses(&base.join(path), raw.development));
         let witnesses = witnesses.transpose()?.map(Arc::new);
@@ -232,7 +234,7 @@ fn ledgers_are_whole(domains: &[Domain], tokens: &Tokens) -> Result<(), Failure>
             tokens.device(device)?;
             let Hardware::Ledger { .. } = hardware else { continue };
             let uses = |other: &Domain| {
-                let keys = other.authorities.iter().map(|authority| &authority.key).chain(other.log_keys());
+                let keys = other.authorities.iter().flat_map(Authority::keys).chain(other.log_keys());
                 keys.filter_map(|key| tokens.locate(key).ok()).any(|(found, _)| found.name == device)
                     || other.hardware.iter().any(|hardware| hardware.device() == device)
             };
@@ -356,14 +358,37 @@ impl Domain {
 }
 
 impl Authority {
+    /// Where its key is, the preferred place first.
+    pub fn keys(&self) -> impl Iterator<Item = &KeyUri> {
+        std::iter::once(&self.key).chain(&self.replicas)
+    }
+
     fn new(config: AuthorityConfig, base: &Path, development: bool) -> Result<Self, Failure> {
         let path = base.join(config.certificate);
         let certificate = AuthorityCertificate::from_pem(&read_text(&path)?)
             .map_err(|error| Failure::from(error).during(path.display()))?;
+        let key: KeyUri = config.key.parse()?;
+        let replicas = config.replicas.iter().map(|uri| uri.parse());
+        let replicas = replicas.collect::<Result<Vec<KeyUri>, _>>()?;
+        for (number, replica) in replicas.iter().enumerate() {
+            if *replica == key || replicas[..number].contains(replica) {
+                return Err(Failure::usage(format!(
+                    "authority `{}`: replicas: {replica} stands there twice; name other tokens",
+                    config.name
+                )));
+            }
+        }
+        if !replicas.is_empty() && config.gates.is_some() {
+            return Err(Failure::usage(format!(
+                "authority `{}` has gates and replicas: a gated key is in one TPM and cannot be in another; leave one of them out",
+                config.name
+            )));
+        }
         Ok(Self {
             name: config.name,
             certificate,
-            key: config.key.parse()?,
+            key,
+            replicas,
             algorithm: config.algorithm.parse().map_err(|error| Failure::usage(format!("{error}")))?,
             urls: config.urls,
             gates: match config.gates {
@@ -402,7 +427,7 @@ mod tests {
             Profile::from_config(profile).unwrap();
         }
         for device in config.devices {
-            undercroft_keymgr::Device::from_config(device, Path::new(".")).unwrap();
+            undercroft_keymgr::Device::from_config(device, Path::new("."), Secrecy::Lenient).unwrap();
         }
     }
 }

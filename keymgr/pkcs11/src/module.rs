@@ -10,7 +10,7 @@ use cryptoki::error::{Error as Pkcs11Error, RvError};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::AuthPin;
-use undercroft_keymgr::{Error, ErrorKind, Pace, Pkcs11Uri, Secret};
+use undercroft_keymgr::{Error, ErrorKind, Pace, Pin, Pkcs11Uri};
 
 use crate::error::failed;
 
@@ -173,7 +173,7 @@ impl Module {
         session: &Session,
         slot: Slot,
         serial: &str,
-        pin: Option<&Secret>,
+        pin: Option<&Pin>,
     ) -> Result<(), Error> {
         // Held during the attempt: threads that open sessions at the same time wait for its outcome.
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +183,9 @@ impl Module {
         let Some(pin) = pin else {
             return Err(Error::new(
                 ErrorKind::Denied,
-                format!("device `{name}` needs a PIN; give it a pin-file, pin-credential or pin-prompt"),
+                format!(
+                    "device `{name}` needs a PIN; give it a pin-file, pin-credential, pin-prompt or pin-environment"
+                ),
             ));
         };
         if self.pkcs11.get_token_info(slot).is_ok_and(|info| info.user_pin_locked()) {
@@ -194,7 +196,8 @@ impl Module {
                 ),
             ));
         }
-        match session.login(UserType::User, Some(&AuthPin::from(pin.expose().to_owned()))) {
+        let pin = AuthPin::from(pin.read()?.expose().to_owned());
+        match session.login(UserType::User, Some(&pin)) {
             Ok(()) | Err(Pkcs11Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
             Err(
                 error @ Pkcs11Error::Pkcs11(

@@ -134,6 +134,27 @@ impl TokenSession {
         Ok(signature)
     }
 
+    /// Whether the token has what keys of `algorithm` need. Asked before one is made: a key that cannot sign would be left.
+    ///
+    /// # Errors
+    /// `Unsupported`, with the mechanism that is missing.
+    pub(crate) fn supports(&self, algorithm: KeyAlgorithm, subject: &str) -> Result<(), Error> {
+        let has = self
+            .module
+            .pkcs11()
+            .get_mechanism_list(self.slot)
+            .map_err(failed(format!("cannot ask what the token of {subject} can do")))?;
+        match mechanism::needed(algorithm).into_iter().find(|needed| !has.contains(needed)) {
+            None => Ok(()),
+            Some(missing) => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "the token cannot make {subject} as {algorithm}: it has no {missing}; use another algorithm or token"
+                ),
+            )),
+        }
+    }
+
     pub(crate) fn module_info(&self, subject: &str) -> Result<Info, Error> {
         self.module.pkcs11().get_library_info().map_err(failed(format!("cannot ask the module of {subject}")))
     }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use cryptoki::slot::Limit;
 use undercroft_keymgr::{
-    Device, Error, ErrorKind, Key, KeyManager, KeyUri, Pkcs11Uri, Secret, SessionThreads, SignPrehashed,
+    Device, Error, ErrorKind, Key, KeyManager, KeyUri, Pin, Pkcs11Uri, SessionThreads, SignPrehashed,
     SigningKey, StoredKey, TimeLimit, ToSign, TokenNote,
 };
 use undercroft_keys::{KeyAlgorithm, MessageDigest, PublicKey};
@@ -61,7 +61,7 @@ impl TokenInner {
 pub(crate) struct Door {
     module: Arc<Module>,
     device: Arc<TokenDescription>,
-    pin: Option<Secret>,
+    pin: Option<Pin>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,12 +82,7 @@ impl Token {
         })?;
         let module = Module::load(path)?;
         let description = Arc::new(TokenDescription { name: name.clone(), uri: uri.clone() });
-        let pin = device
-            .pin
-            .as_ref()
-            .map(|source| source.read(&format!("device `{name}`")))
-            .transpose()
-            .map_err(|error| Error::with_source(ErrorKind::Denied, format!("device `{name}`"), error))?;
+        let pin = Pin::of(device)?;
         module.serves(&description);
         let door = Door { module, device: description, pin };
         // A PIN is tried here, once, before any thread could.
@@ -187,6 +182,7 @@ impl KeyManager for Token {
                             format!("{what} exists already and was not touched; choose another object or id"),
                         ));
                     }
+                    writer.supports(algorithm, &what)?;
                     let (_, id) =
                         create::key_pair(&writer.session, algorithm, &label, id, Lifetime::Token, &what)?;
                     let public_key = attributes::public_key(&writer.session, &id, &what)?;
@@ -247,6 +243,7 @@ impl KeyManager for Token {
         let threads = SessionThreads::start("throwaway", 1, 16, TimeLimit::TO_MAKE_KEYS, move || {
             let mut held = door.open(Access::ReadOnly)?;
             let (handle, id) = held.with(|own| {
+                own.supports(algorithm, &what)?;
                 create::key_pair(&own.session, algorithm, "throwaway", None, Lifetime::Session, &what)
             })?;
             Ok(ThrowawaySession { held, handle, id })

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use undercroft_keymgr::{
-    CommandNumber, Counted, Device, Error, ErrorKind, Key, KeyManager, KeyUri, Ledger, LedgerPlaces, Secret,
-    SessionThreads, SignPrehashed, SigningKey, StoredKey, TimeLimit, ToSign, TpmUri,
+    CommandNumber, Counted, Device, Error, ErrorKind, Key, KeyManager, KeyUri, Ledger, LedgerPlaces, Pin,
+    Recently, SessionThreads, SignPrehashed, SigningKey, StoredKey, TimeLimit, ToSign, TpmUri,
 };
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 use undercroft_tpm_wire::{ObjectAttributes, PublicArea, Scheme, policy};
@@ -24,6 +25,10 @@ const PERSISTENT_FIRST: u32 = 0x8100_0000;
 /// Commands that may wait for the TPM before callers are told to come back.
 const QUEUE: usize = 256;
 
+/// A TPM that answered so long ago may have been restarted or exchanged since: a TCTI that connects for each command
+/// (swtpm's does) and a resource manager hide that. Quicker than this no TPM is.
+const MOMENT: Duration = Duration::from_millis(20);
+
 /// A TPM 2.0. The device's PIN, if it has one, is the authValue of the keys that we make in it.
 #[derive(Debug)]
 pub(crate) struct Tpm {
@@ -37,9 +42,11 @@ pub(crate) struct Tpm {
 /// A connection, and what it knows.
 pub(crate) struct Session {
     pub(crate) esys: Esys,
-    auth: Option<Secret>,
+    auth: Option<Pin>,
     /// Persistent keys whose public half was compared in this connection, and whether they have signed verifiably.
     keys: HashMap<u32, Known>,
+    /// When the TPM last signed for us.
+    pub(crate) signed: Recently,
     /// Why the TPM refused our authValue, shared by all connections: it is not tried again.
     refused: Arc<Mutex<Option<String>>>,
     /// What gated keys need of this connection.
@@ -66,12 +73,7 @@ impl Tpm {
                 ),
             )
         })?;
-        let auth = device
-            .pin
-            .as_ref()
-            .map(|source| source.read(&format!("device `{name}`")))
-            .transpose()
-            .map_err(|error| Error::with_source(ErrorKind::Denied, format!("device `{name}`"), error))?;
+        let auth = Pin::of(device)?;
         let refused = Arc::new(Mutex::new(None));
         let ledger = Arc::new(Mutex::new(None));
         let first = Mutex::new(Some(Esys::connect(&tcti)?));
@@ -87,6 +89,7 @@ impl Tpm {
                 esys,
                 auth: auth.clone(),
                 keys: HashMap::new(),
+                signed: Recently::new(MOMENT),
                 refused: refused.clone(),
                 gated: gated::Connection::default(),
                 ledger: ledger.clone(),
@@ -238,7 +241,7 @@ impl Session {
             (None, None) => Use::ByAuth(Guessing::Exempt),
         };
         let template = template::signing_key(algorithm, usable, &[])?;
-        let auth = self.auth.clone();
+        let auth = self.auth.as_ref().map(Pin::read).transpose()?;
         let auth = auth.as_ref().map_or(&[][..], |secret| secret.expose().as_bytes());
         let failed = |what: &str| format!("cannot {what} {subject} as {algorithm}");
         let root = self
@@ -284,6 +287,7 @@ impl Session {
         if let Some(refusal) = refused {
             return Err(Error::new(ErrorKind::Denied, refusal));
         }
+        self.doubt();
         let known = self.known(identity)?;
         let signed = key::sign(&mut self.esys, known.object, identity.algorithm, input, &identity.subject);
         let signature = match signed {
@@ -298,7 +302,15 @@ impl Session {
         };
         let command = self.count();
         self.proves(identity, known, input, &signature)?;
+        self.signed.happens();
         Ok(Counted { signature, command })
+    }
+
+    /// Forgets what was proved by a TPM that may have become another one: the next signature of each key is a first one.
+    pub(crate) fn doubt(&mut self) {
+        if !self.signed.happened() {
+            self.keys.clear();
+        }
     }
 
     /// The first signature of a key in this connection is verified: its public half can be replaced behind our back.
@@ -358,7 +370,7 @@ impl Session {
         }
         if let Some(auth) = &self.auth {
             self.esys
-                .set_auth(object, auth.expose().as_bytes())
+                .set_auth(object, auth.read()?.expose().as_bytes())
                 .map_err(|error| error.failed(format!("cannot set the authorisation of {subject}")))?;
         }
         let known = Known { object, proven: false };
