@@ -9,6 +9,7 @@ pub mod faulty_module;
 pub mod faulty_tpm;
 pub mod installation;
 pub mod programs;
+pub mod soak;
 pub mod softhsm;
 pub mod software;
 pub mod swtpm;
