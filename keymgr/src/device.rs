@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::{KeyUri, Secrecy, SecretSource, UriError};
+use crate::{KeyUri, Secrecy, SecretSource, TimeLimit, UriError};
 
 /// A `[[device]]` table as it is written.
 ///
@@ -15,6 +15,7 @@ use crate::{KeyUri, Secrecy, SecretSource, UriError};
 /// uri = "pkcs11:token=prod?module-path=/usr/lib/softhsm/libsofthsm2.so"
 /// pin-file = "prod.pin"   # or pin-credential = "prod-pin", pin-prompt = true, pin-environment = "PROD_PIN"
 /// sessions = 4
+/// time-limit = "10s"
 /// ```
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -34,6 +35,9 @@ pub struct DeviceConfig {
     pub pin_environment: Option<String>,
     /// How many sessions to hold; a token's own limit may be lower. The default is the backend's.
     pub sessions: Option<NonZeroUsize>,
+    /// How long a call may take, from being asked to the answer.
+    #[serde(default)]
+    pub time_limit: TimeLimit,
 }
 
 /// A token: its name, where it is, and how it is unlocked.
@@ -47,6 +51,8 @@ pub struct Device {
     pub pin: Option<SecretSource>,
     /// How many sessions to hold; none for the backend's default.
     pub sessions: Option<NonZeroUsize>,
+    /// How long a call may take.
+    pub time_limit: TimeLimit,
 }
 
 impl Device {
@@ -79,7 +85,7 @@ impl Device {
         if let (Secrecy::Strict, Some(SecretSource::Environment(variable))) = (secrecy, &pin) {
             return Err(DeviceError::EnvironmentPin { device, variable: variable.clone() });
         }
-        Ok(Self { name: device, uri, pin, sessions: config.sessions })
+        Ok(Self { name: device, uri, pin, sessions: config.sessions, time_limit: config.time_limit })
     }
 }
 
@@ -143,6 +149,7 @@ mod tests {
             pin_prompt: false,
             pin_environment: None,
             sessions: None,
+            time_limit: TimeLimit::default(),
         };
         more(&mut config);
         config

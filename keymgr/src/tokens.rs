@@ -149,9 +149,16 @@ impl fmt::Debug for Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TimeLimit;
 
     fn device(name: &str, uri: &str) -> Device {
-        Device { name: name.into(), uri: uri.parse().unwrap(), pin: None, sessions: None }
+        Device {
+            name: name.into(),
+            uri: uri.parse().unwrap(),
+            pin: None,
+            sessions: None,
+            time_limit: TimeLimit::default(),
+        }
     }
 
     fn tokens() -> Tokens {

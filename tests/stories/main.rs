@@ -18,6 +18,7 @@ mod place;
 mod readme;
 mod recovery;
 mod refusals;
+mod replicas;
 mod second_key;
 mod secrets;
 mod served_log;

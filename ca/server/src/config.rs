@@ -103,6 +103,8 @@ pub struct Authority {
     pub certificate: AuthorityCertificate,
     /// Its key.
     pub key: KeyUri,
+    /// The same key in other tokens, for when that one is not available.
+    pub replicas: Vec<KeyUri>,
     /// What the key is and how it signs.
     pub algorithm: KeyAlgorithm,
     /// Where its CRL and certificate are published.
@@ -232,7 +234,7 @@ fn ledgers_are_whole(domains: &[Domain], tokens: &Tokens) -> Result<(), Failure>
             tokens.device(device)?;
             let Hardware::Ledger { .. } = hardware else { continue };
             let uses = |other: &Domain| {
-                let keys = other.authorities.iter().map(|authority| &authority.key).chain(other.log_keys());
+                let keys = other.authorities.iter().flat_map(Authority::keys).chain(other.log_keys());
                 keys.filter_map(|key| tokens.locate(key).ok()).any(|(found, _)| found.name == device)
                     || other.hardware.iter().any(|hardware| hardware.device() == device)
             };
@@ -356,14 +358,37 @@ impl Domain {
 }
 
 impl Authority {
+    /// Where its key is, the preferred place first.
+    pub fn keys(&self) -> impl Iterator<Item = &KeyUri> {
+        std::iter::once(&self.key).chain(&self.replicas)
+    }
+
     fn new(config: AuthorityConfig, base: &Path, development: bool) -> Result<Self, Failure> {
         let path = base.join(config.certificate);
         let certificate = AuthorityCertificate::from_pem(&read_text(&path)?)
             .map_err(|error| Failure::from(error).during(path.display()))?;
+        let key: KeyUri = config.key.parse()?;
+        let replicas = config.replicas.iter().map(|uri| uri.parse());
+        let replicas = replicas.collect::<Result<Vec<KeyUri>, _>>()?;
+        for (number, replica) in replicas.iter().enumerate() {
+            if *replica == key || replicas[..number].contains(replica) {
+                return Err(Failure::usage(format!(
+                    "authority `{}`: replicas: {replica} stands there twice; name other tokens",
+                    config.name
+                )));
+            }
+        }
+        if !replicas.is_empty() && config.gates.is_some() {
+            return Err(Failure::usage(format!(
+                "authority `{}` has gates and replicas: a gated key is in one TPM and cannot be in another; leave one of them out",
+                config.name
+            )));
+        }
         Ok(Self {
             name: config.name,
             certificate,
-            key: config.key.parse()?,
+            key,
+            replicas,
             algorithm: config.algorithm.parse().map_err(|error| Failure::usage(format!("{error}")))?,
             urls: config.urls,
             gates: match config.gates {

@@ -69,6 +69,9 @@ pub struct DomainSetup {
     pub authorities: Vec<(Authority, String)>,
     /// Its roots.
     pub roots: Vec<AuthorityCertificate>,
+    /// The keys of authorities that are in further tokens, each with its authority's name and its URI: what custody they
+    /// have is judged and logged as if they were alone.
+    pub replicas: Vec<(String, Key, String)>,
     /// What custody its keys must have.
     pub custody: Demand,
 }
@@ -215,6 +218,10 @@ async fn start_domain(
     for (authority, uri) in &setup.authorities {
         let purpose = format!("authority {} of {}", authority.name(), setup.name.as_str());
         log_custody(&setup.log, authority.key(), purpose, uri, required).await?;
+    }
+    for (authority, key, uri) in &setup.replicas {
+        let purpose = format!("authority {authority} of {}, replica", setup.name.as_str());
+        log_custody(&setup.log, key, purpose, uri, required).await?;
     }
     let bundle = publish_bundle(&setup, facts).await?;
     let authorities = setup.authorities.into_iter().map(|(authority, _)| authority).collect();

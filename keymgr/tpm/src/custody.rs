@@ -61,7 +61,7 @@ pub(crate) struct Custody {
 impl ProveCustody for Custody {
     async fn custody_evidence(&self) -> Result<CustodyEvidence, Error> {
         let identity = self.identity.clone();
-        let bytes = self.threads.run(move |session| collect(&mut session.esys, &identity)).await?;
+        let bytes = self.threads.run_again(move |session| collect(&mut session.esys, &identity)).await?;
         Ok(CustodyEvidence { format: CUSTODY_FORMAT, bytes })
     }
 }

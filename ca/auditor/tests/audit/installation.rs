@@ -342,6 +342,7 @@ impl Daemon<'_> {
                     log_keys: vec![(key(&self.log_keys[at]), "pkcs11:object=log".into())],
                     authorities: vec![(authority, "pkcs11:object=i1".into())],
                     roots,
+                    replicas: Vec::new(),
                     custody: undercroft_attestors::custody::Demand::Declared,
                 });
             }

@@ -10,7 +10,7 @@ use undercroft_attestors::custody;
 use undercroft_attestors::custody::Grade;
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{ExitStatus, Failure, StrictArgs, Terminal};
-use undercroft_keymgr::{Key, Secrecy, Sighting};
+use undercroft_keymgr::{Key, KeyUri, Secrecy, Sighting};
 use undercroft_log::Clock as _;
 
 use crate::config::{Authority, Config, Domain};
@@ -147,7 +147,6 @@ async fn examine_authority(
     now: Timestamp,
 ) -> Vec<Check> {
     let what = format!("{} authority {}", domain.name.as_str(), authority.name);
-    let found = authority_key(config, authority, required).await;
     let validity = authority.certificate.validity();
     let signed = domain.roots.iter().any(|root| authority.certificate.is_issued_by(root));
     let certificate = match (signed, validity.contains(now)) {
@@ -155,7 +154,15 @@ async fn examine_authority(
         (true, false) => Err(Failure::usage(format!("its certificate is valid from {validity} only"))),
         (true, true) => Ok(format!("certificate valid until {}", validity.not_after())),
     };
-    let mut checks = vec![Check::new(what.clone(), found), Check::new(what.clone(), certificate)];
+    let mut checks = Vec::new();
+    for (number, uri) in authority.keys().enumerate() {
+        let what = match number {
+            0 => what.clone(),
+            number => format!("{what}, replica {number}"),
+        };
+        checks.push(Check::new(what, authority_key(config, authority, uri, required).await));
+    }
+    checks.push(Check::new(what.clone(), certificate));
     if validity.contains(now) && validity.not_after() < now + SOON {
         checks
             .push(Check::note(what, format!("its certificate ends at {}: rotate it", validity.not_after())));
@@ -163,13 +170,17 @@ async fn examine_authority(
     checks
 }
 
-async fn authority_key(config: &Config, authority: &Authority, required: Grade) -> Result<String, Failure> {
-    let key = config.tokens.open(&authority.key, authority.algorithm).await?;
+async fn authority_key(
+    config: &Config,
+    authority: &Authority,
+    uri: &KeyUri,
+    required: Grade,
+) -> Result<String, Failure> {
+    let key = config.tokens.open(uri, authority.algorithm).await?;
     let held = key.signer.public_key();
     if authority.certificate.public_key() != held {
         return Err(Failure::usage(format!(
-            "{} holds the key {}, which its certificate is not for",
-            authority.key,
+            "{uri} holds the key {}, which its certificate is not for",
             held.id()
         )));
     }

@@ -127,6 +127,9 @@ pub(super) struct AuthorityConfig {
     pub(super) name: String,
     pub(super) certificate: PathBuf,
     pub(super) key: String,
+    /// Other tokens that hold the same key.
+    #[serde(default)]
+    pub(super) replicas: Vec<String>,
     pub(super) algorithm: String,
     pub(super) urls: Urls,
     /// The file with the gates that its key was made with.

@@ -440,6 +440,7 @@ impl Rig {
             log_keys: vec![(domain.log_key.key(), "pkcs11:object=log".into())],
             authorities: vec![(authority, "pkcs11:object=i1".into())],
             roots,
+            replicas: Vec::new(),
             custody: Demand::Declared,
         };
         (setup, driver)

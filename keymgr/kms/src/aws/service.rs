@@ -14,9 +14,6 @@ use crate::calls::{AT_ONCE, Calls};
 
 use super::credentials::Ambient;
 
-/// How long a call may take from asking to the answer.
-const TIME_LIMIT: Duration = Duration::from_secs(10);
-
 /// How long a connection may take to be made.
 const CONNECTING: Duration = Duration::from_secs(3);
 
@@ -32,7 +29,8 @@ impl Service {
     /// AWS KMS as `device` names it. Nothing is asked yet.
     pub(super) fn of(device: &Device, uri: &AwsKmsUri, secrecy: Secrecy) -> Result<Self, Error> {
         let client = client(device, uri, secrecy)?;
-        let calls = Calls::start(&device.name, device.sessions.unwrap_or(AT_ONCE), TIME_LIMIT)?;
+        let calls =
+            Calls::start(&device.name, device.sessions.unwrap_or(AT_ONCE), device.time_limit.duration())?;
         Ok(Self { client, calls, uri: uri.clone() })
     }
 }
