@@ -9,3 +9,4 @@
 pub mod chain;
 pub mod custody;
 pub mod tpm;
+pub mod trust;
