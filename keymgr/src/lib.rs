@@ -22,7 +22,7 @@ pub use error::{Error, ErrorKind};
 pub use gate::{Authorisation, Gate, SignGated};
 pub use key::{Counted, CustodyEvidence, Key, KeyManager, ProveCustody, SigningKey, StoredKey};
 pub use ledger::{Attestation, CommandNumber, Ledger, LedgerPlaces, TokenNote};
-pub use secret::{Secret, SecretError, SecretSource};
+pub use secret::{Secrecy, Secret, SecretError, SecretSource};
 pub use session_threads::SessionThreads;
 pub use tokens::{Backend, Tokens};
 pub use uri::{KeyUri, Pkcs11Uri, Scheme, TpmUri, UriError};
