@@ -58,7 +58,10 @@ impl Certificate {
     /// It is no DER of an X.509 certificate, has bytes behind it, or more of them than any certificate needs.
     pub fn from_der(der: &[u8]) -> Result<Self, ChainError> {
         if der.len() > MAX_CERTIFICATE {
-            return Err(ChainError::Malformed(format!("it has {} bytes, more than {MAX_CERTIFICATE}", der.len())));
+            return Err(ChainError::Malformed(format!(
+                "it has {} bytes, more than {MAX_CERTIFICATE}",
+                der.len()
+            )));
         }
         let malformed = |error: der::Error| ChainError::Malformed(error.to_string());
         let outer = SignedRef::from_der(der).map_err(malformed)?;
@@ -178,7 +181,9 @@ impl Certificate {
         let no_ca = |what: &str| ChainError::NoAuthority(self.subject(), what.to_owned());
         match self.extension::<BasicConstraints>()? {
             Some(basic) if basic.ca => match basic.path_len_constraint {
-                Some(length) if usize::from(length) < below => return Err(no_ca("its path length is exceeded")),
+                Some(length) if usize::from(length) < below => {
+                    return Err(no_ca("its path length is exceeded"));
+                }
                 _ => {}
             },
             _ => return Err(no_ca("it is not one of a CA")),
@@ -203,7 +208,9 @@ impl Certificate {
     ///
     /// # Errors
     /// It is malformed or stands twice.
-    pub fn extension<'a, T: der::Decode<'a> + const_oid::AssociatedOid>(&'a self) -> Result<Option<T>, ChainError>
+    pub fn extension<'a, T: der::Decode<'a> + const_oid::AssociatedOid>(
+        &'a self,
+    ) -> Result<Option<T>, ChainError>
     where
         <T as der::Decode<'a>>::Error: fmt::Display,
     {
@@ -213,7 +220,8 @@ impl Certificate {
                 continue;
             }
             let read = T::from_der(extension.extn_value.as_bytes());
-            let read = read.map_err(|error| ChainError::Malformed(format!("extension {}: {error}", T::OID)))?;
+            let read =
+                read.map_err(|error| ChainError::Malformed(format!("extension {}: {error}", T::OID)))?;
             if found.replace(read).is_some() {
                 return Err(ChainError::Malformed(format!("extension {} stands twice", T::OID)));
             }
@@ -308,7 +316,9 @@ pub enum ChainError {
     #[error("the issuer `{0}` is neither an anchor nor among the intermediates")]
     UnknownIssuer(String),
     /// A signature algorithm that we do not take, or none of the issuer's key.
-    #[error("the certificate of `{0}` is signed by the algorithm {1}, which is not taken with its issuer's key")]
+    #[error(
+        "the certificate of `{0}` is signed by the algorithm {1}, which is not taken with its issuer's key"
+    )]
     Algorithm(String, String),
     /// Not made by the issuer's key.
     #[error("the signature of the certificate of `{0}` is not by the key of `{1}`")]

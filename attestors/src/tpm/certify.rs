@@ -82,7 +82,9 @@ pub enum CertifyError {
     #[error("the attestation is about a key of another Name")]
     Name,
     /// An attribute is missing.
-    #[error("the key is not {0}: a key that stays in its TPM is fixedTPM, fixedParent, sensitiveDataOrigin and sign alone")]
+    #[error(
+        "the key is not {0}: a key that stays in its TPM is fixedTPM, fixedParent, sensitiveDataOrigin and sign alone"
+    )]
     Lacks(&'static str),
     /// An attribute too many.
     #[error("the key is {0}")]

@@ -2,7 +2,7 @@
 //! key opens, and only if it holds the key of a given Name too.
 
 use aws_lc_rs::agreement::{self, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
-use aws_lc_rs::cipher::{AES_128, AES_256, EncryptionContext, EncryptingKey, UnboundCipherKey};
+use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::rsa::{

@@ -3,7 +3,9 @@
 use const_oid::ObjectIdentifier;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
-use undercroft_tpm_wire::{Curve, HashAlgorithm, ObjectAttributes, PublicArea, PublicKind, Scheme, Symmetric};
+use undercroft_tpm_wire::{
+    Curve, HashAlgorithm, ObjectAttributes, PublicArea, PublicKind, Scheme, Symmetric,
+};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName};
 
@@ -65,7 +67,8 @@ impl Endorsement {
     /// # Errors
     /// One of them is malformed, or there is no certificate.
     pub fn read(public: &[u8], chain: &[Vec<u8>]) -> Result<Self, EndorsementError> {
-        let public = PublicArea::parse(public).map_err(|error| EndorsementError::Public(error.to_string()))?;
+        let public =
+            PublicArea::parse(public).map_err(|error| EndorsementError::Public(error.to_string()))?;
         let chain = chain.iter().map(|der| Certificate::from_der(der)).collect::<Result<Vec<_>, _>>()?;
         let Some((certificate, intermediates)) = chain.split_first() else {
             return Err(EndorsementError::NoCertificate);

@@ -89,7 +89,10 @@ pub struct EndorsementText {
 impl EndorsementText {
     /// The text of a TPMT_PUBLIC and of certificates.
     pub fn new(public: &[u8], chain: &[Vec<u8>]) -> Self {
-        Self { public: hex::encode(public), chain: chain.iter().map(|der| Base64::encode_string(der)).collect() }
+        Self {
+            public: hex::encode(public),
+            chain: chain.iter().map(|der| Base64::encode_string(der)).collect(),
+        }
     }
 
     /// What the text says.
@@ -97,7 +100,8 @@ impl EndorsementText {
     /// # Errors
     /// It is no text of such things.
     pub fn read(&self) -> Result<Endorsement, EndorsementError> {
-        let public = hex::decode(&self.public).map_err(|error| EndorsementError::Public(error.to_string()))?;
+        let public =
+            hex::decode(&self.public).map_err(|error| EndorsementError::Public(error.to_string()))?;
         let chain = self.chain.iter().map(|text| Base64::decode_vec(text)).collect::<Result<Vec<_>, _>>();
         Endorsement::read(&public, &chain.map_err(|_| EndorsementError::Profile("it is no base64"))?)
     }
@@ -232,13 +236,18 @@ fn activated(
         return Err(contradiction(&"the certificate of the attestation key is that of another one"));
     }
     if vouched.at.as_second() > now.as_second().saturating_add(SKEW) {
-        return Err(contradiction(&format!("the attestation key is certified in the future, at {}", vouched.at)));
+        return Err(contradiction(&format!(
+            "the attestation key is certified in the future, at {}",
+            vouched.at
+        )));
     }
     let endorsement = activation.endorsement.read().map_err(|error| contradiction(&error))?;
     if endorsement.certificate.digest() != statement.certificate
         || endorsement.chain_digest() != statement.chain
     {
-        return Err(contradiction(&"the endorsement certificates are others than those that the activator saw"));
+        return Err(contradiction(
+            &"the endorsement certificates are others than those that the activator saw",
+        ));
     }
     let Some(anchor) = trust.endorsement.with_digest(&statement.anchor) else {
         let unknown = "the manufacturer that the activator trusted is not trusted here";
@@ -247,7 +256,10 @@ fn activated(
     let anchor = crate::chain::Anchors::new(vec![anchor.clone()]);
     let endorsed = endorsement.verify(&anchor, vouched.at).map_err(|error| contradiction(&error))?;
     Ok([
-        format!("{} saw at {} that the attestation key lives in a TPM of {}", vouched.by, vouched.at, endorsed.manufacturer),
+        format!(
+            "{} saw at {} that the attestation key lives in a TPM of {}",
+            vouched.by, vouched.at, endorsed.manufacturer
+        ),
         format!("the endorsement certificate says: {}", endorsed.model),
     ])
 }
