@@ -22,8 +22,13 @@ struct Proven {
 impl Proven {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let domains =
-            vec![Domain::tpm("prod.example", "ecdsa-p256"), Domain::tpm("edge.example", "ecdsa-p256")];
+        // Two TPMs, so that a key's URI says which.
+        let tpm = |label: &str| {
+            let socket = folder.path().canonicalize().unwrap().join(format!("devices/tpm-{label}/sock"));
+            let key = format!("tpm:handle=0x81000010;tcti=swtpm:path={}", socket.display());
+            Domain { key, ..Domain::tpm(&format!("{label}.example"), "ecdsa-p256") }
+        };
+        let domains = vec![tpm("prod"), tpm("edge")];
         let site = Site::new(folder.path(), domains, Listen::Anywhere).unwrap();
         site.hsm_sim_up().unwrap().args(["--softhsm", "witness"]).done().unwrap();
         let anchors = site.path("anchors");

@@ -111,11 +111,9 @@ fn activate(
         .policy_endorsement(session)
         .and_then(|()| esys.activate(attests, endorsement, Some(session), credential, secret))
         .map_err(|error| error.failed(failed()));
-    // ESYS forgets a session that its last command has ended, as this one's has if it went well.
-    if opened.is_err() {
-        let _ = esys.end_session(session);
-    }
-    opened
+    // ESYS keeps policy sessions after their use, and a TPM has few.
+    let ended = esys.end_session(session).map_err(|code| code.failed("cannot end a session"));
+    opened.and_then(|secret| ended.map(|()| secret))
 }
 
 /// Runs `job` with the endorsement key of a kind whose public area is `right`: the primary key of its template, or a key that
