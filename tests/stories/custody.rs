@@ -9,6 +9,7 @@ use e2e::{Caller, Daemon, Domain, Issue, Listen, Site, Tool, request};
 use serde_json::Value;
 use undercroft_log::leaf::{Body, Digest, Grade};
 
+use crate::judges::judge_entries;
 use crate::place::bodies;
 
 /// Two TPMs of two manufacturers, of which one is known.
@@ -286,6 +287,7 @@ fn audit(proven: &Proven) {
         if believing { proven.believing(verify) } else { verify }
     };
     verify(true).done().unwrap().says("custody proven").unwrap();
+    judge_entries(&[site.path("prod.example/log")]);
     verify(false).done().unwrap();
 }
 
