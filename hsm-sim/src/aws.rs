@@ -145,6 +145,7 @@ pub fn device(name: &str, port: u16) -> Device {
         pin: None,
         sessions: None,
         time_limit: TimeLimit::default(),
+        attestation: None,
     }
 }
 

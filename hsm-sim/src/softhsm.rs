@@ -131,6 +131,7 @@ impl SoftHsm {
             pin: Some(SecretSource::File(self.pin_file(label))),
             sessions: None,
             time_limit: TimeLimit::default(),
+            attestation: None,
         })
     }
 

@@ -79,6 +79,7 @@ impl Tpm2Pkcs11 {
             pin: Some(SecretSource::File(folder.join("pin"))),
             sessions: None,
             time_limit: TimeLimit::default(),
+            attestation: None,
         }
     }
 

@@ -157,6 +157,7 @@ mod tests {
             uri: uri.parse().unwrap(),
             pin: None,
             sessions: None,
+            attestation: None,
             time_limit: TimeLimit::default(),
         }
     }

@@ -244,6 +244,7 @@ fn a_device_in_no_region_and_plain_http_to_elsewhere_are_refused() {
         pin: None,
         sessions: None,
         time_limit: TimeLimit::default(),
+        attestation: None,
     };
     let error = AwsKmsBackend::default().open(&nowhere).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("add region=…"), "{error}");

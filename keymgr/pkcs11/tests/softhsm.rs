@@ -137,6 +137,7 @@ fn what_is_missing_is_named() {
             uri: uri.parse().unwrap(),
             pin,
             sessions: None,
+            attestation: None,
             time_limit: TimeLimit::default(),
         };
         Pkcs11Backend.open(&device).unwrap_err()

@@ -130,6 +130,7 @@ fn what_is_missing_is_named() {
             pin: None,
             sessions: None,
             time_limit: TimeLimit::default(),
+            attestation: None,
         };
         TpmBackend.open(&device).unwrap_err()
     };
