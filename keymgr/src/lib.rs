@@ -25,4 +25,4 @@ pub use ledger::{Attestation, CommandNumber, Ledger, LedgerPlaces, TokenNote};
 pub use secret::{Secret, SecretError, SecretSource};
 pub use session_threads::SessionThreads;
 pub use tokens::{Backend, Tokens};
-pub use uri::{KeyUri, Pkcs11Uri, Scheme, TpmUri, UriError};
+pub use uri::{AwsKmsUri, AzureKvUri, GcpKmsUri, KeyUri, Pkcs11Uri, Scheme, TpmUri, UriError};
