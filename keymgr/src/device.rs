@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::{KeyUri, SecretSource, UriError};
+use crate::{KeyUri, Secrecy, SecretSource, UriError};
 
 /// A `[[device]]` table as it is written.
 ///
@@ -13,7 +13,7 @@ use crate::{KeyUri, SecretSource, UriError};
 /// [[device]]
 /// name = "prod"
 /// uri = "pkcs11:token=prod?module-path=/usr/lib/softhsm/libsofthsm2.so"
-/// pin-file = "prod.pin"        # or pin-credential = "prod-pin", or pin-prompt = true
+/// pin-file = "prod.pin"   # or pin-credential = "prod-pin", pin-prompt = true, pin-environment = "PROD_PIN"
 /// sessions = 4
 /// ```
 #[derive(Clone, Debug, Deserialize)]
@@ -30,6 +30,8 @@ pub struct DeviceConfig {
     /// Ask for the PIN on the terminal.
     #[serde(default)]
     pub pin_prompt: bool,
+    /// The name of an environment variable that holds the PIN. Refused where secrecy is strict.
+    pub pin_environment: Option<String>,
     /// How many sessions to hold; a token's own limit may be lower. The default is the backend's.
     pub sessions: Option<NonZeroUsize>,
 }
@@ -51,8 +53,8 @@ impl Device {
     /// Validates a table. Relative paths are taken from `base`, the folder of the file that holds it.
     ///
     /// # Errors
-    /// The URI is none, or names a key, or more than one PIN source is given.
-    pub fn from_config(config: DeviceConfig, base: &Path) -> Result<Self, DeviceError> {
+    /// The URI is none, or names a key, or more than one PIN source is given, or one that `secrecy` refuses.
+    pub fn from_config(config: DeviceConfig, base: &Path, secrecy: Secrecy) -> Result<Self, DeviceError> {
         let device = config.name;
         let uri: KeyUri =
             config.uri.parse().map_err(|error| DeviceError::Uri { device: device.clone(), error })?;
@@ -63,6 +65,7 @@ impl Device {
             config.pin_file.map(|path| SecretSource::File(base.join(path))),
             config.pin_credential.map(SecretSource::Credential),
             config.pin_prompt.then_some(SecretSource::Prompt),
+            config.pin_environment.map(SecretSource::Environment),
         ]
         .into_iter()
         .flatten();
@@ -72,6 +75,9 @@ impl Device {
         }
         if uri.scheme().is_cloud() && pin.is_some() {
             return Err(DeviceError::PinOfCloud { device });
+        }
+        if let (Secrecy::Strict, Some(SecretSource::Environment(variable))) = (secrecy, &pin) {
+            return Err(DeviceError::EnvironmentPin { device, variable: variable.clone() });
         }
         Ok(Self { name: device, uri, pin, sessions: config.sessions })
     }
@@ -96,15 +102,27 @@ pub enum DeviceError {
         /// The device.
         device: String,
     },
+    /// A PIN in the environment, which strict secrecy refuses.
+    #[error(
+        "device `{device}`: its PIN comes from the environment variable {variable}, which --strict refuses: others can read it in /proc; use pin-file or pin-credential"
+    )]
+    EnvironmentPin {
+        /// The device.
+        device: String,
+        /// The variable.
+        variable: String,
+    },
     /// Two ways to get the PIN.
-    #[error("device `{device}`: give one of pin-file, pin-credential and pin-prompt, not several")]
+    #[error(
+        "device `{device}`: give one of pin-file, pin-credential, pin-prompt and pin-environment, not several"
+    )]
     SeveralPins {
         /// The device.
         device: String,
     },
     /// A PIN for a cloud.
     #[error(
-        "device `{device}` is a cloud's, which has no PIN: it knows this program by its ambient identity (instance role, workload identity); remove pin-file, pin-credential and pin-prompt"
+        "device `{device}` is a cloud's, which has no PIN: it knows this program by its ambient identity (instance role, workload identity); remove its pin-… line"
     )]
     PinOfCloud {
         /// The device.
@@ -116,16 +134,51 @@ pub enum DeviceError {
 mod tests {
     use super::*;
 
-    fn device(uri: &str, pin: Option<&str>) -> Result<Device, String> {
-        let config = DeviceConfig {
+    fn config(more: impl FnOnce(&mut DeviceConfig)) -> DeviceConfig {
+        let mut config = DeviceConfig {
             name: "prod".into(),
-            uri: uri.into(),
-            pin_file: pin.map(Into::into),
+            uri: "pkcs11:token=prod".into(),
+            pin_file: None,
             pin_credential: None,
             pin_prompt: false,
+            pin_environment: None,
             sessions: None,
         };
-        Device::from_config(config, Path::new("/etc/undercroft")).map_err(|error| error.to_string())
+        more(&mut config);
+        config
+    }
+
+    #[test]
+    fn a_pin_in_the_environment_is_refused_where_secrecy_is_strict() {
+        let wanted = || config(|device| device.pin_environment = Some("PROD_PIN".into()));
+        let device = Device::from_config(wanted(), Path::new("/etc"), Secrecy::Lenient).unwrap();
+        assert_eq!(device.pin, Some(SecretSource::Environment("PROD_PIN".into())));
+        let refusal =
+            Device::from_config(wanted(), Path::new("/etc"), Secrecy::Strict).unwrap_err().to_string();
+        assert!(refusal.contains("`prod`") && refusal.contains("PROD_PIN") && refusal.contains("pin-file"));
+    }
+
+    #[test]
+    fn several_pins_and_uris_of_keys_are_refused() {
+        let refused = |config| Device::from_config(config, Path::new("/etc"), Secrecy::Lenient).unwrap_err();
+        let two = config(|device| {
+            device.pin_prompt = true;
+            device.pin_environment = Some("PROD_PIN".into());
+        });
+        assert!(matches!(refused(two), DeviceError::SeveralPins { .. }));
+        for uri in ["pkcs11:token=prod;object=ca", "pkcs11:token=prod;id=%01", "tpm:handle=0x81010001"] {
+            let names_a_key = config(|device| device.uri = uri.into());
+            assert!(matches!(refused(names_a_key), DeviceError::NamesKey { .. }), "{uri}");
+        }
+    }
+
+    fn device(uri: &str, pin: Option<&str>) -> Result<Device, String> {
+        let config = config(|device| {
+            device.uri = uri.into();
+            device.pin_file = pin.map(Into::into);
+        });
+        let device = Device::from_config(config, Path::new("/etc/undercroft"), Secrecy::Strict);
+        device.map_err(|error| error.to_string())
     }
 
     #[test]
@@ -152,7 +205,7 @@ mod tests {
             ["awskms:region=eu-central-1", "gcpkms:key-ring=prod", "azurekv:vault=prod.vault.azure.net"]
         {
             let refusal = device(uri, Some("prod.pin")).unwrap_err();
-            assert!(refusal.contains("ambient identity") && refusal.contains("remove pin-file"), "{refusal}");
+            assert!(refusal.contains("ambient identity") && refusal.contains("remove its pin-"), "{refusal}");
         }
         assert!(device("pkcs11:token=prod", Some("prod.pin")).unwrap().pin.is_some());
     }

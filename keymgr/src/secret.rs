@@ -41,6 +41,19 @@ pub enum SecretSource {
     Credential(String),
     /// The terminal, without echo.
     Prompt,
+    /// An environment variable of this name. Child processes inherit it, and root and the same user can read it in
+    /// /proc for as long as the program runs: [`Secrecy::Strict`] refuses it.
+    Environment(String),
+}
+
+/// Whether secrets may come from where others can easily see them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Secrecy {
+    /// Environment variables and static cloud credentials are taken.
+    #[default]
+    Lenient,
+    /// They are refused.
+    Strict,
 }
 
 impl SecretSource {
@@ -61,6 +74,10 @@ impl SecretSource {
                 let typed = rpassword::prompt_password(format!("PIN for {subject}: "))
                     .map_err(|error| SecretError::Prompt(subject.to_owned(), error))?;
                 non_empty(typed, || subject.to_owned())
+            }
+            Self::Environment(name) => {
+                let value = std::env::var(name).map_err(|_| SecretError::NotSet(name.clone()))?;
+                non_empty(value, || format!("the environment variable {name}"))
             }
         }
     }
@@ -114,6 +131,9 @@ pub enum SecretError {
     /// Not run by systemd with that credential.
     #[error("no credential `{0}`: CREDENTIALS_DIRECTORY is not set; add LoadCredential={0}:… to the unit")]
     NoCredentials(String),
+    /// The environment variable is not there, or is not text.
+    #[error("the environment variable {0}, which should hold the PIN, is not set to any text")]
+    NotSet(String),
     /// The terminal did not give one.
     #[error("cannot ask for the PIN of {0}: {1}; give it by `pin-file` where there is no terminal")]
     Prompt(String, std::io::Error),
@@ -154,6 +174,16 @@ mod tests {
         assert!(matches!(source.read("token"), Err(SecretError::Unreadable(..))));
         let source = SecretSource::Credential("hsm".into());
         assert!(matches!(source.read("token"), Err(SecretError::NoCredentials(_))));
+        let source = SecretSource::Environment("UNDERCROFT_NO_SUCH_PIN".into());
+        let refusal = source.read("token").unwrap_err().to_string();
+        assert!(refusal.contains("UNDERCROFT_NO_SUCH_PIN"), "{refusal}");
+    }
+
+    #[test]
+    fn a_variable_gives_its_text() {
+        // One that cargo sets for every test.
+        let source = SecretSource::Environment("CARGO_PKG_NAME".into());
+        assert_eq!(source.read("token").unwrap().expose(), "undercroft-keymgr");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rcgen::{
     PublicKeyData, SanType, SerialNumber, SignatureAlgorithm as RcgenAlgorithm,
 };
 use undercroft_cli::{Environment, Failure, read_text, write_file};
-use undercroft_keymgr::{KeyUri, SigningKey};
+use undercroft_keymgr::{KeyUri, Secrecy, SigningKey};
 use undercroft_keys::KeyAlgorithm;
 
 /// A key in a token, as rcgen wants it.
@@ -70,7 +70,7 @@ impl Forgery<'_> {
     fn steal(&self) -> Result<Stolen, Failure> {
         let backends: Vec<Box<dyn undercroft_keymgr::Backend>> =
             vec![Box::new(undercroft_pkcs11::Pkcs11Backend), Box::new(undercroft_tpm::TpmBackend)];
-        let environment = Environment::read(self.devices, backends)?;
+        let environment = Environment::read(self.devices, Secrecy::Lenient, backends)?;
         let uri: KeyUri = self.key.parse()?;
         let algorithm: KeyAlgorithm =
             "ecdsa-p256".parse().map_err(|error| Failure::usage(format!("{error}")))?;

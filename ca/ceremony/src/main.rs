@@ -13,7 +13,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use undercroft_ca::plan::Plan;
-use undercroft_cli::{Common, Environment, Failure, Meta, OutputFormat, Program, Terminal, read_text};
+use undercroft_cli::{
+    Common, Environment, Failure, Meta, OutputFormat, Program, StrictArgs, Terminal, read_text,
+};
 use undercroft_keymgr::Backend;
 
 /// Makes roots and signs intermediates, offline, from one reviewed plan.
@@ -35,6 +37,8 @@ enum Command {
         /// Where the devices are. Keys are made in them for lint, and forgotten.
         #[arg(long)]
         environment: Option<PathBuf>,
+        #[command(flatten)]
+        strict: StrictArgs,
     },
     /// Run the ceremony.
     Run {
@@ -43,6 +47,8 @@ enum Command {
         /// Where the devices are and how they are unlocked.
         #[arg(long)]
         environment: PathBuf,
+        #[command(flatten)]
+        strict: StrictArgs,
         /// The folder of requests, `<request>.csr.pem` and `<request>.custody.json` for each intermediate.
         #[arg(long)]
         requests: PathBuf,
@@ -67,14 +73,16 @@ impl Program for CeremonyProgram {
 
     fn run(self, terminal: &Terminal) -> Result<(), Failure> {
         match self.command {
-            Command::Plan { plan, environment } => {
+            Command::Plan { plan, environment, strict } => {
                 let plan = read_plan(&plan)?;
-                let environment = environment.map(|path| Environment::read(&path, backends())).transpose()?;
+                let environment = environment
+                    .map(|path| Environment::read(&path, strict.secrecy(), backends()))
+                    .transpose()?;
                 show::show(&plan, environment.as_ref(), terminal)
             }
-            Command::Run { plan, environment, requests, out, transcript, dry_run } => {
+            Command::Run { plan, environment, strict, requests, out, transcript, dry_run } => {
                 let plan = read_plan(&plan)?;
-                let environment = Environment::read(&environment, backends())?;
+                let environment = Environment::read(&environment, strict.secrecy(), backends())?;
                 let transcript = transcript.unwrap_or_else(|| out.join("transcript"));
                 let places = run::Places { requests, out, transcript };
                 run::run(&plan, &environment, &places, dry_run, terminal)

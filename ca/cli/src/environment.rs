@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use undercroft_ca::strict_toml;
-use undercroft_keymgr::{Backend, Device, DeviceConfig, Tokens};
+use undercroft_keymgr::{Backend, Device, DeviceConfig, Secrecy, Tokens};
 
 use crate::{Failure, read_text};
 
@@ -15,6 +15,24 @@ struct EnvironmentConfig {
     development: bool,
     #[serde(default, rename = "device")]
     devices: Vec<DeviceConfig>,
+}
+
+/// Arguments of every command that opens devices.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct StrictArgs {
+    /// Refuse PINs in environment variables and static cloud credentials.
+    #[arg(long, env = "UNDERCROFT_STRICT")]
+    strict: bool,
+}
+
+impl StrictArgs {
+    /// What is asked for.
+    pub fn secrecy(self) -> Secrecy {
+        match self.strict {
+            true => Secrecy::Strict,
+            false => Secrecy::Lenient,
+        }
+    }
 }
 
 /// An environment file, read.
@@ -31,10 +49,10 @@ impl Environment {
     ///
     /// # Errors
     /// The file cannot be read or is no environment.
-    pub fn read(path: &Path, backends: Vec<Box<dyn Backend>>) -> Result<Self, Failure> {
+    pub fn read(path: &Path, secrecy: Secrecy, backends: Vec<Box<dyn Backend>>) -> Result<Self, Failure> {
         let text = read_text(path)?;
         let config: EnvironmentConfig = strict_toml::parse(&path.display().to_string(), &text)?;
-        let tokens = tokens(config.devices, path.parent().unwrap_or(Path::new(".")), backends)?;
+        let tokens = tokens(config.devices, path.parent().unwrap_or(Path::new(".")), secrecy, backends)?;
         Ok(Self { development: config.development, tokens })
     }
 }
@@ -46,9 +64,12 @@ impl Environment {
 pub fn tokens(
     devices: Vec<DeviceConfig>,
     base: &Path,
+    secrecy: Secrecy,
     backends: Vec<Box<dyn Backend>>,
 ) -> Result<Tokens, Failure> {
-    let devices =
-        devices.into_iter().map(|device| Device::from_config(device, base)).collect::<Result<Vec<_>, _>>()?;
+    let devices = devices
+        .into_iter()
+        .map(|device| Device::from_config(device, base, secrecy))
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(Tokens::new(devices, backends)?)
 }

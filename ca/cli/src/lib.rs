@@ -17,7 +17,7 @@ use clap::Parser;
 use clap_complete::Shell;
 
 pub use daemon::{LogArgs, ready};
-pub use environment::{Environment, tokens};
+pub use environment::{Environment, StrictArgs, tokens};
 pub use failure::{ExitStatus, Failure};
 pub use files::{read_text, write_file};
 pub use terminal::{OutputFormat, Progress, Terminal};

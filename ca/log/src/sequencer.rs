@@ -25,7 +25,7 @@ mod watch;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_channel::{Receiver, Sender, TrySendError};
+use async_channel::{Receiver, Sender, TrySendError, WeakSender};
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -64,12 +64,14 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// A log that is open for appending. Cheap to clone; the log closes when the last clone is dropped.
 pub struct Log<E> {
     queue: Sender<Queued<E>>,
+    /// Wakes the notary, as long as the log is open.
+    grown: WeakSender<()>,
     shared: Arc<Shared>,
 }
 
 impl<E> Clone for Log<E> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), shared: self.shared.clone() }
+        Self { queue: self.queue.clone(), grown: self.grown.clone(), shared: self.shared.clone() }
     }
 }
 
@@ -422,6 +424,7 @@ pub async fn open_witnessed<E: Send + Sync + 'static>(
     });
     let (queue, drafts) = async_channel::bounded(limits.queue);
     let (grown, to_sign) = async_channel::bounded(1);
+    let wake = grown.downgrade();
     let appender = Appender {
         origin: serde_json::Value::from(shared.key.name().as_str()).to_string(),
         store: store.clone(),
@@ -438,13 +441,13 @@ pub async fn open_witnessed<E: Send + Sync + 'static>(
         cosigner,
         reader: store.clone(),
         rounds,
-        again: appender.grown.downgrade(),
+        again: wake.clone(),
         shared: shared.clone(),
     });
     let to_herald = herald.is_some().then_some(to_herald);
     let notary = Notary { signer, to_sign, to_herald, shared: shared.clone() };
     let driver = drive(appender, notary, herald, store, shared.clone());
-    Ok((Log { queue, shared }, Box::pin(driver)))
+    Ok((Log { queue, grown: wake, shared }, Box::pin(driver)))
 }
 
 async fn drive<E: Send + Sync + 'static>(

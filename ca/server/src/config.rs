@@ -23,7 +23,7 @@ use undercroft_ca::strict_toml;
 use undercroft_ca::tbs::Urls;
 use undercroft_ca::time::Lifetime;
 use undercroft_cli::{Failure, read_text, tokens};
-use undercroft_keymgr::{Backend, KeyUri, Tokens};
+use undercroft_keymgr::{Backend, KeyUri, Secrecy, Tokens};
 use undercroft_keys::KeyAlgorithm;
 use undercroft_log::leaf::Digest;
 use undercroft_log::note::KeyName;
@@ -125,7 +125,7 @@ impl Config {
     ///
     /// # Errors
     /// The file, or one that it names, cannot be read, or contradicts itself; the message names field and file.
-    pub fn read(path: &Path, backends: Vec<Box<dyn Backend>>) -> Result<Self, Failure> {
+    pub fn read(path: &Path, secrecy: Secrecy, backends: Vec<Box<dyn Backend>>) -> Result<Self, Failure> {
         let text = read_text(path)?;
         let raw: RawConfig = strict_toml::parse(&path.display().to_string(), &text)?;
         let base = path.parent().unwrap_or(Path::new("."));
@@ -192,7 +192,7 @@ impl Config {
                 "no domain has server-names, so that no client could tell the daemon; give the control domain the DNS names by which it is reached".into(),
             ));
         }
-        let tokens = tokens(raw.devices, base, backends)?;
+        let tokens = tokens(raw.devices, base, secrecy, backends)?;
         ledgers_are_whole(&domains, &tokens)?;
         let witnesses = raw.witness_policy.map(|path| read_witnesses(&base.join(path), raw.development));
         let witnesses = witnesses.transpose()?.map(Arc::new);
@@ -402,7 +402,7 @@ mod tests {
             Profile::from_config(profile).unwrap();
         }
         for device in config.devices {
-            undercroft_keymgr::Device::from_config(device, Path::new(".")).unwrap();
+            undercroft_keymgr::Device::from_config(device, Path::new("."), Secrecy::Lenient).unwrap();
         }
     }
 }

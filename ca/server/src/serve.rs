@@ -46,7 +46,7 @@ use crate::keepers::{Keeper, Keepers};
 use crate::scrub;
 use crate::store::{Database, DatabaseError};
 use crate::tiles::{self, Logs};
-use crate::witnesses::Witnesses;
+use crate::witnesses::{self, Witnesses};
 
 /// The longest request that is read: a CSR and some names.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -194,6 +194,8 @@ async fn open_domain(
     )
     .await;
     let (log, driver) = opened.map_err(|error| during(error.into()))?;
+    // It ends soon after its log, and nobody waits for that.
+    tokio::spawn(witnesses::keep_asking(log.watch()));
     for task in [driver, Box::pin(scrub::keep(log.watch(), store))] {
         let stop = stop.clone();
         drivers.spawn(async move {

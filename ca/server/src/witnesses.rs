@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hyper::StatusCode;
@@ -11,6 +12,7 @@ use undercroft_log::add_checkpoint::AddCheckpoint;
 use undercroft_log::checkpoint::SignedCheckpoint;
 use undercroft_log::cosigning::{Cosigner, NotCosigned, Wait};
 use undercroft_log::note::Note;
+use undercroft_log::sequencer::Watch;
 use undercroft_log::store::LogReader;
 use undercroft_log::stored::consistency;
 use undercroft_log::witnesses::{Witness, WitnessPolicy};
@@ -24,6 +26,17 @@ const ATTEMPTS: usize = 3;
 /// How many rounds a witness may be behind: the one that it works on, and one that waits for that. It is left out of
 /// more, so that one that never answers costs nothing.
 const ROUNDS: usize = 2;
+
+/// How often witnesses that were away are asked again while nothing is appended.
+const AGAIN: Duration = Duration::from_secs(15);
+
+/// Has witnesses that were away asked again, until the log has stopped.
+pub(crate) async fn keep_asking<E>(log: Watch<E>) {
+    while !log.has_stopped() {
+        log.ask_witnesses_again();
+        tokio::time::sleep(AGAIN).await;
+    }
+}
 
 /// The witnesses of one log.
 pub(crate) struct Witnesses {

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use undercroft_ca::strict_toml;
 use undercroft_cli::{Failure, read_text, tokens};
-use undercroft_keymgr::{Backend, DeviceConfig, KeyUri, Tokens};
+use undercroft_keymgr::{Backend, DeviceConfig, KeyUri, Secrecy, Tokens};
 use undercroft_log::note::KeyName;
 
 #[derive(Deserialize)]
@@ -52,7 +52,7 @@ impl Config {
     ///
     /// # Errors
     /// The file cannot be read, or contradicts itself.
-    pub fn read(path: &Path, backends: Vec<Box<dyn Backend>>) -> Result<Self, Failure> {
+    pub fn read(path: &Path, secrecy: Secrecy, backends: Vec<Box<dyn Backend>>) -> Result<Self, Failure> {
         let text = read_text(path)?;
         let raw: RawConfig = strict_toml::parse(&path.display().to_string(), &text)?;
         let base = path.parent().unwrap_or(Path::new("."));
@@ -62,7 +62,7 @@ impl Config {
             key: raw.key.parse()?,
             state: base.join(raw.state),
             listen: raw.listen,
-            tokens: tokens(raw.devices, base, backends)?,
+            tokens: tokens(raw.devices, base, secrecy, backends)?,
         })
     }
 }

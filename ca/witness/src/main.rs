@@ -10,7 +10,9 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use undercroft_ca::certificate::to_pem;
 use undercroft_cli::system::SystemClock;
-use undercroft_cli::{Common, Failure, LogArgs, Meta, OutputFormat, Program, Terminal, read_text, ready};
+use undercroft_cli::{
+    Common, Failure, LogArgs, Meta, OutputFormat, Program, StrictArgs, Terminal, read_text, ready,
+};
 use undercroft_keymgr::Backend;
 use undercroft_keys::KeyAlgorithm;
 use undercroft_log::cosignature::WitnessKey;
@@ -94,11 +96,13 @@ struct GateArgs {
     /// The gate's configuration.
     #[arg(long, env = "UNDERCROFT_GATE_CONFIG")]
     config: PathBuf,
+    #[command(flatten)]
+    strict: StrictArgs,
 }
 
 impl GateArgs {
     fn read(&self) -> Result<gate::config::Config, Failure> {
-        gate::config::Config::read(&self.config, backends())
+        gate::config::Config::read(&self.config, self.strict.secrecy(), backends())
     }
 }
 
@@ -107,11 +111,13 @@ struct ConfigArgs {
     /// The configuration.
     #[arg(long, env = "UNDERCROFT_WITNESS_CONFIG")]
     config: PathBuf,
+    #[command(flatten)]
+    strict: StrictArgs,
 }
 
 impl ConfigArgs {
     fn read(&self) -> Result<Config, Failure> {
-        Config::read(&self.config, backends())
+        Config::read(&self.config, self.strict.secrecy(), backends())
     }
 }
 

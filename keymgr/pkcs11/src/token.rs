@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use cryptoki::slot::{Limit, Slot, TokenInfo};
 use undercroft_keymgr::{
-    Device, Error, ErrorKind, Key, KeyManager, KeyUri, Pkcs11Uri, Secret, SessionThreads, SigningKey,
-    StoredKey, TokenNote,
+    Device, Error, ErrorKind, Key, KeyManager, KeyUri, Pkcs11Uri, Secret, SessionThreads, SignPrehashed,
+    SigningKey, StoredKey, ToSign, TokenNote,
 };
-use undercroft_keys::{KeyAlgorithm, PublicKey};
+use undercroft_keys::{KeyAlgorithm, MessageDigest, PublicKey};
 
 use crate::attributes::{self, Protection};
 use crate::create::{self, Lifetime};
@@ -88,14 +88,17 @@ impl Token {
 
     fn key(&self, found: Found, algorithm: KeyAlgorithm, subject: String) -> Key {
         let Found { id, label, public_key } = found;
+        let signer = Arc::new(TokenKey {
+            token: self.0.clone(),
+            id: id.clone(),
+            algorithm,
+            public_key: public_key.clone(),
+            subject: subject.clone(),
+        });
+        let prehashed = algorithm.signature_algorithm().digest();
         Key {
-            signer: Arc::new(TokenKey {
-                token: self.0.clone(),
-                id: id.clone(),
-                algorithm,
-                public_key: public_key.clone(),
-                subject: subject.clone(),
-            }),
+            prehashed: prehashed.map(|_| signer.clone() as Arc<dyn SignPrehashed>),
+            signer,
             custody: Arc::new(Custody { token: self.0.clone(), id, label, public_key, subject }),
             gated: None,
         }
@@ -297,11 +300,33 @@ impl SigningKey for TokenKey {
     }
 
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        self.sign_any(ToSign::Message(message.to_vec())).await
+    }
+}
+
+#[async_trait]
+impl SignPrehashed for TokenKey {
+    fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm
+    }
+
+    fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    async fn sign_digest(&self, digest: &MessageDigest) -> Result<Vec<u8>, Error> {
+        digest.suits(self.algorithm)?;
+        self.sign_any(ToSign::Digest(digest.clone())).await
+    }
+}
+
+impl TokenKey {
+    async fn sign_any(&self, input: ToSign) -> Result<Vec<u8>, Error> {
         let (id, algorithm, public_key) = (self.id.clone(), self.algorithm, self.public_key.clone());
-        let (message, subject) = (message.to_vec(), self.subject.clone());
+        let subject = self.subject.clone();
         self.token
             .threads
-            .run(move |session| session.sign(&id, algorithm, &public_key, &message, &subject))
+            .run(move |session| session.sign(&id, algorithm, &public_key, &input, &subject))
             .await
     }
 }
@@ -331,10 +356,9 @@ impl SigningKey for ThrowawayKey {
     }
 
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        let (algorithm, message, subject) = (self.algorithm, message.to_vec(), self.subject.clone());
-        self.threads
-            .run(move |own| sign(&own.session.session, own.handle, algorithm, &message, &subject))
-            .await
+        let (algorithm, input) = (self.algorithm, ToSign::Message(message.to_vec()));
+        let subject = self.subject.clone();
+        self.threads.run(move |own| sign(&own.session.session, own.handle, algorithm, &input, &subject)).await
     }
 }
 

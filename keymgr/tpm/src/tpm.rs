@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use undercroft_keymgr::{
     CommandNumber, Counted, Device, Error, ErrorKind, Key, KeyManager, KeyUri, Ledger, LedgerPlaces, Secret,
-    SessionThreads, SigningKey, StoredKey, TpmUri,
+    SessionThreads, SignPrehashed, SigningKey, StoredKey, ToSign, TpmUri,
 };
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 use undercroft_tpm_wire::{ObjectAttributes, PublicArea, Scheme, policy};
@@ -110,10 +110,12 @@ impl Tpm {
         let threads = self.threads.clone();
         let custody = Arc::new(Custody { threads: threads.clone(), identity: identity.clone() });
         if !area.signs_by_policy_alone() {
-            return Key { signer: Arc::new(TpmKey { threads, identity }), custody, gated: None };
+            let signer = Arc::new(TpmKey { threads, identity });
+            let prehashed: Arc<dyn SignPrehashed> = signer.clone();
+            return Key { signer, custody, gated: None, prehashed: Some(prehashed) };
         }
         let gated = GatedKey::new(threads, self.slots.clone(), identity.clone(), area);
-        Key { signer: Arc::new(Refused(identity)), custody, gated: Some(Arc::new(gated)) }
+        Key { signer: Arc::new(Refused(identity)), custody, gated: Some(Arc::new(gated)), prehashed: None }
     }
 
     async fn make(
@@ -271,13 +273,13 @@ impl Session {
         Ok((area, public_key))
     }
 
-    pub(crate) fn sign(&mut self, identity: &Identity, message: &[u8]) -> Result<Counted, Error> {
+    pub(crate) fn sign(&mut self, identity: &Identity, input: &ToSign) -> Result<Counted, Error> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(refusal) = refused {
             return Err(Error::new(ErrorKind::Denied, refusal));
         }
         let known = self.known(identity)?;
-        let signed = key::sign(&mut self.esys, known.object, identity.algorithm, message, &identity.subject);
+        let signed = key::sign(&mut self.esys, known.object, identity.algorithm, input, &identity.subject);
         let signature = match signed {
             Err(error) if error.kind() == ErrorKind::Denied => {
                 let refusal = format!(
@@ -289,7 +291,7 @@ impl Session {
             other => other?,
         };
         let command = self.count();
-        self.proves(identity, known, message, &signature)?;
+        self.proves(identity, known, input, &signature)?;
         Ok(Counted { signature, command })
     }
 
@@ -298,14 +300,13 @@ impl Session {
         &mut self,
         identity: &Identity,
         known: Known,
-        message: &[u8],
+        input: &ToSign,
         signature: &[u8],
     ) -> Result<(), Error> {
         if known.proven {
             return Ok(());
         }
-        let algorithm = identity.algorithm.signature_algorithm();
-        identity.public_key.verify(algorithm, message, signature).map_err(|_| {
+        input.verify(&identity.public_key, identity.algorithm, signature).map_err(|_| {
             Error::new(
                 ErrorKind::Fault,
                 format!("the first signature of {} does not verify under its public key", identity.subject),

@@ -11,13 +11,14 @@ use crate::checkpoint::Checkpoint;
 /// who appends is gone.
 pub struct Watch<E> {
     queue: WeakSender<Queued<E>>,
+    grown: WeakSender<()>,
     shared: Arc<Shared>,
 }
 
 impl<E> Log<E> {
     /// An eye on the log.
     pub fn watch(&self) -> Watch<E> {
-        Watch { queue: self.queue.downgrade(), shared: self.shared.clone() }
+        Watch { queue: self.queue.downgrade(), grown: self.grown.clone(), shared: self.shared.clone() }
     }
 }
 
@@ -35,6 +36,15 @@ impl<E> Watch<E> {
     /// Whether the log has stopped, for whatever reason.
     pub fn has_stopped(&self) -> bool {
         self.shared.state().stopped.is_some()
+    }
+
+    /// If too few witnesses cosigned when they were asked last, has them asked again, although nothing was appended.
+    pub fn ask_witnesses_again(&self) {
+        let away = self.shared.state().away.is_some();
+        if let (true, Some(grown)) = (away, self.grown.upgrade()) {
+            // Full means that the notary has been woken already: it signs the newest head and hands it to them.
+            let _ = grown.try_send(());
+        }
     }
 
     /// Stops the log: nothing more is taken, and whoever asks is told why.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use undercroft_attestors::custody;
 use undercroft_attestors::custody::Grade;
 use undercroft_cli::system::SystemClock;
-use undercroft_cli::{ExitStatus, Failure, Terminal};
+use undercroft_cli::{ExitStatus, Failure, StrictArgs, Terminal};
 use undercroft_keymgr::Key;
 use undercroft_log::Clock as _;
 
@@ -35,6 +35,8 @@ pub(super) struct DoctorArgs {
     /// The configuration. Without it, only what this machine has is shown.
     #[arg(long, env = "UNDERCROFT_CONFIG")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    strict: StrictArgs,
 }
 
 /// What was found.
@@ -79,7 +81,7 @@ impl DoctorArgs {
     pub(super) fn run(self, terminal: &Terminal) -> Result<(), Failure> {
         let mut checks = machine();
         if let Some(path) = &self.config {
-            match Config::read(path, crate::backends()) {
+            match Config::read(path, self.strict.secrecy(), crate::backends()) {
                 Ok(config) => checks.extend(block_on(examine(&config, SystemClock.now()))),
                 Err(failure) => checks.push(Check::new("configuration", Err(failure))),
             }

@@ -8,7 +8,7 @@ use undercroft_attestors::custody;
 use undercroft_ca::certificate::to_pem;
 use undercroft_ca::csr::{RequestError, request_for, request_info, signed_request};
 use undercroft_ca::custody::CustodyFile;
-use undercroft_cli::{Environment, Failure, Terminal, write_file};
+use undercroft_cli::{Environment, Failure, StrictArgs, Terminal, write_file};
 use undercroft_keymgr::{KeyUri, LedgerPlaces};
 use undercroft_keys::KeyAlgorithm;
 
@@ -109,11 +109,13 @@ pub(super) struct DevicesArgs {
     /// The environment file with the devices.
     #[arg(long, env = "UNDERCROFT_ENVIRONMENT")]
     environment: PathBuf,
+    #[command(flatten)]
+    strict: StrictArgs,
 }
 
 impl DevicesArgs {
     fn read(&self) -> Result<Environment, Failure> {
-        Environment::read(&self.environment, crate::backends())
+        Environment::read(&self.environment, self.strict.secrecy(), crate::backends())
     }
 }
 

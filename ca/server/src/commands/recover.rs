@@ -12,7 +12,7 @@ use undercroft_ca::serial::Entropy as _;
 use undercroft_ca::store::Effect;
 use undercroft_ca::time::Lifetime;
 use undercroft_cli::system::{SystemClock, SystemEntropy};
-use undercroft_cli::{Failure, Terminal, read_text, write_file};
+use undercroft_cli::{Failure, StrictArgs, Terminal, read_text, write_file};
 use undercroft_log::Clock as _;
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{Body, Draft, Epoch, Leaf, LogHead, Recovery, RecoveryWay};
@@ -79,6 +79,8 @@ pub(super) struct LogArgs {
     /// The trust domain whose log it is.
     #[arg(long)]
     domain: String,
+    #[command(flatten)]
+    strict: StrictArgs,
 }
 
 impl RecoverCommand {
@@ -112,7 +114,7 @@ struct Place {
 
 impl Place {
     async fn open(args: &LogArgs) -> Result<Self, Failure> {
-        let config = Config::read(&args.config, crate::backends())?;
+        let config = Config::read(&args.config, args.strict.secrecy(), crate::backends())?;
         let at = config.domains.iter().position(|domain| domain.name.as_str() == args.domain);
         let at = at.ok_or_else(|| Failure::usage(format!("no domain `{}`", args.domain)))?;
         let domain = &config.domains[at];

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use undercroft_cli::{Failure, LogArgs};
+use undercroft_cli::{Failure, LogArgs, StrictArgs};
 
 use crate::config::Config;
 use crate::serve::serve;
@@ -14,13 +14,15 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "UNDERCROFT_CONFIG")]
     config: PathBuf,
     #[command(flatten)]
+    strict: StrictArgs,
+    #[command(flatten)]
     log: LogArgs,
 }
 
 impl ServeArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         self.log.start()?;
-        let config = Config::read(&self.config, crate::backends())?;
+        let config = Config::read(&self.config, self.strict.secrecy(), crate::backends())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

@@ -76,7 +76,7 @@ impl MoodyKey {
     }
 
     fn key(self: &Arc<Self>) -> Key {
-        Key { signer: self.clone(), custody: self.clone(), gated: None }
+        Key { signer: self.clone(), custody: self.clone(), gated: None, prehashed: None }
     }
 
     pub(crate) fn set(&self, mood: Mood) {
@@ -87,7 +87,7 @@ impl MoodyKey {
 /// A key in this process.
 fn software(algorithm: KeyAlgorithm) -> Key {
     let key = Arc::new(SoftwareKey::generate(algorithm).unwrap());
-    Key { signer: key.clone(), custody: key, gated: None }
+    Key { signer: key.clone(), custody: key, gated: None, prehashed: None }
 }
 
 #[async_trait]

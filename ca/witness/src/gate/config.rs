@@ -44,7 +44,7 @@ use undercroft_ca::strict_toml;
 use undercroft_ca::tbs::Urls;
 use undercroft_ca::time::Lifetime;
 use undercroft_cli::{Failure, read_text, tokens};
-use undercroft_keymgr::{Backend, DeviceConfig, KeyUri, Tokens};
+use undercroft_keymgr::{Backend, DeviceConfig, KeyUri, Secrecy, Tokens};
 use undercroft_keys::KeyAlgorithm;
 use undercroft_tpm_wire::{Name, PublicArea, policy};
 
@@ -119,7 +119,7 @@ impl Config {
     ///
     /// # Errors
     /// The file, or one that it names, cannot be read, or contradicts itself.
-    pub fn read(path: &Path, backends: Vec<Box<dyn Backend>>) -> Result<Self, Failure> {
+    pub fn read(path: &Path, secrecy: Secrecy, backends: Vec<Box<dyn Backend>>) -> Result<Self, Failure> {
         let raw: RawConfig = strict_toml::parse(&path.display().to_string(), &read_text(path)?)?;
         let base = path.parent().unwrap_or(Path::new("."));
         let wrong = |what: String| Failure::usage(format!("{}: {what}", path.display()));
@@ -158,7 +158,7 @@ impl Config {
             listen: raw.listen,
             authorities,
             witnesses,
-            tokens: tokens(raw.devices, base, backends)?,
+            tokens: tokens(raw.devices, base, secrecy, backends)?,
         })
     }
 }

@@ -99,6 +99,36 @@ fn too_few_witnesses_stop_those_entries_that_want_them_and_no_others() {
 }
 
 #[test]
+fn witnesses_that_were_away_are_asked_again_although_nothing_is_appended() {
+    let script = Script::new(&[NotCosigned::TooFew("w1 is away".into())]);
+    let (cosigned, ended) =
+        run_with(Memory::failing(&[]), Key::new(&[]), Some(script.clone()), async |running| {
+            let watch = running.log.watch();
+            running.log.append_assured(entry("a"), Assurance::Witnessed).await.unwrap_err();
+            assert!(running.log.witnesses_away_since().is_some());
+            while running.log.witnesses_away_since().is_some() {
+                watch.ask_witnesses_again();
+                futures::pending!();
+            }
+            running.log.checkpoint().unwrap()
+        });
+    assert_eq!(ended, Ok(()));
+    assert!(script.key.verify(&crate::note::Note::parse(cosigned.note()).unwrap()).is_ok());
+    assert!(script.asked.lock().unwrap().iter().all(|asked| *asked == (1, Wait::ForEnough)));
+}
+
+#[test]
+fn witnesses_that_have_cosigned_are_not_asked_again_without_a_new_entry() {
+    let script = Script::new(&[]);
+    let ((), ended) = run_with(Memory::failing(&[]), Key::new(&[]), Some(script.clone()), async |running| {
+        running.log.append_assured(entry("a"), Assurance::Witnessed).await.unwrap();
+        running.log.watch().ask_witnesses_again();
+    });
+    assert_eq!(ended, Ok(()));
+    assert_eq!(*script.asked.lock().unwrap(), [(1, Wait::ForEnough)]);
+}
+
+#[test]
 fn a_witness_that_has_seen_another_history_stops_the_log() {
     let alarm = NotCosigned::Alarm("it has seen 9 entries".into());
     let script = Script::new(std::slice::from_ref(&alarm));
