@@ -10,3 +10,6 @@
 mod calls;
 #[cfg(any(feature = "awskms", feature = "gcpkms", feature = "azurekv"))]
 mod signing;
+
+#[cfg(feature = "gcpkms")]
+pub mod google;
