@@ -23,14 +23,9 @@ use ring::Ring;
 /// The backend of `gcpkms:` URIs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GcpKmsBackend {
-    secrecy: Secrecy,
-}
-
-impl GcpKmsBackend {
-    /// A backend that refuses credentials which somebody wrote down, where secrecy is strict.
-    pub fn new(secrecy: Secrecy) -> Self {
-        Self { secrecy }
-    }
+    /// With [`Secrecy::Strict`], credentials that somebody wrote into a file or the environment are refused, with where
+    /// they were found.
+    pub secrecy: Secrecy,
 }
 
 impl Backend for GcpKmsBackend {

@@ -6,10 +6,20 @@
 //! is no place in a configuration to write one down, and with `Secrecy::Strict` those that somebody wrote into a file or
 //! the environment are refused.
 
+#[cfg(feature = "awskms")]
+mod aws;
+#[cfg(feature = "azurekv")]
+mod azure;
 #[cfg(any(feature = "awskms", feature = "gcpkms", feature = "azurekv", test))]
 mod calls;
+#[cfg(feature = "gcpkms")]
+mod google;
 #[cfg(any(feature = "awskms", feature = "gcpkms", feature = "azurekv"))]
 mod signing;
 
+#[cfg(feature = "awskms")]
+pub use aws::{AwsKmsBackend, CUSTODY_FORMAT as AWS_CUSTODY_FORMAT};
+#[cfg(feature = "azurekv")]
+pub use azure::{AzureKvBackend, CUSTODY_FORMAT as AZURE_CUSTODY_FORMAT};
 #[cfg(feature = "gcpkms")]
-pub mod google;
+pub use google::{CUSTODY_FORMAT as GOOGLE_CUSTODY_FORMAT, GcpKmsBackend};

@@ -11,12 +11,12 @@ use hsm_sim::google::{Corruption, Failure, GoogleKms, VersionState};
 use serde_json::{Value, json};
 use undercroft_keymgr::{Backend as _, Device, Error, ErrorKind, Key, KeyManager, KeyUri, Secrecy};
 use undercroft_keys::{KeyAlgorithm, RsaBits};
-use undercroft_kms::google::{CUSTODY_FORMAT, GcpKmsBackend};
+use undercroft_kms::{GOOGLE_CUSTODY_FORMAT, GcpKmsBackend};
 
 const P256: KeyAlgorithm = KeyAlgorithm::EcdsaP256;
 
 fn open(device: &Device) -> Arc<dyn KeyManager> {
-    GcpKmsBackend::new(Secrecy::Strict).open(device).unwrap()
+    GcpKmsBackend { secrecy: Secrecy::Strict }.open(device).unwrap()
 }
 
 fn uri(device: &Device, attributes: &str) -> KeyUri {
@@ -45,12 +45,14 @@ fn reopened(device: &Device) -> Key {
 fn conforms() {
     let cloud = GoogleKms::start().unwrap();
     let device = cloud.device("conformance");
-    let worked = conformance::run(&Subject {
+    let subject = Subject {
         open: &|| open(&device),
         uri: &|number| uri(&device, &format!("key=key-{number}")),
         unsupported: &[],
-        custody_format: CUSTODY_FORMAT,
-    });
+        no_throwaway: Some("versions are kept"),
+        custody_format: GOOGLE_CUSTODY_FORMAT,
+    };
+    let worked = conformance::run_with_messages_up_to(65_536, &subject);
     assert_eq!(worked, KeyAlgorithm::ALL);
 }
 
@@ -272,8 +274,7 @@ fn a_device_without_its_ring_is_refused_by_what_is_missing() {
         let (scheme, rest) = all.split_once(':').unwrap();
         let left: Vec<_> = rest.split(';').filter(|part| !part.starts_with(attribute)).collect();
         let uri = format!("{scheme}:{}", left.join(";")).parse().unwrap();
-        let (kind, text) =
-            refusal(GcpKmsBackend::default().open(&Device { uri, ..cloud.device("prod") }));
+        let (kind, text) = refusal(GcpKmsBackend::default().open(&Device { uri, ..cloud.device("prod") }));
         assert_eq!(kind, ErrorKind::NotFound);
         assert!(text.contains(&format!("add {attribute}=")), "{text}");
     }

@@ -63,6 +63,7 @@ async fn what_waits_is_bounded_and_the_next_is_refused_at_once() {
     assert_eq!(began.elapsed(), Duration::ZERO);
     // Callers that go away make room, for their own turn and for those who wait.
     drop(held);
+    sleep(Duration::from_millis(1)).await;
     calls.run(|| async { Ok(()) }).await.unwrap();
 }
 

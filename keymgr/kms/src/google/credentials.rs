@@ -11,7 +11,6 @@ use google_cloud_auth::credentials::{
 use serde_json::Value;
 use undercroft_keymgr::{Error, ErrorKind, Secrecy};
 
-
 /// What a token is for, where a token is for something.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloudkms";
 
@@ -96,7 +95,9 @@ fn source(value: &Value, path: PathBuf) -> Result<Source, String> {
         Some("external_account") => Ok(Source::Federation(path)),
         // It is as good as what it starts from.
         Some("impersonated_service_account") => match source(&value["source_credentials"], path)? {
-            Source::Static(path, kind) => Ok(Source::Static(path, format!("{kind} that impersonates another"))),
+            Source::Static(path, kind) => {
+                Ok(Source::Static(path, format!("{kind} that impersonates another")))
+            }
             ambient => Ok(ambient),
         },
         Some("service_account") => Ok(Source::Static(path, "key of a service account".into())),
@@ -155,7 +156,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_understood_is_refused_and_never_shown() {
-        for text in ["s3cret", "{}", r#"{"type":"s"}"#, r#"{"type":"service_account","private_key":"s3cret"}"#] {
+        for text in
+            ["s3cret", "{}", r#"{"type":"s"}"#, r#"{"type":"service_account","private_key":"s3cret"}"#]
+        {
             let refusal = with_file(text, Secrecy::Lenient).unwrap_err();
             assert_eq!(refusal.kind(), ErrorKind::Denied, "{text}");
             assert!(!format!("{refusal} {refusal:?}").contains("s3cret"), "{refusal:?}");
@@ -173,7 +176,8 @@ mod tests {
         assert_eq!(find(false, STRICT, home).unwrap().0, Source::MetadataServer);
         let gcloud = folder.path().join(".config/gcloud");
         fs::create_dir_all(&gcloud).unwrap();
-        fs::write(gcloud.join("application_default_credentials.json"), r#"{"type":"authorized_user"}"#).unwrap();
+        fs::write(gcloud.join("application_default_credentials.json"), r#"{"type":"authorized_user"}"#)
+            .unwrap();
         assert!(find(false, STRICT, home).unwrap_err().to_string().contains("refresh token"));
     }
 }

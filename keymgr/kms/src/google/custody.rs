@@ -107,11 +107,15 @@ impl Custody {
     async fn policy(&self, resource: String) -> Result<Policy, Error> {
         let doing = Doing {
             what: format!("cannot read the IAM policy of {resource}"),
-            needs: ("cloudkms.keyRings.getIamPolicy and cloudkms.cryptoKeys.getIamPolicy", "roles/iam.securityReviewer"),
+            needs: (
+                "cloudkms.keyRings.getIamPolicy and cloudkms.cryptoKeys.getIamPolicy",
+                "roles/iam.securityReviewer",
+            ),
             repeatable: true,
         };
         let name = resource.clone();
-        let answer = self.ring.call(doing, move |client| client.get_iam_policy().set_resource(&name).send()).await;
+        let answer =
+            self.ring.call(doing, move |client| client.get_iam_policy().set_resource(&name).send()).await;
         let policy = match answer {
             Ok(policy) => policy,
             Err(error) if error.kind() == ErrorKind::Denied => {

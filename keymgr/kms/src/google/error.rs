@@ -61,7 +61,9 @@ impl Doing {
             Code::PermissionDenied => (ErrorKind::Denied, Some(self.not_allowed())),
             Code::Unauthenticated => (ErrorKind::Denied, Some(NO_CREDENTIALS.into())),
             Code::NotFound => (ErrorKind::NotFound, None),
-            Code::AlreadyExists => (ErrorKind::Exists, Some("it was not touched; choose another name".into())),
+            Code::AlreadyExists => {
+                (ErrorKind::Exists, Some("it was not touched; choose another name".into()))
+            }
             Code::FailedPrecondition => (ErrorKind::Denied, None),
             Code::InvalidArgument | Code::Unimplemented | Code::OutOfRange => (ErrorKind::Unsupported, None),
             Code::ResourceExhausted

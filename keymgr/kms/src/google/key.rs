@@ -45,7 +45,8 @@ impl RingKey {
             repeatable: false,
         };
         let outages = self.ring.calls.outages();
-        let ask = move |client: KeyManagementService| client.asymmetric_sign().with_request(request.clone()).send();
+        let ask =
+            move |client: KeyManagementService| client.asymmetric_sign().with_request(request.clone()).send();
         let signature = self.believe(self.ring.call(doing, ask).await?)?;
         self.shown.release(outages, (self.algorithm, &self.public_key), &to_sign, signature, &self.subject)
     }
@@ -84,7 +85,9 @@ impl RingKey {
             None => answer.verified_data_crc32c,
         };
         if !verified {
-            return Err(fault("Google does not say that what it signed is what was sent: no checksum was verified"));
+            return Err(fault(
+                "Google does not say that what it signed is what was sent: no checksum was verified",
+            ));
         }
         match answer.signature_crc32c == Some(i64::from(CRC32C.checksum(&answer.signature))) {
             true => Ok(answer.signature.to_vec()),

@@ -16,7 +16,8 @@ use google_cloud_kms_v1::model::crypto_key::CryptoKeyPurpose;
 use google_cloud_kms_v1::model::crypto_key_version::CryptoKeyVersionState;
 use google_cloud_kms_v1::model::{CryptoKey, CryptoKeyVersion, CryptoKeyVersionTemplate, ProtectionLevel};
 use undercroft_keymgr::{
-    Device, Error, ErrorKind, GcpKmsUri, Key, KeyManager, KeyUri, Secrecy, SignPrehashed, SigningKey, StoredKey,
+    Device, Error, ErrorKind, GcpKmsUri, Key, KeyManager, KeyUri, Secrecy, SignPrehashed, SigningKey,
+    StoredKey,
 };
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 
@@ -84,7 +85,11 @@ impl Ring {
             let about = about.clone();
             async move {
                 builder.build().await.map_err(|error| {
-                    Failed::Finally(Error::with_source(ErrorKind::Fault, format!("{about}: no client"), error))
+                    Failed::Finally(Error::with_source(
+                        ErrorKind::Fault,
+                        format!("{about}: no client"),
+                        error,
+                    ))
                 })
             }
         }))?;
@@ -92,9 +97,14 @@ impl Ring {
     }
 
     fn key(&self, found: Found, algorithm: KeyAlgorithm, subject: String) -> Key {
-        let custody =
-            Custody { ring: self.0.clone(), version: found.version.clone(), public_key: found.public_key.clone(), subject: subject.clone() };
-        let signer = Arc::new(RingKey::new(self.0.clone(), found.version, algorithm, found.public_key, subject));
+        let custody = Custody {
+            ring: self.0.clone(),
+            version: found.version.clone(),
+            public_key: found.public_key.clone(),
+            subject: subject.clone(),
+        };
+        let signer =
+            Arc::new(RingKey::new(self.0.clone(), found.version, algorithm, found.public_key, subject));
         let digests = algorithm.signature_algorithm().digest();
         let prehashed = digests.map(|_| signer.clone() as Arc<dyn SignPrehashed>);
         Key { signer, custody: Arc::new(custody), gated: None, prehashed }
@@ -137,7 +147,8 @@ impl KeyManager for Ring {
         let template = CryptoKeyVersionTemplate::new()
             .set_protection_level(ProtectionLevel::Hsm)
             .set_algorithm(version::to_google(algorithm));
-        let key = CryptoKey::new().set_purpose(CryptoKeyPurpose::AsymmetricSign).set_version_template(template);
+        let key =
+            CryptoKey::new().set_purpose(CryptoKeyPurpose::AsymmetricSign).set_version_template(template);
         self.0
             .call(doing, move |client| {
                 let request = client.create_crypto_key().set_parent(&parent).set_crypto_key_id(&id);
@@ -201,8 +212,9 @@ impl KeyManager for Ring {
                 if version.state != CryptoKeyVersionState::Enabled {
                     continue;
                 }
-                let algorithm =
-                    KeyAlgorithm::ALL.into_iter().find(|known| version::to_google(*known) == version.algorithm);
+                let algorithm = KeyAlgorithm::ALL
+                    .into_iter()
+                    .find(|known| version::to_google(*known) == version.algorithm);
                 let public_key = match algorithm {
                     Some(algorithm) => Some(self.0.public_key(&version.name, algorithm, &id).await?),
                     None => None,
@@ -321,8 +333,9 @@ impl RingInner {
         })?;
         match key.key_type() == algorithm.key_type() {
             true => Ok(key),
-            false => Err(fault(&format!("is of the kind {}, which is not that of {algorithm}", key.key_type()))),
+            false => {
+                Err(fault(&format!("is of the kind {}, which is not that of {algorithm}", key.key_type())))
+            }
         }
     }
 }
-

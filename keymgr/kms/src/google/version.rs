@@ -1,7 +1,9 @@
 //! Versions of a key: which algorithms they sign by, and in which states they sign.
 
 use google_cloud_kms_v1::model::CryptoKeyVersion;
-use google_cloud_kms_v1::model::crypto_key_version::{CryptoKeyVersionAlgorithm as Google, CryptoKeyVersionState as State};
+use google_cloud_kms_v1::model::crypto_key_version::{
+    CryptoKeyVersionAlgorithm as Google, CryptoKeyVersionState as State,
+};
 use undercroft_keymgr::{Error, ErrorKind};
 use undercroft_keys::{KeyAlgorithm, RsaBits};
 
@@ -25,8 +27,10 @@ pub(super) fn to_google(algorithm: KeyAlgorithm) -> Google {
 /// # Errors
 /// `NotFound` if several can; `Denied` if none can, with the state of each; `Unavailable` if one is being made.
 pub(super) fn only_usable(versions: Vec<CryptoKeyVersion>, subject: &str) -> Result<CryptoKeyVersion, Error> {
-    let states: Vec<_> =
-        versions.iter().map(|version| format!("{} {}", number(&version.name), name(&version.state))).collect();
+    let states: Vec<_> = versions
+        .iter()
+        .map(|version| format!("{} {}", number(&version.name), name(&version.state)))
+        .collect();
     let pending = versions.iter().any(|version| version.state == State::PendingGeneration);
     let mut usable = versions.into_iter().filter(|version| version.state == State::Enabled);
     match (usable.next(), usable.next()) {
@@ -52,7 +56,11 @@ pub(super) fn only_usable(versions: Vec<CryptoKeyVersion>, subject: &str) -> Res
 ///
 /// # Errors
 /// `Denied` for its state, `Unavailable` if it is being made, `Unsupported` for its algorithm.
-pub(super) fn must_sign(version: &CryptoKeyVersion, algorithm: KeyAlgorithm, subject: &str) -> Result<(), Error> {
+pub(super) fn must_sign(
+    version: &CryptoKeyVersion,
+    algorithm: KeyAlgorithm,
+    subject: &str,
+) -> Result<(), Error> {
     match version.state {
         State::Enabled => {}
         State::PendingGeneration => {
