@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use azure_core::error::{Error as AzureError, ErrorKind as AzureKind};
 use azure_core::http::headers::{HeaderName, HeaderValue, Headers};
-use azure_core::http::{AsyncRawResponse, Body, HttpClient, Method, Request};
+use azure_core::http::{AsyncRawResponse, Body, HttpClient, Request};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::Uri;
 use hyper::body::Bytes;
@@ -82,7 +82,7 @@ impl HttpClient for Transport {
             return Err(other(&"a request that is a stream"));
         };
         let mut outgoing =
-            hyper::Request::builder().method(method(request.method())).uri(self.target(request)?);
+            hyper::Request::builder().method(request.method().as_str()).uri(self.target(request)?);
         for (name, value) in request.headers().iter() {
             outgoing = outgoing.header(name.as_str(), value.as_str());
         }
@@ -106,17 +106,6 @@ impl HttpClient for Transport {
         let body = Limited::new(body, MAX_ANSWER).collect().await;
         let body = body.map_err(|error| AzureError::with_message(AzureKind::Io, told(&*error)))?;
         Ok(AsyncRawResponse::from_bytes(parts.status.as_u16().into(), headers, body.to_bytes()))
-    }
-}
-
-fn method(method: Method) -> hyper::Method {
-    match method {
-        Method::Delete => hyper::Method::DELETE,
-        Method::Get => hyper::Method::GET,
-        Method::Head => hyper::Method::HEAD,
-        Method::Patch => hyper::Method::PATCH,
-        Method::Post => hyper::Method::POST,
-        Method::Put => hyper::Method::PUT,
     }
 }
 
