@@ -17,7 +17,8 @@ use super::vault::VaultInner;
 /// when it was asked. Times are seconds since 1970.
 ///
 /// ```json
-/// { "key": {"kid": "https://prod.vault.azure.net/keys/ca/<version>", "spki": "<hex of the SubjectPublicKeyInfo>",
+/// { "endpoint": null,
+///   "key": {"kid": "https://prod.vault.azure.net/keys/ca/<version>", "spki": "<hex of the SubjectPublicKeyInfo>",
 ///           "kty": "EC-HSM", "key_ops": ["sign", "verify"], "enabled": true, "exportable": false,
 ///           "hsm_platform": "2", "managed": false, "created": 1767225600, "not_before": null, "expires": null,
 ///           "recovery_level": "Recoverable"},
@@ -25,12 +26,13 @@ use super::vault::VaultInner;
 ///   "attestation": {"version": "…", "certificates": "<base64>", "private_key": "<base64>", "public_key": "<base64>"} }
 /// ```
 ///
-/// `release_policy` and `attestation` are absent where there is none; only a Managed HSM attests. Who else may sign is
+/// `endpoint` is where the vault was asked, if not at its own name. `release_policy` and `attestation` are absent where there is none; only a Managed HSM attests. Who else may sign is
 /// decided by Azure's access control, of which a vault tells nothing.
 pub const CUSTODY_FORMAT: &str = "azure-key-v1";
 
 #[derive(Serialize)]
 struct Evidence {
+    endpoint: Option<String>,
     key: KeySays,
     #[serde(skip_serializing_if = "Option::is_none")]
     release_policy: Option<ReleasePolicy>,
@@ -87,7 +89,7 @@ impl ProveCustody for Custody {
             true => self.attestation().await?,
             false => None,
         };
-        let evidence = evidence(key, attestation, &self.public_key);
+        let evidence = evidence(self.vault.uri.endpoint.clone(), key, attestation, &self.public_key);
         let bytes = serde_json::to_vec(&evidence)
             .map_err(|error| Error::with_source(ErrorKind::Fault, "cannot write custody evidence", error))?;
         Ok(CustodyEvidence { format: CUSTODY_FORMAT, bytes })
@@ -130,11 +132,12 @@ impl Custody {
     }
 }
 
-fn evidence(key: Key, attestation: Option<Attestation>, public_key: &PublicKey) -> Evidence {
+fn evidence(endpoint: Option<String>, key: Key, attestation: Option<Attestation>, public_key: &PublicKey) -> Evidence {
     let seconds = |time: Option<OffsetDateTime>| time.map(OffsetDateTime::unix_timestamp);
     let attributes = key.attributes.unwrap_or_default();
     let web_key = key.key.unwrap_or_default();
     Evidence {
+        endpoint,
         key: KeySays {
             kid: web_key.kid.unwrap_or_default(),
             spki: hex::encode(public_key.spki()),

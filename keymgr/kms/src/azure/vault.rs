@@ -43,7 +43,7 @@ pub(super) struct VaultInner {
     pub(super) calls: Calls,
     client: Arc<KeyClient>,
     pub(super) host: String,
-    uri: AzureKvUri,
+    pub(super) uri: AzureKvUri,
     source: Source,
 }
 

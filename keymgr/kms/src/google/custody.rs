@@ -16,7 +16,8 @@ use super::ring::RingInner;
 /// it was asked.
 ///
 /// ```json
-/// { "key": {"name": "projects/…/cryptoKeyVersions/1", "spki": "<hex of the SubjectPublicKeyInfo>",
+/// { "endpoint": null,
+///   "key": {"name": "projects/…/cryptoKeyVersions/1", "spki": "<hex of the SubjectPublicKeyInfo>",
 ///           "algorithm": "EC_SIGN_P256_SHA256", "protection_level": "HSM", "state": "ENABLED", "imported": false},
 ///   "attestation": {"format": "CAVIUM_V2_COMPRESSED", "content": "<base64>", "manufacturer_chain": ["<PEM>"],
 ///                   "owner_card": ["<PEM>"], "owner_partition": ["<PEM>"]},
@@ -24,12 +25,13 @@ use super::ring::RingInner;
 ///                 "bindings": [{"role": "…", "members": ["…"], "condition": null}]}] }
 /// ```
 ///
-/// `attestation` is absent for keys in software. A policy that we may not read has `unread` with what Google said. What
+/// `endpoint` is where Google was asked, if not at its own address. `attestation` is absent for keys in software. A policy that we may not read has `unread` with what Google said. What
 /// is granted on the project and above it is not in these policies. Graded `proven` when the attestation verifies.
 pub const CUSTODY_FORMAT: &str = "google-kms-v1";
 
 #[derive(Serialize)]
 struct Evidence {
+    endpoint: Option<String>,
     key: KeySays,
     #[serde(skip_serializing_if = "Option::is_none")]
     attestation: Option<Attestation>,
@@ -85,6 +87,7 @@ impl ProveCustody for Custody {
         let key = self.version.split("/cryptoKeyVersions/").next().unwrap_or_default().to_owned();
         let policies = vec![self.policy(self.ring.name.clone()).await?, self.policy(key).await?];
         let evidence = Evidence {
+            endpoint: self.ring.uri.endpoint.clone(),
             key: KeySays {
                 spki: hex::encode(self.public_key.spki()),
                 algorithm: version.algorithm.name().unwrap_or_default().to_owned(),

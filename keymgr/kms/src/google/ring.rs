@@ -47,7 +47,7 @@ pub(super) struct RingInner {
     client: KeyManagementService,
     /// `projects/…/locations/…/keyRings/…`
     pub(super) name: String,
-    uri: GcpKmsUri,
+    pub(super) uri: GcpKmsUri,
     _source: Source,
 }
 
