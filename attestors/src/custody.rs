@@ -1,5 +1,7 @@
 //! Where a key lives, and how well that is known.
 
+mod aws;
+
 use std::fmt;
 
 use serde::Deserialize;
@@ -88,6 +90,7 @@ pub fn judge(format: &str, evidence: &[u8], key: &PublicKey) -> Custody {
     match format {
         "pkcs11-attributes-v1" => judge_pkcs11(evidence, key),
         "tpm2-public-v1" => judge_tpm(evidence, key),
+        "aws-kms-v1" => aws::judge(evidence, key),
         "software-v1" => {
             Custody::new(Grade::Software, vec!["the key is held in memory by a simulator".into()])
         }

@@ -24,7 +24,7 @@ pub use gate::{Authorisation, Gate, SignGated};
 pub use key::{Counted, CustodyEvidence, Key, KeyManager, ProveCustody, SigningKey, StoredKey};
 pub use ledger::{Attestation, CommandNumber, Ledger, LedgerPlaces, TokenNote};
 pub use prehashed::{SignPrehashed, ToSign};
-pub use secret::{Secrecy, Secret, SecretError, SecretSource};
+pub use secret::{Pin, Secrecy, Secret, SecretError, SecretSource};
 pub use session_threads::SessionThreads;
 pub use tokens::{Backend, Tokens};
 pub use uri::{AwsKmsUri, AzureKvUri, GcpKmsUri, KeyUri, Pkcs11Uri, Scheme, TpmUri, UriError};

@@ -9,7 +9,7 @@ use cryptoki::error::{Error as Pkcs11Error, RvError};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::AuthPin;
-use undercroft_keymgr::{Error, ErrorKind, Secret};
+use undercroft_keymgr::{Error, ErrorKind, Pin};
 
 use crate::error::failed;
 
@@ -94,7 +94,7 @@ impl Module {
         session: &Session,
         slot: Slot,
         serial: &str,
-        pin: Option<&Secret>,
+        pin: Option<&Pin>,
     ) -> Result<(), Error> {
         // Held during the attempt: threads that open sessions at the same time wait for its outcome.
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,10 +104,13 @@ impl Module {
         let Some(pin) = pin else {
             return Err(Error::new(
                 ErrorKind::Denied,
-                format!("device `{name}` needs a PIN; give it a pin-file, pin-credential or pin-prompt"),
+                format!(
+                    "device `{name}` needs a PIN; give it a pin-file, pin-credential, pin-prompt or pin-environment"
+                ),
             ));
         };
-        match session.login(UserType::User, Some(&AuthPin::from(pin.expose().to_owned()))) {
+        let pin = AuthPin::from(pin.read()?.expose().to_owned());
+        match session.login(UserType::User, Some(&pin)) {
             Ok(()) | Err(Pkcs11Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
             Err(
                 error @ Pkcs11Error::Pkcs11(

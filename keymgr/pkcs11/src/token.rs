@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use cryptoki::slot::{Limit, Slot, TokenInfo};
 use undercroft_keymgr::{
-    Device, Error, ErrorKind, Key, KeyManager, KeyUri, Pkcs11Uri, Secret, SessionThreads, SignPrehashed,
+    Device, Error, ErrorKind, Key, KeyManager, KeyUri, Pin, Pkcs11Uri, SessionThreads, SignPrehashed,
     SigningKey, StoredKey, ToSign, TokenNote,
 };
 use undercroft_keys::{KeyAlgorithm, MessageDigest, PublicKey};
@@ -44,7 +44,7 @@ pub(crate) struct Door {
     module: Arc<Module>,
     name: String,
     uri: Pkcs11Uri,
-    pin: Option<Secret>,
+    pin: Option<Pin>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,12 +65,7 @@ impl Token {
         })?;
         let module = Module::load(path)?;
         let (_, info) = module.find_token(&name, |slot, info| is_wanted(uri, slot, info))?;
-        let pin = device
-            .pin
-            .as_ref()
-            .map(|source| source.read(&format!("device `{name}`")))
-            .transpose()
-            .map_err(|error| Error::with_source(ErrorKind::Denied, format!("device `{name}`"), error))?;
+        let pin = Pin::of(device)?;
         let door = Door { module, name, uri: uri.clone(), pin };
         // A PIN is tried here, once, before any thread could.
         drop(door.open(Access::ReadOnly)?);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use undercroft_keymgr::{
-    CommandNumber, Counted, Device, Error, ErrorKind, Key, KeyManager, KeyUri, Ledger, LedgerPlaces, Secret,
+    CommandNumber, Counted, Device, Error, ErrorKind, Key, KeyManager, KeyUri, Ledger, LedgerPlaces, Pin,
     SessionThreads, SignPrehashed, SigningKey, StoredKey, ToSign, TpmUri,
 };
 use undercroft_keys::{KeyAlgorithm, PublicKey};
@@ -37,7 +37,7 @@ pub(crate) struct Tpm {
 /// A connection, and what it knows.
 pub(crate) struct Session {
     pub(crate) esys: Esys,
-    auth: Option<Secret>,
+    auth: Option<Pin>,
     /// Persistent keys whose public half was compared in this connection, and whether they have signed verifiably.
     keys: HashMap<u32, Known>,
     /// Why the TPM refused our authValue, shared by all connections: it is not tried again.
@@ -66,12 +66,7 @@ impl Tpm {
                 ),
             )
         })?;
-        let auth = device
-            .pin
-            .as_ref()
-            .map(|source| source.read(&format!("device `{name}`")))
-            .transpose()
-            .map_err(|error| Error::with_source(ErrorKind::Denied, format!("device `{name}`"), error))?;
+        let auth = Pin::of(device)?;
         let refused = Arc::new(Mutex::new(None));
         let ledger = Arc::new(Mutex::new(None));
         let first = Mutex::new(Some(Esys::connect(&tcti)?));
@@ -232,7 +227,7 @@ impl Session {
             (None, None) => Use::ByAuth(Guessing::Exempt),
         };
         let template = template::signing_key(algorithm, usable, &[])?;
-        let auth = self.auth.clone();
+        let auth = self.auth.as_ref().map(Pin::read).transpose()?;
         let auth = auth.as_ref().map_or(&[][..], |secret| secret.expose().as_bytes());
         let failed = |what: &str| format!("cannot {what} {subject} as {algorithm}");
         let root = self
@@ -352,7 +347,7 @@ impl Session {
         }
         if let Some(auth) = &self.auth {
             self.esys
-                .set_auth(object, auth.expose().as_bytes())
+                .set_auth(object, auth.read()?.expose().as_bytes())
                 .map_err(|error| error.failed(format!("cannot set the authorisation of {subject}")))?;
         }
         let known = Known { object, proven: false };

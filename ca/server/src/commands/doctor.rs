@@ -81,7 +81,7 @@ impl DoctorArgs {
     pub(super) fn run(self, terminal: &Terminal) -> Result<(), Failure> {
         let mut checks = machine();
         if let Some(path) = &self.config {
-            match Config::read(path, self.strict.secrecy(), crate::backends()) {
+            match Config::read(path, self.strict.secrecy(), crate::backends(self.strict.secrecy())) {
                 Ok(config) => checks.extend(block_on(examine(&config, SystemClock.now()))),
                 Err(failure) => checks.push(Check::new("configuration", Err(failure))),
             }

@@ -115,7 +115,7 @@ pub(super) struct DevicesArgs {
 
 impl DevicesArgs {
     fn read(&self) -> Result<Environment, Failure> {
-        Environment::read(&self.environment, self.strict.secrecy(), crate::backends())
+        Environment::read(&self.environment, self.strict.secrecy(), crate::backends(self.strict.secrecy()))
     }
 }
 

@@ -8,7 +8,8 @@ use serde::Serialize;
 use undercroft_keymgr::{CustodyEvidence, Error, ErrorKind, ProveCustody};
 use undercroft_keys::PublicKey;
 
-use super::{Failure, Service, sort};
+use super::error::{Failure, sort};
+use super::service::Service;
 
 /// The format of this evidence: a JSON object of the shape below, UTF-8, in which every value is what AWS said when it
 /// was asked; what AWS leaves out is null.

@@ -12,7 +12,8 @@ use undercroft_keys::{KeyAlgorithm, MessageDigest, PublicKey, RsaBits};
 use crate::calls::Failed;
 use crate::signing::Shown;
 
-use super::{Failure, Service, sort};
+use super::error::{Failure, sort};
+use super::service::Service;
 
 /// How KMS makes a key of `algorithm`, and how it signs with it.
 ///

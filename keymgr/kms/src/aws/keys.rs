@@ -12,8 +12,9 @@ use crate::calls::Failed;
 use crate::signing::Shown;
 
 use super::custody::Custody;
+use super::error::{Failure, sort};
 use super::key::{AwsKey, specs};
-use super::{Failure, Service, sort};
+use super::service::Service;
 
 /// For how many days a key that we made in vain can still be had back: the fewest that AWS allows.
 const PENDING_DAYS: i32 = 7;
