@@ -95,6 +95,7 @@ impl SoftHsm {
             }),
             pin: Some(SecretSource::File(self.pin_file(label))),
             sessions: None,
+            attestation: None,
         })
     }
 

@@ -100,6 +100,7 @@ impl Swtpm {
             }),
             pin: None,
             sessions: None,
+            attestation: None,
         }
     }
 

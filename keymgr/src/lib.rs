@@ -7,6 +7,7 @@
 //! features: each backend is a crate of its own that only binaries depend on, and [`Tokens`] is the one place
 //! where a URI meets the backend that opens it.
 
+mod activation;
 mod device;
 mod error;
 mod gate;
@@ -18,6 +19,7 @@ mod session_threads;
 mod tokens;
 mod uri;
 
+pub use activation::{Activate, AttestationPlace, EndorsementKey};
 pub use device::{Device, DeviceConfig, DeviceError};
 pub use error::{Error, ErrorKind};
 pub use gate::{Authorisation, Gate, SignGated};

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn device(name: &str, uri: &str) -> Device {
-        Device { name: name.into(), uri: uri.parse().unwrap(), pin: None, sessions: None }
+        Device { name: name.into(), uri: uri.parse().unwrap(), pin: None, sessions: None, attestation: None }
     }
 
     fn tokens() -> Tokens {

@@ -84,7 +84,9 @@ pub(super) fn judge(evidence: &[u8], key: &PublicKey) -> Custody {
             said(&attestation.version)
         ));
     }
-    findings.push("who else may sign is decided by Azure's access control, of which a vault tells nothing".to_owned());
+    findings.push(
+        "who else may sign is decided by Azure's access control, of which a vault tells nothing".to_owned(),
+    );
     let (grade, reason) = evidence.grade();
     findings.push(reason);
     Custody::new(grade, findings)
@@ -111,13 +113,18 @@ impl Evidence {
                 return unknown(&format!("the vault was asked at {endpoint}, which is not its own name"));
             }
         }
-        let host = self.key.kid.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        let host =
+            self.key.kid.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
         if !DOMAINS_OF_AZURE.iter().any(|domain| host.ends_with(domain)) {
             return unknown(&format!("{host} is no name of a vault in Azure"));
         }
         match (self.key.kty.as_str(), self.key.hsm_platform.as_deref()) {
-            ("EC-HSM" | "RSA-HSM", Some("0")) => unknown("its type says that an HSM holds it, and its platform that none does"),
-            ("EC-HSM" | "RSA-HSM", _) => (Grade::Declared, "Azure says so, and what it attests is not judged".to_owned()),
+            ("EC-HSM" | "RSA-HSM", Some("0")) => {
+                unknown("its type says that an HSM holds it, and its platform that none does")
+            }
+            ("EC-HSM" | "RSA-HSM", _) => {
+                (Grade::Declared, "Azure says so, and what it attests is not judged".to_owned())
+            }
             ("EC" | "RSA", _) => (Grade::Software, "the vault keeps it in software".to_owned()),
             (other, _) => unknown(&format!("keys of the type {other} are not known here")),
         }

@@ -166,11 +166,15 @@ impl Evidence {
                     findings.push(format!("{members} may let others sign{when} ({role} on {of})"));
                 }
                 if !role_is(&SIGNING) && !role_is(&ADMINISTERING) && !role_is(&HARMLESS) {
-                    findings.push(format!("{members} may do what {role} allows, which is not known here{when} (on {of})"));
+                    findings.push(format!(
+                        "{members} may do what {role} allows, which is not known here{when} (on {of})"
+                    ));
                 }
             }
         }
-        findings.push("who may sign by what is granted on the project and above it is not in the evidence".to_owned());
+        findings.push(
+            "who may sign by what is granted on the project and above it is not in the evidence".to_owned(),
+        );
         findings
     }
 }

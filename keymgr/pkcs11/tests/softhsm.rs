@@ -132,7 +132,8 @@ fn a_wrong_pin_is_tried_once_and_never_again() {
 fn what_is_missing_is_named() {
     let device = &tokens().keys;
     let refusal = |uri: &str, pin: Option<SecretSource>| {
-        let device = Device { name: "hsm".into(), uri: uri.parse().unwrap(), pin, sessions: None };
+        let device =
+            Device { name: "hsm".into(), uri: uri.parse().unwrap(), pin, sessions: None, attestation: None };
         Pkcs11Backend.open(&device).unwrap_err()
     };
     let module = softhsm::module().unwrap();

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use undercroft_keymgr::{
-    CommandNumber, Counted, Device, Error, ErrorKind, Key, KeyManager, KeyUri, Ledger, LedgerPlaces, Pin,
-    SessionThreads, SignPrehashed, SigningKey, StoredKey, ToSign, TpmUri,
+    Activate, AttestationPlace, CommandNumber, Counted, Device, Error, ErrorKind, Key, KeyManager, KeyUri,
+    Ledger, LedgerPlaces, Pin, SessionThreads, SignPrehashed, SigningKey, StoredKey, ToSign, TpmUri,
 };
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 use undercroft_tpm_wire::{ObjectAttributes, PublicArea, Scheme, policy};
 
+use crate::activation::TpmActivation;
 use crate::custody::Custody;
 use crate::esys::{Esys, Hierarchy, Object};
 use crate::gated::{self, GatedKey, Slots};
@@ -29,6 +30,8 @@ const QUEUE: usize = 256;
 pub(crate) struct Tpm {
     name: String,
     uri: TpmUri,
+    /// The key that certifies the others, if configuration names one.
+    attestation: Option<AttestationPlace>,
     threads: Arc<SessionThreads<Session>>,
     /// Policy sessions for gated keys: TPMs hold few.
     slots: Slots,
@@ -87,7 +90,8 @@ impl Tpm {
                 ledger: ledger.clone(),
             })
         })?;
-        Ok(Self { name, uri: uri.clone(), threads: Arc::new(threads), slots: Slots::new() })
+        let (uri, attestation) = (uri.clone(), device.attestation.clone());
+        Ok(Self { name, uri, attestation, threads: Arc::new(threads), slots: Slots::new() })
     }
 
     fn handle(&self, uri: &KeyUri) -> Result<u32, Error> {
@@ -103,7 +107,12 @@ impl Tpm {
 
     fn key(&self, identity: Identity, area: &PublicArea) -> Key {
         let threads = self.threads.clone();
-        let custody = Arc::new(Custody { threads: threads.clone(), identity: identity.clone() });
+        let custody = Arc::new(Custody {
+            device: self.name.clone(),
+            threads: threads.clone(),
+            identity: identity.clone(),
+            attestation: self.attestation.clone(),
+        });
         if !area.signs_by_policy_alone() {
             let signer = Arc::new(TpmKey { threads, identity });
             let prehashed: Arc<dyn SignPrehashed> = signer.clone();
@@ -146,6 +155,10 @@ impl KeyManager for Tpm {
         gates: &[PublicKey],
     ) -> Result<Key, Error> {
         self.make(uri, algorithm, Some(policy::gated_by(&gated::names(gates)?))).await
+    }
+
+    fn activation(&self, handle: u32) -> Result<Arc<dyn Activate>, Error> {
+        Ok(Arc::new(TpmActivation::new(self.name.clone(), self.threads.clone(), handle)))
     }
 
     fn ledger(&self, places: LedgerPlaces) -> Result<Arc<dyn Ledger>, Error> {

@@ -124,7 +124,13 @@ fn a_tpm_that_went_away_and_came_back_serves_again() {
 #[test]
 fn what_is_missing_is_named() {
     let refusal = |uri: &str| {
-        let device = Device { name: "edge".into(), uri: uri.parse().unwrap(), pin: None, sessions: None };
+        let device = Device {
+            name: "edge".into(),
+            uri: uri.parse().unwrap(),
+            pin: None,
+            sessions: None,
+            attestation: None,
+        };
         TpmBackend.open(&device).unwrap_err()
     };
     let absent = refusal("tpm:tcti=swtpm:path=/nonexistent/sock");

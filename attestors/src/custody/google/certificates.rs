@@ -40,7 +40,8 @@ impl HsmAnchors {
     /// # Errors
     /// One is no certificate.
     pub fn from_pem(manufacturer: &[&str], owner: &[&str]) -> Result<Self, BadAnchor> {
-        let read = |all: &[&str]| all.iter().map(|pem| read(pem).map_err(BadAnchor)).collect::<Result<Vec<_>, _>>();
+        let read =
+            |all: &[&str]| all.iter().map(|pem| read(pem).map_err(BadAnchor)).collect::<Result<Vec<_>, _>>();
         Ok(Self { manufacturers: read(manufacturer)?, owners: read(owner)? })
     }
 
@@ -78,7 +79,9 @@ pub(super) fn partition(
     now: Timestamp,
 ) -> Result<Partition, Looked> {
     let der = |all: &[String], at: usize, what: &str| match all.get(at) {
-        Some(pem) => read(pem).map_err(|error| Looked::Wrong(format!("the certificate of the {what}: {error}"))),
+        Some(pem) => {
+            read(pem).map_err(|error| Looked::Wrong(format!("the certificate of the {what}: {error}")))
+        }
         None => Err(Looked::Wrong(format!("the certificate of the {what} is missing"))),
     };
     let ders = [
@@ -97,7 +100,9 @@ pub(super) fn partition(
     leads_to(&owned_partition, &anchors.owners)?;
     for (one, other, what) in [(&card, &owned_card, "card"), (&partition, &owned_partition, "partition")] {
         if one.tbs_certificate.subject_pki.raw != other.tbs_certificate.subject_pki.raw {
-            return Err(Looked::Wrong(format!("manufacturer and owner have certified different keys of the {what}")));
+            return Err(Looked::Wrong(format!(
+                "manufacturer and owner have certified different keys of the {what}"
+            )));
         }
     }
     for certificate in [&partition, &card, &owned_card, &owned_partition] {
@@ -144,7 +149,11 @@ fn leads_to(certificate: &X509Certificate<'_>, anchors: &[Vec<u8>]) -> Result<()
 
 fn is_issued_by(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> Result<(), Looked> {
     let wrong = |why: &dyn fmt::Display| {
-        Looked::Wrong(format!("the certificate of {} is not by {}: {why}", certificate.subject(), issuer.subject()))
+        Looked::Wrong(format!(
+            "the certificate of {} is not by {}: {why}",
+            certificate.subject(),
+            issuer.subject()
+        ))
     };
     if certificate.issuer().as_raw() != issuer.subject().as_raw() {
         return Err(wrong(&"it names another issuer"));

@@ -133,7 +133,7 @@ fn private_key(bytes: &[u8]) -> Option<Vec<(u32, Vec<u8>)>> {
 /// The attributes of an object, each of which stands once.
 fn object(bytes: &[u8]) -> Option<Vec<(u32, Vec<u8>)>> {
     let mut rest = bytes;
-    let mut word = |rest: &mut &[u8]| {
+    let word = |rest: &mut &[u8]| {
         let (head, tail) = rest.split_at_checked(4)?;
         *rest = tail;
         Some(u32::from_be_bytes(head.try_into().ok()?))

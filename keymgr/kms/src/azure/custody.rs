@@ -132,7 +132,12 @@ impl Custody {
     }
 }
 
-fn evidence(endpoint: Option<String>, key: Key, attestation: Option<Attestation>, public_key: &PublicKey) -> Evidence {
+fn evidence(
+    endpoint: Option<String>,
+    key: Key,
+    attestation: Option<Attestation>,
+    public_key: &PublicKey,
+) -> Evidence {
     let seconds = |time: Option<OffsetDateTime>| time.map(OffsetDateTime::unix_timestamp);
     let attributes = key.attributes.unwrap_or_default();
     let web_key = key.key.unwrap_or_default();
