@@ -113,6 +113,15 @@ pub fn judge(format: &str, evidence: &[u8], key: &PublicKey, trust: &Trust, now:
     }
 }
 
+/// What a cloud calls the key that evidence is about: the ARN of a key in AWS KMS; none for other formats, and for
+/// evidence that cannot be read.
+pub fn key_arn(format: &str, evidence: &[u8]) -> Option<String> {
+    match format {
+        "aws-kms-v1" => aws::arn(evidence),
+        _ => None,
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Pkcs11Evidence {
