@@ -131,6 +131,7 @@ pub fn device(name: &str, port: u16) -> Device {
         }),
         pin: None,
         sessions: None,
+        attestation: None,
     }
 }
 

@@ -102,6 +102,7 @@ impl AzureVault {
             }),
             pin: None,
             sessions: None,
+            attestation: None,
         }
     }
 

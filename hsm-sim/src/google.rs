@@ -109,6 +109,7 @@ impl GoogleKms {
             }),
             pin: None,
             sessions: None,
+            attestation: None,
         }
     }
 

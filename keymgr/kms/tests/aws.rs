@@ -243,6 +243,7 @@ fn a_device_in_no_region_and_plain_http_to_elsewhere_are_refused() {
         uri: "awskms:account=123456789012".parse().unwrap(),
         pin: None,
         sessions: None,
+        attestation: None,
     };
     let error = AwsKmsBackend::default().open(&nowhere).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("add region=…"), "{error}");
