@@ -11,3 +11,4 @@ pub mod certify;
 pub mod credential;
 pub mod endorsement;
 pub mod evidence;
+pub mod exchange;

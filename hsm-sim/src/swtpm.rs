@@ -86,6 +86,13 @@ impl Swtpm {
         Self { folder: folder.to_owned() }
     }
 
+    /// The certificates of the manufacturer of a TPM that was made with an endorsement: its root, which is an anchor, and
+    /// the intermediate below it.
+    pub fn manufacturer(&self) -> [PathBuf; 2] {
+        let folder = self.folder.join("manufacturer");
+        [folder.join("swtpm-localca-rootca-cert.pem"), folder.join("issuercert.pem")]
+    }
+
     fn socket(&self) -> PathBuf {
         self.folder.join("sock")
     }

@@ -129,13 +129,19 @@ pub trait ProveCustody: fmt::Debug + Send + Sync {
     /// can judge it again.
     async fn custody_evidence(&self) -> Result<CustodyEvidence, Error>;
 
-    /// The same, in answer to a challenge of whoever will judge it, where the token can answer one; others ignore it, and
+    /// Collects evidence in answer to a challenge of whoever will judge it, where the token can answer one; others ignore it, and
     /// their evidence shows no more than that it was written down once.
     ///
     /// # Errors
     /// As [`ProveCustody::custody_evidence`].
     async fn answer(&self, _challenge: [u8; 32]) -> Result<CustodyEvidence, Error> {
         self.custody_evidence().await
+    }
+
+    /// How often the token was connected to so far: a greater number says that it was away, and that custody is to be proved
+    /// again. Backends that cannot tell always say 0.
+    fn connections(&self) -> u64 {
+        0
     }
 }
 

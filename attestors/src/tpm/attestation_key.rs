@@ -30,6 +30,14 @@ pub fn check(area: &PublicArea) -> Result<(), AttestationKeyError> {
     Ok(())
 }
 
+/// The Name of the key that a TPMT_PUBLIC is of, in hexadecimal.
+///
+/// # Errors
+/// It is no TPMT_PUBLIC.
+pub fn name(public: &[u8]) -> Result<String, String> {
+    Ok(PublicArea::parse(public).map_err(|error| error.to_string())?.name().to_string())
+}
+
 /// Verifies a TPMT_SIGNATURE by an attestation key over exactly these bytes.
 ///
 /// # Errors

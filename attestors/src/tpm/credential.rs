@@ -23,9 +23,9 @@ const INTEGRITY: &[u8] = b"INTEGRITY\0";
 /// What TPM2_ActivateCredential takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
-    /// TPM2B_ID_OBJECT.
+    /// The content of TPM2B_ID_OBJECT: TPMS_ID_OBJECT.
     pub credential: Vec<u8>,
-    /// TPM2B_ENCRYPTED_SECRET.
+    /// The content of TPM2B_ENCRYPTED_SECRET.
     pub secret: Vec<u8>,
 }
 
@@ -68,7 +68,7 @@ pub fn make(
     encrypt(&symmetric_key, &mut identity).map_err(|_| CredentialError::Library)?;
     let outer = hmac(hash, &integrity_key, &[&identity, name.as_bytes()]);
     let credential = [sized(&outer), identity].concat();
-    Ok(Credential { credential: sized(&credential), secret: sized(&encrypted) })
+    Ok(Credential { credential, secret: encrypted })
 }
 
 /// RSAES-OAEP of the seed, hash and mask by the key's nameAlg (annex B.4).

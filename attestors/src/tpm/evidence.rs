@@ -124,6 +124,11 @@ pub fn public_area(evidence: &[u8]) -> Result<PublicArea, String> {
     area("the key's public area", &evidence.key.public)
 }
 
+/// The challenge that evidence says that it answers, in hexadecimal. Judging it shows whether it does.
+pub fn challenge(evidence: &[u8]) -> Option<String> {
+    Some(read(evidence).ok()?.certify.challenge)
+}
+
 /// Judges evidence of where `key` lives, at a time.
 pub fn judge(evidence: &[u8], key: &PublicKey, trust: &Trust, now: Timestamp) -> Custody {
     let unknown = |finding: String| Custody { grade: Grade::Unknown, findings: vec![finding] };

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use aws_lc_rs::digest;
@@ -91,6 +92,8 @@ pub(crate) struct Custody {
     pub(crate) identity: Identity,
     /// The key that certifies it, if there is one.
     pub(crate) attestation: Option<AttestationPlace>,
+    /// How often the TPM was connected to.
+    pub(crate) connections: Arc<AtomicU64>,
 }
 
 #[async_trait]
@@ -101,6 +104,10 @@ impl ProveCustody for Custody {
             Error::with_source(ErrorKind::Unavailable, "the operating system gives no random bytes", error)
         })?;
         self.answer(challenge).await
+    }
+
+    fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     async fn answer(&self, challenge: [u8; 32]) -> Result<CustodyEvidence, Error> {

@@ -1,6 +1,7 @@
 //! A TPM and the keys in it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -32,6 +33,8 @@ pub(crate) struct Tpm {
     uri: TpmUri,
     /// The key that certifies the others, if configuration names one.
     attestation: Option<AttestationPlace>,
+    /// How often a session was opened.
+    connections: Arc<AtomicU64>,
     threads: Arc<SessionThreads<Session>>,
     /// Policy sessions for gated keys: TPMs hold few.
     slots: Slots,
@@ -73,6 +76,8 @@ impl Tpm {
         let refused = Arc::new(Mutex::new(None));
         let ledger = Arc::new(Mutex::new(None));
         let first = Mutex::new(Some(Esys::connect(&tcti)?));
+        let connections = Arc::new(AtomicU64::new(0));
+        let counted = connections.clone();
         let threads = SessionThreads::start(&name, 1, QUEUE, move || {
             // The connection that showed that the TPM is there serves the first session.
             let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -81,6 +86,7 @@ impl Tpm {
                 None => Esys::connect(&tcti)?,
             };
             esys.clear_slots().map_err(|error| error.failed("cannot clear what others left in the TPM"))?;
+            counted.fetch_add(1, Ordering::Relaxed);
             Ok(Session {
                 esys,
                 auth: auth.clone(),
@@ -91,7 +97,8 @@ impl Tpm {
             })
         })?;
         let (uri, attestation) = (uri.clone(), device.attestation.clone());
-        Ok(Self { name, uri, attestation, threads: Arc::new(threads), slots: Slots::new() })
+        let (threads, slots) = (Arc::new(threads), Slots::new());
+        Ok(Self { name, uri, attestation, connections, threads, slots })
     }
 
     fn handle(&self, uri: &KeyUri) -> Result<u32, Error> {
@@ -112,6 +119,7 @@ impl Tpm {
             threads: threads.clone(),
             identity: identity.clone(),
             attestation: self.attestation.clone(),
+            connections: self.connections.clone(),
         });
         if !area.signs_by_policy_alone() {
             let signer = Arc::new(TpmKey { threads, identity });

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use undercroft_attestors::custody;
 use undercroft_attestors::custody::Grade;
+use undercroft_attestors::trust::Trust;
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{ExitStatus, Failure, StrictArgs, Terminal};
 use undercroft_keymgr::Key;
@@ -132,7 +133,8 @@ async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {
     }
     for domain in &config.domains {
         let required = domain.custody.grade(config.development);
-        let found = examine_log_keys(config, domain, required).await;
+        let of_log = domain.log_custody.grade(config.development);
+        let found = examine_log_keys(config, domain, of_log, now).await;
         checks.push(Check::new(format!("{} log key", domain.name.as_str()), found));
         for authority in &domain.authorities {
             checks.extend(examine_authority(config, domain, authority, required, now).await);
@@ -144,12 +146,17 @@ async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {
 }
 
 /// With the vkeys that witnesses and auditors are given, before the first start, too.
-async fn examine_log_keys(config: &Config, domain: &Domain, required: Grade) -> Result<String, Failure> {
+async fn examine_log_keys(
+    config: &Config,
+    domain: &Domain,
+    required: Grade,
+    now: Timestamp,
+) -> Result<String, Failure> {
     let log_key = log_key(config, domain).await?;
     let vkeys = [Some(log_key.verifier().to_string()), log_key.second().map(ToString::to_string)];
     let mut found = Vec::new();
     for (key, vkey) in log_key.keys().zip(vkeys.into_iter().flatten()) {
-        found.push(format!("{}; vkey {vkey}", judge(key, required).await?));
+        found.push(format!("{}; vkey {vkey}", judge(key, required, &config.trust, now).await?));
     }
     Ok(found.join("; second key: "))
 }
@@ -162,7 +169,7 @@ async fn examine_authority(
     now: Timestamp,
 ) -> Vec<Check> {
     let what = format!("{} authority {}", domain.name.as_str(), authority.name);
-    let found = authority_key(config, authority, required).await;
+    let found = authority_key(config, authority, required, now).await;
     let validity = authority.certificate.validity();
     let signed = domain.roots.iter().any(|root| authority.certificate.is_issued_by(root));
     let certificate = match (signed, validity.contains(now)) {
@@ -178,7 +185,12 @@ async fn examine_authority(
     checks
 }
 
-async fn authority_key(config: &Config, authority: &Authority, required: Grade) -> Result<String, Failure> {
+async fn authority_key(
+    config: &Config,
+    authority: &Authority,
+    required: Grade,
+    now: Timestamp,
+) -> Result<String, Failure> {
     let key = config.tokens.open(&authority.key, authority.algorithm).await?;
     let held = key.signer.public_key();
     if authority.certificate.public_key() != held {
@@ -188,13 +200,13 @@ async fn authority_key(config: &Config, authority: &Authority, required: Grade) 
             held.id()
         )));
     }
-    judge(&key, required).await
+    judge(&key, required, &config.trust, now).await
 }
 
 /// What a key is and where it lives, if that is good enough.
-async fn judge(key: &Key, required: Grade) -> Result<String, Failure> {
+async fn judge(key: &Key, required: Grade, trust: &Trust, now: Timestamp) -> Result<String, Failure> {
     let evidence = key.custody.custody_evidence().await?;
-    let judged = custody::judge(evidence.format, &evidence.bytes, key.signer.public_key());
+    let judged = custody::judge(evidence.format, &evidence.bytes, key.signer.public_key(), trust, now);
     match judged.grade >= required {
         true => Ok(format!("{}, custody {}", key.signer.algorithm(), judged.grade)),
         false => Err(Failure::refused(format!(

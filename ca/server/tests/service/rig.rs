@@ -365,6 +365,7 @@ impl Rig {
                 ceremonies: vec![],
                 witness_grace: undercroft_ca::time::Lifetime::seconds(600),
                 facts: Arc::new(database.clone()),
+                trust: Arc::default(),
                 clock: self.clock.clone(),
                 entropy: Arc::new(SystemEntropy),
             };
@@ -421,6 +422,7 @@ impl Rig {
             authorities: vec![(authority, "pkcs11:object=i1".into())],
             roots,
             custody: Demand::Declared,
+            log_custody: Demand::Declared,
         };
         (setup, driver)
     }
