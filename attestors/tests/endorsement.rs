@@ -139,10 +139,13 @@ fn an_honest_certificate_leads_to_its_maker() {
 fn certificates_that_lead_nowhere() {
     let maker = Maker::new();
     let (leaf, intermediate) = (maker.leaf(&honest()), maker.intermediate_der());
-    let refused = |chain: &[Vec<u8>], at: &str| maker.judge(&maker.area(), chain, at.parse().unwrap()).unwrap_err();
+    let refused =
+        |chain: &[Vec<u8>], at: &str| maker.judge(&maker.area(), chain, at.parse().unwrap()).unwrap_err();
     let (noon, chain) = ("2026-11-22T12:00:00Z", [leaf.clone(), intermediate.clone()]);
     assert!(refused(&[], noon).contains("no certificate of an endorsement key"));
-    assert!(refused(std::slice::from_ref(&leaf), noon).contains("neither an anchor nor among the intermediates"));
+    assert!(
+        refused(std::slice::from_ref(&leaf), noon).contains("neither an anchor nor among the intermediates")
+    );
     assert!(refused(&chain, "1970-01-01T00:00:00Z").contains("not valid at"));
     assert!(refused(&chain, "9000-01-01T00:00:00Z").contains("not valid at"));
     // Another maker of the same names.
@@ -198,11 +201,16 @@ fn certificates_of_something_else() {
         change(&mut params);
         maker.refusal(&params)
     };
-    let san = |content: Vec<u8>| with(&|params| params.custom_extensions = vec![extension(SAN_OID, content.clone(), true)]);
+    let san = |content: Vec<u8>| {
+        with(&|params| params.custom_extensions = vec![extension(SAN_OID, content.clone(), true)])
+    };
     for (said, expected) in [
         (with(&|p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "the certificate of a CA"),
         (with(&|p| p.key_usages.clear()), "no key usage"),
-        (with(&|p| p.key_usages = vec![KeyUsagePurpose::KeyEncipherment]), "not keyEncipherment (RSA) or keyAgreement"),
+        (
+            with(&|p| p.key_usages = vec![KeyUsagePurpose::KeyEncipherment]),
+            "not keyEncipherment (RSA) or keyAgreement",
+        ),
         (
             with(&|p| p.key_usages = vec![KeyUsagePurpose::KeyAgreement, KeyUsagePurpose::DigitalSignature]),
             "its key may sign",
@@ -212,9 +220,15 @@ fn certificates_of_something_else() {
             with(&|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(vec![2, 23, 133, 8, 3])]),
             "not that of an endorsement key",
         ),
-        (with(&|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]), "not that of an endorsement key"),
+        (
+            with(&|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]),
+            "not that of an endorsement key",
+        ),
         (with(&|p| p.custom_extensions.clear()), "no subjectAltName"),
-        (with(&|p| p.custom_extensions.push(extension(&[1, 2, 3], vec![5, 0], true))), "critical extension 1.2.3"),
+        (
+            with(&|p| p.custom_extensions.push(extension(&[1, 2, 3], vec![5, 0], true))),
+            "critical extension 1.2.3",
+        ),
         (san(vec![0x30, 5, 0x82, 3, b't', b'p', b'm']), "not exactly one directoryName"),
         (san(der_name(&[(MODEL, "test"), (VERSION, "id:1")])), "which manufacturer of TPM"),
         (san(der_name(&[(MANUFACTURER, "id:55434654"), (VERSION, "id:1")])), "which model of TPM"),
@@ -240,7 +254,8 @@ fn public_areas_that_are_not_the_certified_key_in_its_template() {
         let mut area = maker.area().encode();
         change(&mut area);
         let read = Endorsement::read(&area, &chain).map_err(|error| error.to_string());
-        read.and_then(|read| read.verify(&maker.anchors(), now()).map_err(|error| error.to_string())).unwrap_err()
+        read.and_then(|read| read.verify(&maker.anchors(), now()).map_err(|error| error.to_string()))
+            .unwrap_err()
     };
     // TPMT_PUBLIC: type, nameAlg, attributes (0x000300b2), policy, AES-128-CFB, no scheme, curve, no KDF, x, y.
     for (said, expected) in [

@@ -107,7 +107,10 @@ fn what_was_seen_is_certified_and_nothing_else() {
     let right = site.opened(&begun);
     let note = site.finish(&right).unwrap();
     let vouched = activation::open(&note, std::slice::from_ref(&site.key)).unwrap();
-    assert_eq!((vouched.by.as_str(), vouched.at.as_second()), ("witness.example/w1", site.clock.now().as_second()));
+    assert_eq!(
+        (vouched.by.as_str(), vouched.at.as_second()),
+        ("witness.example/w1", site.clock.now().as_second())
+    );
     // Once.
     assert!(matches!(site.finish(&right), Err(NotActivated::Session)));
     unknown_manufacturers(&site);
