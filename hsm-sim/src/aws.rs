@@ -37,8 +37,21 @@ impl Moto {
     /// # Errors
     /// moto is not installed (`make target/moto`), or does not come up.
     pub fn start() -> Result<Self, SimError> {
+        Self::with(&[])
+    }
+
+    /// The same, with two RSA keys of each length made ahead, since Python may take longer for one than a call may.
+    ///
+    /// # Errors
+    /// As [`Moto::start`].
+    pub fn with_rsa_keys_ahead() -> Result<Self, SimError> {
+        Self::with(&["rsa-ahead"])
+    }
+
+    fn with(arguments: &[&str]) -> Result<Self, SimError> {
         let mut child = Command::new(python())
             .args(["-I", "-c", SERVER])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -16,6 +16,7 @@ mod ledger;
 mod prehashed;
 mod secret;
 mod session_threads;
+mod survey;
 mod tokens;
 mod uri;
 
@@ -28,5 +29,6 @@ pub use ledger::{Attestation, CommandNumber, Ledger, LedgerPlaces, TokenNote};
 pub use prehashed::{SignPrehashed, ToSign};
 pub use secret::{Pin, Secrecy, Secret, SecretError, SecretSource};
 pub use session_threads::SessionThreads;
+pub use survey::Sighting;
 pub use tokens::{Backend, Tokens};
 pub use uri::{AwsKmsUri, AzureKvUri, GcpKmsUri, KeyUri, Pkcs11Uri, Scheme, TpmUri, UriError};

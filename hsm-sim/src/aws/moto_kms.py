@@ -3,6 +3,9 @@
 moto signs whatever it is given as a whole message, with keys in any state, and pads PSS with as much salt as fits. AWS
 does what is written here: MessageType, the lengths of digests and messages, the states of keys, a salt as long as the
 digest, and the ARN in every answer about a key (AWS KMS API Reference, Sign and GetPublicKey).
+
+AWS makes a key at once, and Python an RSA key in seconds when the machine is busy. With the argument rsa-ahead, two of
+each length are made before it listens.
 """
 
 import base64
@@ -13,6 +16,7 @@ import threading
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
 from moto.core.exceptions import JsonRESTError
+from moto.kms import models
 from moto.kms.responses import KmsResponse
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -66,6 +70,16 @@ def get_public_key(self):
     return json.dumps(answer)
 
 
+moto_generate_private_key = models.generate_private_key
+LENGTHS = ["RSA_2048", "RSA_3072", "RSA_4096"]
+ahead = {spec: [moto_generate_private_key(spec) for _ in range(2)] for spec in LENGTHS if "rsa-ahead" in sys.argv}
+
+
+def generate_private_key(spec):
+    return ahead[spec].pop() if ahead.get(spec) else moto_generate_private_key(spec)
+
+
+models.generate_private_key = generate_private_key
 KmsResponse.sign = sign
 KmsResponse.get_public_key = get_public_key
 

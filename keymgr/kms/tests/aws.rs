@@ -74,7 +74,7 @@ fn conforms() {
     if !alone("conforms", &WRITTEN) {
         return;
     }
-    let moto = Moto::start().unwrap();
+    let moto = Moto::with_rsa_keys_ahead().unwrap();
     let device = moto.device("cloud");
     let worked = conformance::run(&Subject {
         open: &|| open(&device),

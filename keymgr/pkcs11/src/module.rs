@@ -52,6 +52,13 @@ impl Module {
         &self.pkcs11
     }
 
+    /// What the module says of its tokens.
+    pub(crate) fn token_infos(&self) -> Result<Vec<TokenInfo>, Error> {
+        let slots = self.pkcs11.get_slots_with_token().map_err(failed("cannot list its tokens"))?;
+        // A token that goes away while we look is not there.
+        Ok(slots.into_iter().filter_map(|slot| self.pkcs11.get_token_info(slot).ok()).collect())
+    }
+
     /// The one token that `wanted` accepts, and its slot. `name` is the device's, for errors.
     pub(crate) fn find_token(
         &self,

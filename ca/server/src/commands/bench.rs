@@ -160,7 +160,8 @@ impl BenchArgs {
         let device = tokens.device(&self.device)?;
         let count = match device.uri.scheme() {
             Scheme::Pkcs11 => threads,
-            Scheme::Tpm => 1,
+            // A cloud has none at all, and says so.
+            Scheme::Tpm | Scheme::AwsKms | Scheme::GcpKms | Scheme::AzureKv => 1,
         };
         let manager = tokens.manager(device)?;
         Ok(try_join_all((0..count).map(|_| manager.throwaway(self.algorithm))).await?)

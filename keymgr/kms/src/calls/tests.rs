@@ -50,9 +50,8 @@ async fn no_more_at_once_than_allowed_and_first_come_first_served() {
 #[tokio::test(start_paused = true)]
 async fn what_waits_is_bounded_and_the_next_is_refused_at_once() {
     let calls = calls(2);
-    let mut held: Vec<_> = (0..2 + WAITING)
-        .map(|_| Box::pin(calls.run(|| std::future::pending::<Result<(), Failed>>())))
-        .collect();
+    let mut held: Vec<_> =
+        (0..2 + WAITING).map(|_| Box::pin(calls.run(std::future::pending::<Result<(), Failed>>))).collect();
     for call in &mut held {
         assert!(poll!(call).is_pending());
     }
