@@ -16,7 +16,7 @@ mod version;
 
 use std::sync::Arc;
 
-use undercroft_keymgr::{Backend, Device, Error, ErrorKind, KeyManager, KeyUri, Scheme, Secrecy};
+use undercroft_keymgr::{Backend, Device, Error, ErrorKind, KeyManager, KeyUri, Scheme, Secrecy, Sighting};
 
 pub use custody::CUSTODY_FORMAT;
 use vault::Vault;
@@ -42,5 +42,9 @@ impl Backend for AzureKvBackend {
             ));
         };
         Ok(Arc::new(Vault::open(device, uri, self.secrecy)?))
+    }
+
+    fn survey(&self) -> Vec<Sighting> {
+        vec![credentials::survey(self.secrecy, |name| std::env::var_os(name))]
     }
 }

@@ -14,7 +14,7 @@ mod version;
 
 use std::sync::Arc;
 
-use undercroft_keymgr::{Backend, Device, Error, ErrorKind, KeyManager, KeyUri, Scheme, Secrecy};
+use undercroft_keymgr::{Backend, Device, Error, ErrorKind, KeyManager, KeyUri, Scheme, Secrecy, Sighting};
 
 pub use custody::CUSTODY_FORMAT;
 
@@ -41,5 +41,9 @@ impl Backend for GcpKmsBackend {
             ));
         };
         Ok(Arc::new(Ring::open(device, uri, self.secrecy)?))
+    }
+
+    fn survey(&self) -> Vec<Sighting> {
+        vec![credentials::survey(self.secrecy, |name| std::env::var_os(name))]
     }
 }

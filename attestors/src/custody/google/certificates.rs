@@ -171,7 +171,7 @@ fn is_issued_by(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>)
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Looked> {
     match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         _ => Err(Looked::Wrong("a certificate is malformed".to_owned())),
     }
 }
@@ -183,7 +183,7 @@ fn read(pem: &str) -> Result<Vec<u8>, String> {
     }
     let (_, pem) = parse_x509_pem(pem.as_bytes()).map_err(|error| error.to_string())?;
     match X509Certificate::from_der(&pem.contents) {
-        Ok((rest, _)) if rest.is_empty() => Ok(pem.contents),
+        Ok(([], _)) => Ok(pem.contents),
         Ok(_) => Err("it has bytes behind it".to_owned()),
         Err(error) => Err(error.to_string()),
     }

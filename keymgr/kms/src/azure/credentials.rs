@@ -13,7 +13,7 @@ use azure_identity::{
     ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
     WorkloadIdentityCredentialOptions,
 };
-use undercroft_keymgr::{Error, ErrorKind, Secrecy};
+use undercroft_keymgr::{Error, ErrorKind, Secrecy, Sighting};
 
 use super::transport::Transport;
 
@@ -88,6 +88,27 @@ pub(super) fn find(
         client_options,
     }));
     Ok((Source::ManagedIdentity, credential.map_err(refused("the managed identity"))?))
+}
+
+/// Says which credentials there are. Nobody is asked whether they are good.
+pub(super) fn survey(secrecy: Secrecy, variable: impl Fn(&str) -> Option<OsString>) -> Sighting {
+    let what = "credentials for Azure Key Vault";
+    match find(false, secrecy, variable) {
+        // A managed identity is assumed where nothing else is, and not on this word alone.
+        Ok((Source::Simulator | Source::ManagedIdentity, _)) => Sighting::wanting(
+            what,
+            "nothing in the environment; on a machine of Azure's its managed identity is used: try azurekv:vault=NAME.vault.azure.net",
+        ),
+        Ok((Source::WorkloadIdentity, _)) => Sighting::wanting(
+            format!("{what}: the identity of this workload"),
+            "a vault: write azurekv:vault=NAME.vault.azure.net",
+        ),
+        Ok((Source::ClientSecret, _)) => Sighting::wanting(
+            format!("{what}: the password in AZURE_CLIENT_SECRET"),
+            "a vault: write azurekv:vault=NAME.vault.azure.net",
+        ),
+        Err(error) => Sighting::wanting(what, error.to_string()),
+    }
 }
 
 fn refused(what: &'static str) -> impl FnOnce(azure_core::Error) -> Error {

@@ -9,7 +9,7 @@ use google_cloud_auth::credentials::{
     Credentials, anonymous, external_account, impersonated, mds, service_account, user_account,
 };
 use serde_json::Value;
-use undercroft_keymgr::{Error, ErrorKind, Secrecy};
+use undercroft_keymgr::{Error, ErrorKind, Secrecy, Sighting};
 
 /// What a token is for, where a token is for something.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloudkms";
@@ -30,6 +30,14 @@ pub(super) enum Source {
     Static(PathBuf, String),
 }
 
+/// Credentials that were found, and not used yet.
+#[derive(Clone)]
+pub(super) struct Found {
+    pub(super) source: Source,
+    /// What is in the file.
+    value: Value,
+}
+
 /// Finds credentials. `variable` reads the environment.
 ///
 /// # Errors
@@ -38,46 +46,87 @@ pub(super) fn find(
     simulator: bool,
     secrecy: Secrecy,
     variable: impl Fn(&str) -> Option<OsString>,
-) -> Result<(Source, Credentials), Error> {
+) -> Result<Found, Error> {
     if simulator {
-        return Ok((Source::Simulator, anonymous::Builder::new().build()));
+        return Ok(Found { source: Source::Simulator, value: Value::Null });
     }
     let Some(path) = file(&variable) else {
-        let found = mds::Builder::default().build().map_err(refused("the metadata server"))?;
-        return Ok((Source::MetadataServer, found));
+        return Ok(Found { source: Source::MetadataServer, value: Value::Null });
     };
-    let shown = format!("the Google credentials in {}", path.display());
     let unreadable = |error: &dyn std::fmt::Display| {
-        Error::new(ErrorKind::Denied, format!("{shown} cannot be read: {error}"))
+        let message = format!("the Google credentials in {} cannot be read: {error}", path.display());
+        Error::new(ErrorKind::Denied, message)
     };
     let text = fs::read(&path).map_err(|error| unreadable(&error))?;
     if text.len() > MAX_FILE {
         return Err(unreadable(&format!("it has more than {MAX_FILE} bytes")));
     }
-    let value: Value = serde_json::from_slice(&text).map_err(|error| unreadable(&error.classify_only()))?;
-    let source = source(&value, path).map_err(|error| unreadable(&error))?;
-    if let Source::Static(path, kind) = &source
-        && secrecy == Secrecy::Strict
-    {
-        return Err(Error::new(
+    let value: Value = serde_json::from_slice(&text).map_err(|error| {
+        // Where, and not what: a credential must not get into a message.
+        unreadable(&format!("it is no JSON (line {}, column {})", error.line(), error.column()))
+    })?;
+    let source = source(&value, path.clone()).map_err(|error| unreadable(&error))?;
+    match &source {
+        Source::Static(path, kind) if secrecy == Secrecy::Strict => Err(Error::new(
             ErrorKind::Denied,
             format!(
-                "{} holds a {kind}, a key that stays good until somebody changes it, and --strict refuses those; remove it and give this machine a service account, or its workload an identity",
+                "{} holds a {kind}, which stays good until somebody changes it, and --strict refuses those; remove it and give this machine a service account, or its workload an identity",
                 path.display()
             ),
-        ));
+        )),
+        _ => Ok(Found { source, value }),
     }
-    let kind = value["type"].as_str().unwrap_or_default().to_owned();
-    let scopes = [SCOPE];
-    let built = match kind.as_str() {
-        "external_account" => external_account::Builder::new(value).with_scopes(scopes).build(),
-        "impersonated_service_account" => impersonated::Builder::new(value).with_scopes(scopes).build(),
-        "authorized_user" => user_account::Builder::new(value).with_scopes(scopes).build(),
-        _ => service_account::Builder::new(value)
-            .with_access_specifier(service_account::AccessSpecifier::from_scopes(scopes))
-            .build(),
-    };
-    Ok((source, built.map_err(refused(&shown))?))
+}
+
+impl std::fmt::Debug for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Found({:?})", self.source)
+    }
+}
+
+impl Found {
+    /// The credentials. Called by a thread of the runtime, on which they are renewed from then on.
+    ///
+    /// # Errors
+    /// `Denied` if the library does not take them.
+    pub(super) fn use_them(&self) -> Result<Credentials, Error> {
+        let (value, scopes) = (self.value.clone(), [SCOPE]);
+        let built = match &self.source {
+            Source::Simulator => return Ok(anonymous::Builder::new().build()),
+            Source::MetadataServer => mds::Builder::default().build(),
+            Source::Federation(_) | Source::Static(..) => match value["type"].as_str() {
+                Some("external_account") => external_account::Builder::new(value).with_scopes(scopes).build(),
+                Some("impersonated_service_account") => {
+                    impersonated::Builder::new(value).with_scopes(scopes).build()
+                }
+                Some("authorized_user") => user_account::Builder::new(value).with_scopes(scopes).build(),
+                _ => service_account::Builder::new(value)
+                    .with_access_specifier(service_account::AccessSpecifier::from_scopes(scopes))
+                    .build(),
+            },
+        };
+        built.map_err(|error| {
+            let message = format!("the Google credentials of {:?} cannot be used", self.source);
+            Error::with_source(ErrorKind::Denied, message, error)
+        })
+    }
+}
+
+/// Says which credentials there are. Nobody is asked whether they are good.
+pub(super) fn survey(secrecy: Secrecy, variable: impl Fn(&str) -> Option<OsString>) -> Sighting {
+    let what = "credentials for Google Cloud KMS";
+    match find(false, secrecy, variable).map(|found| found.source) {
+        // A metadata server is assumed where nothing else is, and not on this word alone.
+        Ok(Source::Simulator | Source::MetadataServer) => Sighting::wanting(
+            what,
+            "no file of credentials; on a machine of Google's the metadata server gives them: try gcpkms:project=…;location=…;key-ring=…",
+        ),
+        Ok(Source::Federation(path) | Source::Static(path, _)) => Sighting::wanting(
+            format!("{what} in {}", path.display()),
+            "a project, a location and a key ring: write gcpkms:project=…;location=…;key-ring=…",
+        ),
+        Err(error) => Sighting::wanting(what, error.to_string()),
+    }
 }
 
 /// The file that the environment names, or the one that `gcloud` leaves.
@@ -107,22 +156,6 @@ fn source(value: &Value, path: PathBuf) -> Result<Source, String> {
     }
 }
 
-fn refused<E: std::error::Error + Send + Sync + 'static>(shown: &str) -> impl FnOnce(E) -> Error {
-    let message = format!("{shown} cannot be used");
-    move |error| Error::with_source(ErrorKind::Denied, message, error)
-}
-
-/// What a parser says without what it has read: a credential must not get into a message.
-trait ClassifyOnly {
-    fn classify_only(&self) -> String;
-}
-
-impl ClassifyOnly for serde_json::Error {
-    fn classify_only(&self) -> String {
-        format!("it is no JSON (line {}, column {})", self.line(), self.column())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,7 +167,7 @@ mod tests {
         let path = folder.path().join("key.json");
         fs::write(&path, text).unwrap();
         find(false, secrecy, |name| (name == "GOOGLE_APPLICATION_CREDENTIALS").then(|| path.clone().into()))
-            .map(|(source, _)| source)
+            .map(|found| found.source)
     }
 
     #[test]
@@ -156,9 +189,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_understood_is_refused_and_never_shown() {
-        for text in
-            ["s3cret", "{}", r#"{"type":"s"}"#, r#"{"type":"service_account","private_key":"s3cret"}"#]
-        {
+        for text in ["s3cret", "{}", r#"{"type":"kind"}"#] {
             let refusal = with_file(text, Secrecy::Lenient).unwrap_err();
             assert_eq!(refusal.kind(), ErrorKind::Denied, "{text}");
             assert!(!format!("{refusal} {refusal:?}").contains("s3cret"), "{refusal:?}");
@@ -173,11 +204,23 @@ mod tests {
     fn without_a_file_the_metadata_server_is_asked() {
         let folder = tempfile::tempdir().unwrap();
         let home = |name: &str| (name == "HOME").then(|| folder.path().into());
-        assert_eq!(find(false, STRICT, home).unwrap().0, Source::MetadataServer);
+        assert_eq!(find(false, STRICT, home).unwrap().source, Source::MetadataServer);
         let gcloud = folder.path().join(".config/gcloud");
         fs::create_dir_all(&gcloud).unwrap();
         fs::write(gcloud.join("application_default_credentials.json"), r#"{"type":"authorized_user"}"#)
             .unwrap();
         assert!(find(false, STRICT, home).unwrap_err().to_string().contains("refresh token"));
+    }
+
+    #[tokio::test]
+    async fn credentials_that_the_library_does_not_take_are_refused_without_being_shown() {
+        let value = serde_json::json!({"type": "service_account", "private_key": "s3cret"});
+        let found = Found { source: Source::Static("key.json".into(), "key".into()), value };
+        let refusal = found.use_them().map(|_| ()).unwrap_err();
+        assert_eq!(refusal.kind(), ErrorKind::Denied);
+        assert!(refusal.to_string().contains("key.json"), "{refusal}");
+        assert!(!format!("{refusal} {refusal:?}").contains("s3cret"), "{refusal:?}");
+        // Those of a machine are there as soon as they are asked for, and are asked for later.
+        Found { source: Source::MetadataServer, value: Value::Null }.use_them().unwrap();
     }
 }

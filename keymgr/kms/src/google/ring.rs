@@ -70,20 +70,22 @@ impl Ring {
         );
         // URIs allow no http:// but to this machine.
         let simulator = uri.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-        let (source, credentials) = credentials::find(simulator, secrecy, |name| std::env::var_os(name))?;
+        let credentials = credentials::find(simulator, secrecy, |name| std::env::var_os(name))?;
         let at_once = device.sessions.unwrap_or(AT_ONCE);
         let calls = Calls::start(&device.name, at_once, LIMIT)?;
         let (endpoint, about) = (uri.endpoint.clone(), format!("device `{}`", device.name));
+        let source = credentials.source.clone();
+        // On the thread of the calls: there credentials are renewed in the background.
         let client = block_on(calls.run(move || {
-            let mut builder = KeyManagementService::builder()
-                .with_credentials(credentials.clone())
-                // Calls decides what is tried again.
-                .with_retry_policy(NeverRetry);
-            if let Some(endpoint) = &endpoint {
-                builder = builder.with_endpoint(endpoint);
-            }
-            let about = about.clone();
+            let (credentials, endpoint, about) = (credentials.clone(), endpoint.clone(), about.clone());
             async move {
+                let mut builder = KeyManagementService::builder()
+                    .with_credentials(credentials.use_them()?)
+                    // Calls decides what is tried again.
+                    .with_retry_policy(NeverRetry);
+                if let Some(endpoint) = endpoint {
+                    builder = builder.with_endpoint(endpoint);
+                }
                 builder.build().await.map_err(|error| {
                     Failed::Finally(Error::with_source(
                         ErrorKind::Fault,
