@@ -278,7 +278,7 @@ mod tests {
             (vec![("1", "2026-11-22T08:01:00Z"), ("2", "2026-11-22T08:01:00Z")], "1 uses"),
             (vec![("1", "2026-11-22T08:01:00Z"), ("2", "2026-11-22T12:00:00Z")], "1 uses"),
             // The signature that the log has is not there, and two are that it has not.
-            (vec![("1", "2026-11-22T08:00:10Z"), ("2", "2026-11-22T12:00:00Z")], "2 uses"),
+            (vec![("1", "2026-11-22T08:00:10Z"), ("2", "2026-11-22T12:00:00Z")], "3 uses"),
         ] {
             let (status, message) = exported.reconciled(&signed).unwrap_err();
             assert_eq!(status, ExitStatus::Tampered);
@@ -297,8 +297,10 @@ mod tests {
         assert_eq!(exported.run(Path::new("/nowhere")).unwrap_err().0, ExitStatus::Usage);
         // A log that is not what was signed.
         let bundle = exported.folder.path().join("log/tile/entries/000.p/3");
-        let whole = fs::read(&bundle).unwrap();
-        fs::write(&bundle, String::from_utf8_lossy(&whole).replace("workload", "workfoad")).unwrap();
+        let mut bytes = fs::read(&bundle).unwrap();
+        let at = bytes.windows(8).position(|window| window == b"workload").unwrap();
+        bytes[at] = b'x';
+        fs::write(&bundle, bytes).unwrap();
         let (status, message) = exported.reconciled(&[("1", "2026-11-22T08:01:00Z")]).unwrap_err();
         assert_eq!(status, ExitStatus::Tampered);
         assert!(message.contains("not those under the signed head"), "{message}");
