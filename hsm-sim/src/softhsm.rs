@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use undercroft_keymgr::{Device, KeyUri, Pkcs11Uri, SecretSource};
+use undercroft_keymgr::{Device, KeyUri, Pkcs11Uri, SecretSource, TimeLimit};
 
 use crate::programs::{SimError, run};
 
@@ -85,6 +85,41 @@ impl SoftHsm {
         self.pin_file(label).exists().then(|| self.device(label)).transpose()
     }
 
+    /// Copies a token with all its keys into one of another label and serial, as a vendor's tool makes a replica of an
+    /// HSM. SoftHSM has no such tool; its tokens are folders, in which label and serial have a fixed width.
+    ///
+    /// A process that has loaded SoftHSM before this does not see the copy.
+    ///
+    /// # Errors
+    /// There is no such token, or a file cannot be read or written.
+    pub fn replica(&self, label: &str, copy: &str) -> Result<Device, SimError> {
+        let tokens = self.folder.join("tokens");
+        let (wanted, name) = (format!("{label:<32}"), format!("{copy:<32}"));
+        for entry in fs::read_dir(&tokens).map_err(SimError::file(&tokens))?.flatten() {
+            let about = entry.path().join("token.object");
+            let mut bytes = fs::read(&about).map_err(SimError::file(&about))?;
+            let Some(at) = find(&bytes, wanted.as_bytes()) else { continue };
+            bytes[at..at + 32].copy_from_slice(name.as_bytes());
+            // The serial is the attribute after it: three numbers of eight bytes, then 16 hexadecimal digits.
+            let mut serial = [0; 8];
+            getrandom::fill(&mut serial)
+                .map_err(|error| SimError::NotReady(format!("no random bytes: {error}")))?;
+            bytes[at + 56..at + 72].copy_from_slice(hex::encode(serial).as_bytes());
+            let folder = tokens.join(format!("replica-{}", hex::encode(serial)));
+            fs::create_dir(&folder).map_err(SimError::file(&folder))?;
+            for file in fs::read_dir(entry.path()).map_err(SimError::file(entry.path()))?.flatten() {
+                let target = folder.join(file.file_name());
+                fs::copy(file.path(), &target).map_err(SimError::file(&target))?;
+            }
+            let about = folder.join("token.object");
+            fs::write(&about, bytes).map_err(SimError::file(&about))?;
+            let (from, to) = (self.pin_file(label), self.pin_file(copy));
+            fs::copy(&from, &to).map_err(SimError::file(&from))?;
+            return self.device(copy);
+        }
+        Err(SimError::NotReady(format!("there is no SoftHSM token `{label}` in {}", tokens.display())))
+    }
+
     fn device(&self, label: &str) -> Result<Device, SimError> {
         Ok(Device {
             name: label.to_owned(),
@@ -95,12 +130,18 @@ impl SoftHsm {
             }),
             pin: Some(SecretSource::File(self.pin_file(label))),
             sessions: None,
+            time_limit: TimeLimit::default(),
+            attestation: None,
         })
     }
 
     fn pin_file(&self, label: &str) -> PathBuf {
         self.folder.join(format!("{label}.pin"))
     }
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
 /// Makes one token for a test that loads SoftHSM into its own process. Call it before anything else does.
@@ -120,7 +161,7 @@ pub fn token_for_this_process(label: &str) -> Result<Device, SimError> {
     SoftHsm::in_folder(folder)?.token(&label, "1234")
 }
 
-fn write_private(path: &Path, text: &str) -> Result<(), SimError> {
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), SimError> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     fs::OpenOptions::new()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use undercroft_keymgr::{Device, KeyUri, TpmUri};
+use undercroft_keymgr::{Device, KeyUri, TimeLimit, TpmUri};
 
 use crate::programs::{SimError, run};
 
@@ -86,20 +86,31 @@ impl Swtpm {
         Self { folder: folder.to_owned() }
     }
 
-    fn socket(&self) -> PathBuf {
+    /// The certificates of the manufacturer of a TPM that was made with an endorsement: its root, which is an anchor, and
+    /// the intermediate below it.
+    pub fn manufacturer(&self) -> [PathBuf; 2] {
+        let folder = self.folder.join("manufacturer");
+        [folder.join("swtpm-localca-rootca-cert.pem"), folder.join("issuercert.pem")]
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("sock")
+    }
+
+    /// How the TSS reaches the TPM when it runs.
+    pub fn tcti(&self) -> String {
+        format!("swtpm:path={}", self.socket().display())
     }
 
     /// How the TPM is found when it runs.
     pub fn device(&self, name: &str) -> Device {
         Device {
             name: name.to_owned(),
-            uri: KeyUri::Tpm(TpmUri {
-                handle: None,
-                tcti: Some(format!("swtpm:path={}", self.socket().display())),
-            }),
+            uri: KeyUri::Tpm(TpmUri { handle: None, tcti: Some(self.tcti()) }),
             pin: None,
             sessions: None,
+            time_limit: TimeLimit::default(),
+            attestation: None,
         }
     }
 

@@ -26,12 +26,13 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    undone: bool,
 }
 
 impl Error {
     /// A failure of `kind`. The message names the device or key, says what is wrong, and what to do next.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), source: None, undone: false }
     }
 
     /// The same, with the error that caused it.
@@ -40,7 +41,18 @@ impl Error {
         message: impl Into<String>,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self { kind, message: message.into(), source: Some(source.into()) }
+        Self { kind, message: message.into(), source: Some(source.into()), undone: false }
+    }
+
+    /// The same, when it is certain that the token did nothing of what it was asked: it may be asked again.
+    #[must_use]
+    pub fn undone(self) -> Self {
+        Self { undone: true, ..self }
+    }
+
+    /// Whether it is certain that the token did nothing.
+    pub fn is_undone(&self) -> bool {
+        self.undone
     }
 
     /// Who must act.

@@ -7,24 +7,34 @@
 //! features: each backend is a crate of its own that only binaries depend on, and [`Tokens`] is the one place
 //! where a URI meets the backend that opens it.
 
+mod activation;
+mod deadlines;
 mod device;
 mod error;
 mod gate;
 mod key;
 mod ledger;
 mod prehashed;
+mod replicas;
 mod secret;
 mod session_threads;
+mod survey;
+mod time_limit;
 mod tokens;
 mod uri;
 
+pub use activation::{Activate, AttestationPlace, EndorsementKey};
+pub use deadlines::{Pace, Recently};
 pub use device::{Device, DeviceConfig, DeviceError};
 pub use error::{Error, ErrorKind};
 pub use gate::{Authorisation, Gate, SignGated};
 pub use key::{Counted, CustodyEvidence, Key, KeyManager, ProveCustody, SigningKey, StoredKey};
 pub use ledger::{Attestation, CommandNumber, Ledger, LedgerPlaces, TokenNote};
 pub use prehashed::{SignPrehashed, ToSign};
+pub use replicas::{ReplicaNews, Replicas};
 pub use secret::{Pin, Secrecy, Secret, SecretError, SecretSource};
-pub use session_threads::SessionThreads;
+pub use session_threads::{MOST_LEFT_BEHIND, SessionThreads};
+pub use survey::Sighting;
+pub use time_limit::{NoTimeLimit, TimeLimit};
 pub use tokens::{Backend, Tokens};
 pub use uri::{AwsKmsUri, AzureKvUri, GcpKmsUri, KeyUri, Pkcs11Uri, Scheme, TpmUri, UriError};

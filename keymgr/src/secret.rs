@@ -245,6 +245,8 @@ mod tests {
             uri: "pkcs11:token=prod".parse().unwrap(),
             pin,
             sessions: None,
+            attestation: None,
+            time_limit: crate::TimeLimit::default(),
         };
         let pin = Pin::of(&device(Some(source.clone()))).unwrap().unwrap();
         fs::write(directory.path().join("pin"), "5678").unwrap();

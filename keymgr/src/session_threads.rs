@@ -2,36 +2,43 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use futures::channel::oneshot;
 
+use crate::deadlines::{Deadline, Deadlines, Expire};
 use crate::{Error, ErrorKind};
 
-type Job<S> = Box<dyn FnOnce(&mut Slot<S>) + Send>;
+/// So many threads whose token does not answer are left to themselves and replaced. After that the pool has fewer, and
+/// in the end none, until some of them come back: a module that hangs for ever must not eat the process.
+pub const MOST_LEFT_BEHIND: usize = 8;
 
-/// A pool of threads, each with one session `S`, fed by one bounded queue.
+/// Does a job in a session, and says whether its caller was still there.
+type Job<S> = Box<dyn FnOnce(&mut Slot<S>) -> bool + Send>;
+
+/// A pool of threads, each with one session `S`, fed by one bounded queue, first come, first served.
 ///
 /// A session is opened by its own thread when the first job reaches it, and thrown away when a job fails with
 /// [`ErrorKind::Unavailable`]: the next job opens a new one. So a token that goes away and comes back needs no
 /// restart, and whatever a session caches (handles, logins) goes with it.
 ///
-/// Dropping the pool waits for the jobs that run.
-pub struct SessionThreads<S> {
-    name: String,
+/// Each call has a limit, from when it was asked to its answer. What waits for longer is never begun. A thread that is
+/// in the middle of a call then is left behind, and another takes its place ([`MOST_LEFT_BEHIND`]); what it answers in
+/// the end goes nowhere, and so does its session.
+///
+/// Dropping the pool waits for the jobs that run, no longer than the limit.
+pub struct SessionThreads<S: 'static> {
+    crew: Arc<Crew<S>>,
     queue: Option<Sender<Job<S>>>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-struct Slot<S> {
-    session: Option<S>,
-    open: Arc<dyn Fn() -> Result<S, Error> + Send + Sync>,
+    deadlines: Deadlines,
+    limit: Duration,
 }
 
 impl<S: 'static> SessionThreads<S> {
-    /// Starts `count` threads whose queue holds at most `depth` waiting jobs. `open` makes a session.
+    /// Starts `count` threads whose queue holds at most `depth` waiting jobs. `open` makes a session; `limit` is how
+    /// long a call may take.
     ///
     /// # Errors
     /// `Unavailable` if the operating system gives no thread.
@@ -39,58 +46,255 @@ impl<S: 'static> SessionThreads<S> {
         name: &str,
         count: usize,
         depth: usize,
+        limit: Duration,
         open: impl Fn() -> Result<S, Error> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let open: Arc<dyn Fn() -> Result<S, Error> + Send + Sync> = Arc::new(open);
-        let (queue, jobs): (Sender<Job<S>>, Receiver<Job<S>>) = bounded(depth);
-        let threads = (0..count)
-            .map(|number| {
-                let jobs = jobs.clone();
-                let open = open.clone();
-                std::thread::Builder::new()
-                    .name(format!("{name}-{number}"))
-                    .spawn(move || {
-                        let mut slot = Slot { session: None, open };
-                        for job in jobs {
-                            // A panic is a bug; its caller is told by the dropped answer, and the next caller
-                            // gets a new session on a thread that still lives.
-                            if catch_unwind(AssertUnwindSafe(|| job(&mut slot))).is_err() {
-                                slot.session = None;
-                            }
-                        }
-                    })
-                    .map_err(|error| {
-                        Error::with_source(ErrorKind::Unavailable, format!("no thread for {name}"), error)
-                    })
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { name: name.to_owned(), queue: Some(queue), threads })
+        let no_thread =
+            |error| Error::with_source(ErrorKind::Unavailable, format!("no thread for {name}"), error);
+        let deadlines = Deadlines::start(format!("{name}-limits")).map_err(no_thread)?;
+        let (queue, jobs) = bounded(depth);
+        let crew = Arc::new(Crew {
+            name: name.to_owned(),
+            count,
+            jobs,
+            open: Box::new(open),
+            roll: Mutex::default(),
+            left: Condvar::new(),
+        });
+        let own = Self { crew, queue: Some(queue), deadlines, limit };
+        for _ in 0..count {
+            Crew::join(&own.crew, &mut own.crew.roll()).map_err(no_thread)?;
+        }
+        Ok(own)
     }
 
     /// Runs `job` with a session and gives its result.
     ///
     /// # Errors
-    /// Those of `job` and of opening a session; `Unavailable` at once, without waiting, when the queue is full.
+    /// Those of `job` and of opening a session; `Unavailable` at once, without waiting, when the queue is full, and
+    /// when there is no result in time.
     pub async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut S) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.call(self.limit, |slot| slot.run(job)).await
+    }
+
+    /// The same, for a job that may take longer than most.
+    ///
+    /// # Errors
+    /// As [`SessionThreads::run`].
+    pub async fn run_within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        job: impl FnOnce(&mut S) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.call(limit.max(self.limit), |slot| slot.run(job)).await
+    }
+
+    /// The same, for a job that is done once more, in a new session, if the session that it was done in turns out to
+    /// be dead and it is certain that nothing was done in it ([`Error::is_undone`]).
+    ///
+    /// # Errors
+    /// As [`SessionThreads::run`].
+    pub async fn run_again<T: Send + 'static>(
+        &self,
+        job: impl FnMut(&mut S) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.call(self.limit, |slot| slot.run_again(job)).await
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        job: impl FnOnce(&mut Slot<S>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let (answer, result) = oneshot::channel();
-        let job: Job<S> = Box::new(move |slot| {
-            // A caller that went away needs no answer.
-            let _ = answer.send(slot.run(job));
+        let deadline = Deadline::after(limit);
+        let call = Arc::new(Call {
+            progress: Mutex::new(Progress::Queued(answer)),
+            deadline,
+            limit,
+            crew: self.crew.clone(),
         });
-        let Some(queue) = &self.queue else { return Err(self.stopped()) };
+        let asked = call.clone();
+        let job: Job<S> = Box::new(move |slot| {
+            if !asked.begin() {
+                return true;
+            }
+            // A panic is a bug; its caller is told, and the next one gets a new session on a thread that still lives.
+            let result = catch_unwind(AssertUnwindSafe(|| job(slot)));
+            asked.answer(result.unwrap_or_else(|_| {
+                slot.session = None;
+                let name = &slot.crew.name;
+                Err(Error::new(ErrorKind::Fault, format!("a job on {name} panicked; this is a bug")))
+            }))
+        });
+        let Some(queue) = &self.queue else { return Err(self.crew.stopped()) };
         queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => Error::new(
                 ErrorKind::Unavailable,
-                format!("the queue of {} is full; try again in a moment", self.name),
-            ),
-            TrySendError::Disconnected(_) => self.stopped(),
+                format!("the queue of {} is full; try again in a moment", self.crew.name),
+            )
+            .undone(),
+            TrySendError::Disconnected(_) => self.crew.stopped(),
         })?;
-        result.await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Fault, format!("a job on {} panicked; this is a bug", self.name)))
-        })
+        self.deadlines.watch(deadline, call);
+        result.await.unwrap_or_else(|_| Err(self.crew.stopped()))
+    }
+}
+
+/// A call, as its thread and the clock see it: whoever is first answers.
+struct Call<S: 'static, T> {
+    progress: Mutex<Progress<T>>,
+    deadline: Deadline,
+    limit: Duration,
+    crew: Arc<Crew<S>>,
+}
+
+enum Progress<T> {
+    Queued(oneshot::Sender<Result<T, Error>>),
+    Running(oneshot::Sender<Result<T, Error>>),
+    Over,
+}
+
+impl<S, T> Call<S, T> {
+    fn progress(&self) -> MutexGuard<'_, Progress<T>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it may be begun: there is time left, and somebody who waits for the answer.
+    fn begin(&self) -> bool {
+        let mut progress = self.progress();
+        match std::mem::replace(&mut *progress, Progress::Over) {
+            Progress::Queued(answer) if self.deadline.is_past() => {
+                let _ = answer.send(Err(self.waited()));
+                false
+            }
+            Progress::Queued(answer) if !answer.is_canceled() => {
+                *progress = Progress::Running(answer);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Answers it, and says whether that was in time.
+    fn answer(&self, result: Result<T, Error>) -> bool {
+        match std::mem::replace(&mut *self.progress(), Progress::Over) {
+            Progress::Running(answer) => {
+                // A caller that went away needs no answer.
+                let _ = answer.send(result);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn waited(&self) -> Error {
+        let message = format!(
+            "{} had no time for it within {:?}, so it was not done; try again later",
+            self.crew.name, self.limit
+        );
+        Error::new(ErrorKind::Unavailable, message).undone()
+    }
+}
+
+impl<S, T: Send> Expire for Call<S, T> {
+    fn is_over(&self) -> bool {
+        matches!(*self.progress(), Progress::Over)
+    }
+
+    fn expire(&self) {
+        // Held until the crew knows: the thread may come back at any moment.
+        let mut progress = self.progress();
+        match std::mem::replace(&mut *progress, Progress::Over) {
+            Progress::Queued(answer) => {
+                let _ = answer.send(Err(self.waited()));
+            }
+            Progress::Running(answer) => {
+                Crew::leave_behind(&self.crew);
+                let _ = answer.send(Err(Error::new(
+                    ErrorKind::Unavailable,
+                    format!(
+                        "{} has not answered within {:?}; what it answers later goes nowhere. See whether the token or its module hangs",
+                        self.crew.name, self.limit
+                    ),
+                )));
+            }
+            Progress::Over => {}
+        }
+    }
+}
+
+/// The threads of a pool.
+struct Crew<S: 'static> {
+    name: String,
+    /// How many there shall be.
+    count: usize,
+    jobs: Receiver<Job<S>>,
+    open: Box<dyn Fn() -> Result<S, Error> + Send + Sync>,
+    roll: Mutex<Roll>,
+    left: Condvar,
+}
+
+#[derive(Default)]
+struct Roll {
+    /// How many were ever started, for their names.
+    started: usize,
+    /// How many take jobs.
+    serving: usize,
+    /// How many were left behind in a call.
+    behind: usize,
+    /// Nobody takes anybody's place any more.
+    closing: bool,
+}
+
+impl<S: 'static> Crew<S> {
+    fn roll(&self) -> MutexGuard<'_, Roll> {
+        self.roll.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a thread.
+    fn join(own: &Arc<Self>, roll: &mut Roll) -> std::io::Result<()> {
+        let crew = own.clone();
+        let thread = std::thread::Builder::new().name(format!("{}-{}", own.name, roll.started));
+        thread.spawn(move || crew.serve())?;
+        roll.started += 1;
+        roll.serving += 1;
+        Ok(())
+    }
+
+    fn serve(self: Arc<Self>) {
+        let mut slot = Slot { session: None, crew: self.clone() };
+        for job in &self.jobs {
+            if !job(&mut slot) {
+                // Whatever hung for so long is not trusted with another job.
+                slot.session = None;
+                let mut roll = self.roll();
+                roll.behind -= 1;
+                if roll.serving >= self.count || roll.closing {
+                    return;
+                }
+                roll.serving += 1;
+            }
+        }
+        drop(slot);
+        self.roll().serving -= 1;
+        self.left.notify_all();
+    }
+
+    /// A thread is in a call whose time is over: another takes its place, if there are not too many like it.
+    fn leave_behind(own: &Arc<Self>) {
+        let mut roll = own.roll();
+        roll.serving -= 1;
+        roll.behind += 1;
+        if !roll.closing && roll.behind <= MOST_LEFT_BEHIND {
+            // Without a thread the pool is one smaller until this one comes back.
+            let _ = Self::join(own, &mut roll);
+        }
+        drop(roll);
+        own.left.notify_all();
     }
 
     fn stopped(&self) -> Error {
@@ -98,11 +302,17 @@ impl<S: 'static> SessionThreads<S> {
     }
 }
 
+/// What a thread works with.
+struct Slot<S: 'static> {
+    session: Option<S>,
+    crew: Arc<Crew<S>>,
+}
+
 impl<S> Slot<S> {
     fn run<T>(&mut self, job: impl FnOnce(&mut S) -> Result<T, Error>) -> Result<T, Error> {
         let session = match &mut self.session {
             Some(session) => session,
-            none => none.insert((self.open)()?),
+            none => none.insert((self.crew.open)()?),
         };
         let result = job(session);
         if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unavailable) {
@@ -110,21 +320,31 @@ impl<S> Slot<S> {
         }
         result
     }
+
+    fn run_again<T>(&mut self, mut job: impl FnMut(&mut S) -> Result<T, Error>) -> Result<T, Error> {
+        let was_open = self.session.is_some();
+        match self.run(&mut job) {
+            // It was open for some time, and nobody knew that it was dead. A new one that fails is another matter.
+            Err(error) if was_open && error.is_undone() && self.session.is_none() => self.run(job),
+            result => result,
+        }
+    }
 }
 
 impl<S> Drop for SessionThreads<S> {
     fn drop(&mut self) {
         self.queue = None;
-        for thread in self.threads.drain(..) {
-            // Jobs cannot unwind past the loop, so there is no panic to hand on.
-            let _ = thread.join();
-        }
+        let mut roll = self.crew.roll();
+        roll.closing = true;
+        let left = self.crew.left.wait_timeout_while(roll, self.limit, |roll| roll.serving > 0);
+        // Those that still run then are left behind.
+        drop(left);
     }
 }
 
 impl<S> fmt::Debug for SessionThreads<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionThreads({}, {} threads)", self.name, self.threads.len())
+        write!(f, "SessionThreads({}, {} threads)", self.crew.name, self.crew.count)
     }
 }
 
@@ -137,6 +357,9 @@ mod tests {
 
     use super::*;
 
+    /// Long enough never to be reached where it is not what is tested.
+    const LIMIT: Duration = Duration::from_secs(60);
+
     fn gone() -> Error {
         Error::new(ErrorKind::Unavailable, "gone")
     }
@@ -146,7 +369,8 @@ mod tests {
         let opened = Arc::new(AtomicUsize::new(0));
         let counter = opened.clone();
         let threads =
-            SessionThreads::start("token", 1, 4, move || Ok(counter.fetch_add(1, Ordering::SeqCst))).unwrap();
+            SessionThreads::start("token", 1, 4, LIMIT, move || Ok(counter.fetch_add(1, Ordering::SeqCst)))
+                .unwrap();
         assert_eq!(block_on(threads.run(|session| Ok(*session))).unwrap(), 0);
         let refused = block_on(threads.run(|_| Err::<(), _>(Error::new(ErrorKind::Denied, "no"))));
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Denied);
@@ -160,7 +384,7 @@ mod tests {
     fn failing_to_open_is_the_callers_error_and_is_tried_again() {
         let attempts = Arc::new(AtomicUsize::new(0));
         let counter = attempts.clone();
-        let threads = SessionThreads::start("token", 1, 4, move || {
+        let threads = SessionThreads::start("token", 1, 4, LIMIT, move || {
             if counter.fetch_add(1, Ordering::SeqCst) == 0 { Err(gone()) } else { Ok(()) }
         })
         .unwrap();
@@ -170,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses_at_once() {
-        let threads = SessionThreads::start("token", 1, 1, || Ok(())).unwrap();
+        let threads = SessionThreads::start("token", 1, 1, LIMIT, || Ok(())).unwrap();
         let (entered, running) = mpsc::channel();
         let (release, held) = mpsc::channel::<()>();
         let blocker = threads.run(move |()| {
@@ -198,9 +422,173 @@ mod tests {
 
     #[test]
     fn a_panicking_job_is_told_and_the_thread_lives_on() {
-        let threads = SessionThreads::start("token", 1, 1, || Ok(())).unwrap();
+        let threads = SessionThreads::start("token", 1, 1, LIMIT, || Ok(())).unwrap();
         let result = block_on(threads.run(|()| -> Result<(), Error> { panic!("job") }));
         assert_eq!(result.unwrap_err().kind(), ErrorKind::Fault);
         block_on(threads.run(|()| Ok(()))).unwrap();
+    }
+
+    /// A pool that hangs in the jobs that are made with the handle: each takes one permit to come back.
+    fn hangs() -> (mpsc::Sender<()>, impl Fn() -> Result<(), Error> + Clone) {
+        let (permit, permits) = mpsc::channel();
+        let permits = Arc::new(Mutex::new(permits));
+        let hang = move || {
+            permits.lock().unwrap().recv().unwrap();
+            Ok(())
+        };
+        (permit, hang)
+    }
+
+    const SHORT: Duration = Duration::from_millis(40);
+
+    #[test]
+    fn a_call_that_hangs_is_told_in_time_and_another_thread_takes_the_place() {
+        let opened = Arc::new(AtomicUsize::new(0));
+        let counter = opened.clone();
+        let threads =
+            SessionThreads::start("token", 1, 4, SHORT, move || Ok(counter.fetch_add(1, Ordering::SeqCst)))
+                .unwrap();
+        let (permit, hang) = hangs();
+        let error = block_on(threads.run(move |_| hang())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("has not answered within 40ms") && !error.is_undone(), "{error}");
+        // The one that hangs still does, and the pool serves with a session of its own.
+        assert_eq!(block_on(threads.run(|session| Ok(*session))).unwrap(), 1);
+        permit.send(()).unwrap();
+        assert_eq!(block_on(threads.run(|session| Ok(*session))).unwrap(), 1);
+        assert_eq!(threads.crew.roll().started, 2);
+    }
+
+    #[test]
+    fn what_waited_too_long_is_never_done() {
+        let threads = SessionThreads::start("token", 1, 4, SHORT, || Ok(())).unwrap();
+        let (permit, hang) = hangs();
+        let done = Arc::new(AtomicUsize::new(0));
+        // Each pool thread hangs in turn, so that what waits is never reached in time.
+        let calls: Vec<_> = (0..3)
+            .map(|number| {
+                let (hang, done) = (hang.clone(), done.clone());
+                threads.run(move |()| {
+                    done.fetch_add(1, Ordering::SeqCst);
+                    if number == 0 { hang() } else { Ok(()) }
+                })
+            })
+            .collect();
+        let results = block_on(futures::future::join_all(calls));
+        // The first was begun. Those behind it ran out of time with it, or were done by the thread in its place; never
+        // both, and what was refused as undone was not done.
+        let undone = results.iter().filter(|result| result.as_ref().is_err_and(Error::is_undone)).count();
+        assert!(results[0].as_ref().is_err_and(|error| !error.is_undone()));
+        permit.send(()).unwrap();
+        drop(threads);
+        assert_eq!(done.load(Ordering::SeqCst), 3 - undone);
+    }
+
+    #[test]
+    fn a_caller_that_went_away_is_not_served() {
+        let threads = SessionThreads::start("token", 1, 4, LIMIT, || Ok(())).unwrap();
+        let (permit, hang) = hangs();
+        let done = Arc::new(AtomicUsize::new(0));
+        let counter = done.clone();
+        block_on(async {
+            let mut first = Box::pin(threads.run(move |()| hang()));
+            assert!(futures::poll!(&mut first).is_pending());
+            let mut second = Box::pin(threads.run(move |()| {
+                counter.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            }));
+            assert!(futures::poll!(&mut second).is_pending());
+            drop(second);
+            permit.send(()).unwrap();
+            first.await.unwrap();
+        });
+        block_on(threads.run(|()| Ok(()))).unwrap();
+        assert_eq!(done.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn only_so_many_are_left_behind_and_those_that_come_back_serve() {
+        let threads = SessionThreads::start("token", 2, 64, SHORT, || Ok(())).unwrap();
+        let (permit, hang) = hangs();
+        for _ in 0..MOST_LEFT_BEHIND + 2 {
+            let hang = hang.clone();
+            assert!(block_on(threads.run(move |()| hang())).is_err());
+        }
+        {
+            let roll = threads.crew.roll();
+            assert_eq!((roll.behind, roll.serving), (MOST_LEFT_BEHIND + 2, 0));
+            assert_eq!(roll.started, 2 + MOST_LEFT_BEHIND);
+        }
+        // Nobody is left: calls are refused in time, undone.
+        let refused = block_on(threads.run(|()| Ok(()))).unwrap_err();
+        assert!(refused.is_undone(), "{refused}");
+        for _ in 0..MOST_LEFT_BEHIND + 2 {
+            permit.send(()).unwrap();
+        }
+        block_on(threads.run_within(LIMIT, |()| Ok(()))).unwrap();
+        let mut roll = threads.crew.roll();
+        while roll.behind > 0 {
+            drop(roll);
+            std::thread::yield_now();
+            roll = threads.crew.roll();
+        }
+        assert_eq!(roll.serving, 2);
+    }
+
+    #[test]
+    fn a_dead_session_is_replaced_once_and_only_where_nothing_was_done() {
+        let opened = Arc::new(AtomicUsize::new(0));
+        let counter = opened.clone();
+        let threads =
+            SessionThreads::start("token", 1, 4, LIMIT, move || Ok(counter.fetch_add(1, Ordering::SeqCst)))
+                .unwrap();
+        // A new session that fails is not tried again.
+        let first = block_on(threads.run_again(|_| Err::<(), _>(gone().undone())));
+        assert!(first.is_err());
+        assert_eq!(opened.load(Ordering::SeqCst), 1);
+        block_on(threads.run(|_| Ok(()))).unwrap();
+        // An old one is, once.
+        let dead = |dead: usize| {
+            move |session: &mut usize| if *session <= dead { Err(gone().undone()) } else { Ok(*session) }
+        };
+        assert_eq!(block_on(threads.run_again(dead(1))).unwrap(), 2);
+        let twice = block_on(threads.run_again(dead(3)));
+        assert!(twice.unwrap_err().is_undone());
+        assert_eq!(opened.load(Ordering::SeqCst), 4);
+        // What may have been done is not done again.
+        block_on(threads.run(|_| Ok(()))).unwrap();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counter = calls.clone();
+        let unsure = block_on(threads.run_again(move |_| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Err::<(), _>(gone())
+        }));
+        assert!(unsure.is_err());
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn those_who_come_first_are_served_first() {
+        let threads = SessionThreads::start("token", 1, 64, LIMIT, || Ok(Vec::new())).unwrap();
+        let calls = (0..64).map(|number| {
+            threads.run(move |served: &mut Vec<_>| {
+                served.push(number);
+                Ok(())
+            })
+        });
+        for result in block_on(futures::future::join_all(calls)) {
+            result.unwrap();
+        }
+        let served = block_on(threads.run(|served| Ok(served.clone()))).unwrap();
+        assert_eq!(served, (0..64).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn dropping_a_pool_waits_for_a_job_and_not_for_one_that_hangs() {
+        let threads = SessionThreads::start("token", 1, 4, SHORT, || Ok(())).unwrap();
+        let (permit, hang) = hangs();
+        assert!(block_on(threads.run(move |()| hang())).is_err());
+        drop(threads);
+        permit.send(()).unwrap();
     }
 }

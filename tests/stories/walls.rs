@@ -15,11 +15,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("undercroft-pkcs11", &["undercroft-keymgr", "undercroft-keys"]),
     ("undercroft-tpm", &["undercroft-keymgr", "undercroft-keys", "undercroft-tpm-wire"]),
     ("undercroft-kms", &["undercroft-keymgr", "undercroft-keys"]),
-    ("undercroft-attestors", &["undercroft-keys", "undercroft-tpm-wire"]),
+    ("undercroft-attestors", &["undercroft-keys", "undercroft-log", "undercroft-tpm-wire"]),
     ("undercroft-log", &["undercroft-keys"]),
     ("undercroft-log-files", &["undercroft-keys", "undercroft-log"]),
     ("undercroft-ca", &["undercroft-attestors", "undercroft-keymgr", "undercroft-keys", "undercroft-log"]),
-    ("undercroft-cli", &["undercroft-ca", "undercroft-keymgr", "undercroft-log"]),
+    ("undercroft-cli", &["undercroft-attestors", "undercroft-ca", "undercroft-keymgr", "undercroft-log"]),
     ("undercroft-proto", &[]),
     ("undercroft-upstream", &["undercroft-ca", "undercroft-log", "undercroft-proto"]),
     (
@@ -68,6 +68,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "undercroft-witness",
         &[
+            "undercroft-attestors",
             "undercroft-ca",
             "undercroft-cli",
             "undercroft-keymgr",

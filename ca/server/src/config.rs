@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use hyper::Uri;
 use undercroft_attestors::custody::Demand;
+use undercroft_attestors::trust::Trust;
 use undercroft_ca::approval::Roster;
 use undercroft_ca::certificate::{AuthorityCertificate, Constraints, certificates_from_pem};
 use undercroft_ca::log_key::{LogOf, origin};
@@ -22,7 +23,7 @@ use undercroft_ca::profile::{Assured, Kind, PolicyArc, Profile};
 use undercroft_ca::strict_toml;
 use undercroft_ca::tbs::Urls;
 use undercroft_ca::time::Lifetime;
-use undercroft_cli::{Failure, read_text, tokens};
+use undercroft_cli::{Failure, read_text, tokens, trust};
 use undercroft_keymgr::{Backend, KeyUri, Secrecy, Tokens};
 use undercroft_keys::KeyAlgorithm;
 use undercroft_log::leaf::Digest;
@@ -53,6 +54,10 @@ pub struct Config {
     pub database: PathBuf,
     /// The devices.
     pub tokens: Tokens,
+    /// Who is believed about TPMs.
+    pub trust: Arc<Trust>,
+    /// How often custody is proved again of every key.
+    pub custody_every: Lifetime,
     /// The domains, the control domain first.
     pub domains: Vec<Domain>,
     /// The policy.
@@ -88,8 +93,10 @@ pub struct Domain {
     pub authorities: Vec<Authority>,
     /// The names by which clients reach the daemon as a member of this domain; none if it is none.
     pub server_names: Vec<DnsName>,
-    /// What custody its keys must have.
+    /// What custody the keys of its authorities must have.
     pub custody: Demand,
+    /// What custody the keys of its log must have.
+    pub log_custody: Demand,
     /// What devices remember of its log.
     pub hardware: Vec<Hardware>,
 }
@@ -103,6 +110,8 @@ pub struct Authority {
     pub certificate: AuthorityCertificate,
     /// Its key.
     pub key: KeyUri,
+    /// The same key in other tokens, for when that one is not available.
+    pub replicas: Vec<KeyUri>,
     /// What the key is and how it signs.
     pub algorithm: KeyAlgorithm,
     /// Where its CRL and certificate are published.
@@ -193,6 +202,8 @@ impl Config {
             ));
         }
         let tokens = tokens(raw.devices, base, secrecy, backends)?;
+        let trust = trust(raw.endorsement_anchors.as_deref(), &raw.activators, base)
+            .map_err(|failure| failure.during(path.display()))?;
         ledgers_are_whole(&domains, &tokens)?;
         let witnesses = raw.witness_policy.map(|path| read_witnesses(&base.join(path), raw.development));
         let witnesses = witnesses.transpose()?.map(Arc::new);
@@ -212,6 +223,8 @@ impl Config {
             admin_users: raw.listen.admin_users.into_iter().collect(),
             database: base.join(raw.database),
             tokens,
+            trust: Arc::new(trust),
+            custody_every: raw.custody_every,
             domains,
             policy,
             policy_arc: raw.policy_arc,
@@ -232,7 +245,7 @@ fn ledgers_are_whole(domains: &[Domain], tokens: &Tokens) -> Result<(), Failure>
             tokens.device(device)?;
             let Hardware::Ledger { .. } = hardware else { continue };
             let uses = |other: &Domain| {
-                let keys = other.authorities.iter().map(|authority| &authority.key).chain(other.log_keys());
+                let keys = other.authorities.iter().flat_map(Authority::keys).chain(other.log_keys());
                 keys.filter_map(|key| tokens.locate(key).ok()).any(|(found, _)| found.name == device)
                     || other.hardware.iter().any(|hardware| hardware.device() == device)
             };
@@ -345,6 +358,7 @@ impl Domain {
             authorities,
             server_names: config.server_names,
             custody: config.custody,
+            log_custody: config.log_custody,
             hardware: config
                 .ledger
                 .map(Hardware::ledger)
@@ -356,14 +370,37 @@ impl Domain {
 }
 
 impl Authority {
+    /// Where its key is, the preferred place first.
+    pub fn keys(&self) -> impl Iterator<Item = &KeyUri> {
+        std::iter::once(&self.key).chain(&self.replicas)
+    }
+
     fn new(config: AuthorityConfig, base: &Path, development: bool) -> Result<Self, Failure> {
         let path = base.join(config.certificate);
         let certificate = AuthorityCertificate::from_pem(&read_text(&path)?)
             .map_err(|error| Failure::from(error).during(path.display()))?;
+        let key: KeyUri = config.key.parse()?;
+        let replicas = config.replicas.iter().map(|uri| uri.parse());
+        let replicas = replicas.collect::<Result<Vec<KeyUri>, _>>()?;
+        for (number, replica) in replicas.iter().enumerate() {
+            if *replica == key || replicas[..number].contains(replica) {
+                return Err(Failure::usage(format!(
+                    "authority `{}`: replicas: {replica} stands there twice; name other tokens",
+                    config.name
+                )));
+            }
+        }
+        if !replicas.is_empty() && config.gates.is_some() {
+            return Err(Failure::usage(format!(
+                "authority `{}` has gates and replicas: a gated key is in one TPM and cannot be in another; leave one of them out",
+                config.name
+            )));
+        }
         Ok(Self {
             name: config.name,
             certificate,
-            key: config.key.parse()?,
+            key,
+            replicas,
             algorithm: config.algorithm.parse().map_err(|error| Failure::usage(format!("{error}")))?,
             urls: config.urls,
             gates: match config.gates {

@@ -5,6 +5,7 @@
 
 pub mod commands;
 pub mod config;
+mod custody;
 mod gates;
 mod http;
 mod keepers;

@@ -24,6 +24,7 @@ use undercroft_ca::service::{CertificateAuthority, DomainSetup, Setup};
 use undercroft_ca::store::Effect;
 use undercroft_cli::system::{SystemClock, SystemEntropy};
 use undercroft_cli::{ExitStatus, Failure};
+use undercroft_keymgr::{ErrorKind, Key, ReplicaNews, Replicas};
 use undercroft_keys::{KeyAlgorithm, KeyType, PublicKey};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::cosigning::Cosigner;
@@ -40,6 +41,7 @@ use undercroft_upstream::acceptor::accept;
 use undercroft_upstream::{AdminApi, AdminSetup, CertificateForNames, IssuanceApi, ServerCertificates};
 
 use crate::config::{self, Config, Domain};
+use crate::custody;
 use crate::gates::Gates;
 use crate::http::Http;
 use crate::keepers::{Keeper, Keepers};
@@ -127,6 +129,7 @@ async fn run(
         ceremonies: read_ceremonies(config)?,
         witness_grace: config.witness_grace,
         facts: Arc::new(database.clone()),
+        trust: config.trust.clone(),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
     };
@@ -146,8 +149,11 @@ async fn run(
         version: version.to_owned(),
         development: config.development,
     };
+    let custody = tokio::spawn(custody::keep(ca.clone(), config.custody_every.0, stop.clone()));
     let served = listen(config, &ca, admin, stop.clone(), stopping).await;
     stop.send_replace(true);
+    let proved = custody.await.map_err(|error| Failure::failed(format!("custody: {error}")));
+    let served = served.and(proved.and_then(|proved| proved));
     keepers.end().await;
     ca.close();
     served
@@ -207,11 +213,12 @@ async fn open_domain(
             ended
         });
     }
-    let mut authorities = Vec::new();
+    let (mut authorities, mut replicas) = (Vec::new(), Vec::new());
     for (authority, gates) in domain.authorities.iter().zip(gates) {
-        let key = config.tokens.open(&authority.key, authority.algorithm).await.map_err(|error| {
-            during(Failure::from(error).during(format!("authority `{}`", authority.name)))
-        })?;
+        let opened = open_replicas(config, authority).await;
+        let (key, uri, others) =
+            opened.map_err(|failure| during(failure.during(format!("authority `{}`", authority.name))))?;
+        replicas.extend(others.into_iter().map(|(key, uri)| (authority.name.clone(), key, uri)));
         let opened = Authority::new(
             authority.name.clone(),
             domain.name.clone(),
@@ -228,17 +235,73 @@ async fn open_domain(
             }
             opened = opened.with_gates(gates);
         }
-        authorities.push((opened, authority.key.to_string()));
+        authorities.push((opened, uri));
     }
     let setup = DomainSetup {
         name: domain.name.clone(),
         log,
         log_keys,
         authorities,
+        replicas,
         roots: domain.roots.clone(),
         custody: domain.custody,
+        log_custody: domain.log_custody,
     };
     Ok((setup, keepers))
+}
+
+/// The key of an authority, wherever it is, and the URI that it is known by; and those of its replicas besides the first
+/// that is there.
+///
+/// One whose token is not available now is left out until the next start: what custody it has is not known. All that is
+/// there must be right.
+async fn open_replicas(
+    config: &Config,
+    authority: &crate::config::Authority,
+) -> Result<(Key, String, Vec<(Key, String)>), Failure> {
+    if authority.replicas.is_empty() {
+        let key = config.tokens.open(&authority.key, authority.algorithm).await?;
+        return Ok((key, authority.key.to_string(), Vec::new()));
+    }
+    let mut found = Vec::new();
+    let mut away = None;
+    for uri in authority.keys() {
+        match config.tokens.open(uri, authority.algorithm).await {
+            Ok(key) if key.signer.public_key() != authority.certificate.public_key() => {
+                return Err(Failure::usage(format!(
+                    "{uri} holds the key {}, which is not that of the certificate; correct the URI",
+                    key.signer.public_key().id()
+                )));
+            }
+            Ok(key) => found.push((uri.to_string(), key)),
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                tracing::error!(replica = %uri, %error, "a replica is not there and is left out until the next start");
+                away = Some(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut others: Vec<_> = found.iter().map(|(uri, key)| (key.clone(), uri.clone())).collect();
+    if others.is_empty() {
+        return Err(away.map_or_else(|| Failure::usage("it has no key"), Failure::from));
+    }
+    let (_, uri) = others.remove(0);
+    let key = Replicas::new(found, tell_of_replica)?.into_key()?;
+    Ok((key, uri, others))
+}
+
+fn tell_of_replica(news: ReplicaNews) {
+    match news {
+        ReplicaNews::Rests { uri, why } => {
+            tracing::warn!(replica = uri, why, "a replica is not available; the others sign");
+        }
+        ReplicaNews::Serves { uri } => tracing::info!(replica = uri, "a replica serves again"),
+        ReplicaNews::IsOut { uri, why } => tracing::error!(
+            replica = uri,
+            why,
+            "A REPLICA ANSWERED WHAT CANNOT BE AND IS TAKEN OUT. Find out who changed its token"
+        ),
+    }
 }
 
 /// The keys of a domain's log, opened where they are.

@@ -13,7 +13,7 @@ mod service;
 
 use std::sync::Arc;
 
-use undercroft_keymgr::{Backend, Device, Error, ErrorKind, KeyManager, KeyUri, Scheme, Secrecy};
+use undercroft_keymgr::{Backend, Device, Error, ErrorKind, KeyManager, KeyUri, Scheme, Secrecy, Sighting};
 
 pub use custody::CUSTODY_FORMAT;
 use keys::AwsKms;
@@ -41,5 +41,9 @@ impl Backend for AwsKmsBackend {
             ));
         };
         Ok(Arc::new(AwsKms(Arc::new(Service::of(device, uri, self.secrecy)?))))
+    }
+
+    fn survey(&self) -> Vec<Sighting> {
+        vec![service::survey(self.secrecy)]
     }
 }

@@ -13,7 +13,7 @@ use hsm_sim::conformance::{self, Subject};
 use serde_json::{Value, json};
 use undercroft_attestors::custody::{Grade, judge};
 use undercroft_keymgr::{
-    Backend as _, Device, DeviceConfig, Error, ErrorKind, Key, KeyManager, KeyUri, Secrecy,
+    Backend as _, Device, DeviceConfig, Error, ErrorKind, Key, KeyManager, KeyUri, Secrecy, TimeLimit,
 };
 use undercroft_keys::KeyAlgorithm::{self, EcdsaP256, EcdsaP384};
 use undercroft_kms::{AWS_CUSTODY_FORMAT, AwsKmsBackend};
@@ -243,6 +243,8 @@ fn a_device_in_no_region_and_plain_http_to_elsewhere_are_refused() {
         uri: "awskms:account=123456789012".parse().unwrap(),
         pin: None,
         sessions: None,
+        time_limit: TimeLimit::default(),
+        attestation: None,
     };
     let error = AwsKmsBackend::default().open(&nowhere).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("add region=…"), "{error}");

@@ -38,12 +38,8 @@ pub(crate) fn key_pair(
         [Attribute::Token(token), Attribute::Id(id.clone()), Attribute::Label(label.as_bytes().to_vec())];
     let (mechanism, mut public) = mechanism::generation(algorithm);
     public.extend(common.clone());
-    public.extend([
-        Attribute::Private(false),
-        Attribute::Verify(true),
-        Attribute::Encrypt(false),
-        Attribute::Wrap(false),
-    ]);
+    // Nothing of CKA_ENCRYPT: what a public half may do protects nobody, and tpm2-pkcs11 takes it for the bit that signs.
+    public.extend([Attribute::Private(false), Attribute::Verify(true)]);
     let mut private = common.to_vec();
     private.extend([
         Attribute::Private(true),

@@ -74,11 +74,8 @@ impl ProveCustody for Custody {
     async fn custody_evidence(&self) -> Result<CustodyEvidence, Error> {
         let (id, label, public_key, subject) =
             (self.id.clone(), self.label.clone(), self.public_key.clone(), self.subject.clone());
-        let bytes = self
-            .token
-            .threads
-            .run(move |session| collect(session, &id, &label, &public_key, &subject))
-            .await?;
+        let bytes =
+            self.token.run_again(move |session| collect(session, &id, &label, &public_key, &subject)).await?;
         Ok(CustodyEvidence { format: CUSTODY_FORMAT, bytes })
     }
 }

@@ -38,6 +38,17 @@ pub(crate) fn generation(algorithm: KeyAlgorithm) -> (Mechanism<'static>, Vec<At
     }
 }
 
+/// What a token must have for keys of `algorithm`: the mechanism that makes them, and the one that signs with them.
+pub(crate) fn needed(algorithm: KeyAlgorithm) -> [MechanismType; 2] {
+    let signs = match algorithm {
+        KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384 => MechanismType::ECDSA,
+        KeyAlgorithm::RsaPkcs1(_) => MechanismType::RSA_PKCS,
+        KeyAlgorithm::RsaPss(_) => MechanismType::RSA_PKCS_PSS,
+        KeyAlgorithm::Ed25519 => MechanismType::EDDSA,
+    };
+    [generation(algorithm).0.mechanism_type(), signs]
+}
+
 /// The mechanism that signs, and the bytes that it takes for `input`.
 pub(crate) fn signing(
     algorithm: KeyAlgorithm,

@@ -35,8 +35,7 @@ impl TokenNote for Note {
     async fn read(&self) -> Result<Vec<Vec<u8>>, Error> {
         let (name, subject) = (self.name.clone(), self.subject());
         self.token
-            .threads
-            .run(move |own| {
+            .run_again(move |own| {
                 let mut notes = Vec::new();
                 for object in find(&own.session, &name, &subject)? {
                     let read = own.session.get_attributes(object, &[AttributeType::Value]);
@@ -55,26 +54,28 @@ impl TokenNote for Note {
         let (token, name, subject) = (self.token.clone(), self.name.clone(), self.subject());
         let value = note.to_vec();
         self.token
-            .threads
             .run(move |_| {
                 // Sessions that sign need no right to write.
-                let writer = token.door.open(Access::ReadWrite)?;
-                let session = &writer.session;
-                let old = find(session, &name, &subject)?;
-                let template = [
-                    Attribute::Class(ObjectClass::DATA),
-                    Attribute::Token(true),
-                    Attribute::Private(true),
-                    Attribute::Application(APPLICATION.to_vec()),
-                    Attribute::Label(name.into_bytes()),
-                    Attribute::Value(value),
-                ];
-                session.create_object(&template).map_err(failed(format!("cannot write {subject}")))?;
-                // The new one is there before the old one goes.
-                for object in old {
-                    session.destroy_object(object).map_err(failed(format!("cannot replace {subject}")))?;
-                }
-                Ok(())
+                token.door.open(Access::ReadWrite)?.with(|writer| {
+                    let session = &writer.session;
+                    let old = find(session, &name, &subject)?;
+                    let template = [
+                        Attribute::Class(ObjectClass::DATA),
+                        Attribute::Token(true),
+                        Attribute::Private(true),
+                        Attribute::Application(APPLICATION.to_vec()),
+                        Attribute::Label(name.into_bytes()),
+                        Attribute::Value(value),
+                    ];
+                    session.create_object(&template).map_err(failed(format!("cannot write {subject}")))?;
+                    // The new one is there before the old one goes.
+                    for object in old {
+                        session
+                            .destroy_object(object)
+                            .map_err(failed(format!("cannot replace {subject}")))?;
+                    }
+                    Ok(())
+                })
             })
             .await
     }

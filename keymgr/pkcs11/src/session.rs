@@ -15,6 +15,50 @@ use crate::error::failed;
 use crate::mechanism;
 use crate::module::Module;
 
+/// A session, between jobs: whoever wants it holds its module, which nobody initialises anew meanwhile.
+pub(crate) struct Held {
+    /// Always there, until it is dropped.
+    session: Option<TokenSession>,
+    module: Arc<Module>,
+    /// The life of the module that it belongs to.
+    life: u64,
+}
+
+impl Held {
+    pub(crate) fn new(module: Arc<Module>, life: u64, session: Session, slot: Slot) -> Self {
+        let session = TokenSession { session, slot, module: module.clone(), keys: HashMap::new() };
+        Self { session: Some(session), module, life }
+    }
+
+    /// Does `job` in the session.
+    ///
+    /// # Errors
+    /// Those of `job`; `Unavailable` if the module was initialised anew.
+    pub(crate) fn with<T>(
+        &mut self,
+        job: impl FnOnce(&mut TokenSession) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let life = self.module.hold();
+        match &mut self.session {
+            Some(session) if *life == self.life => job(session),
+            _ => {
+                let message = "the session went with its module, which was initialised anew; try again";
+                Err(Error::new(ErrorKind::Unavailable, message).undone())
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let life = self.module.hold();
+        if *life != self.life {
+            // The number of its handle may be that of a session of the new life, which is not to be closed.
+            std::mem::forget(self.session.take().map(|session| session.session));
+        }
+    }
+}
+
 /// A session of one token. When it dies, everything that it knew dies with it and is found again by the next.
 pub(crate) struct TokenSession {
     pub(crate) session: Session,
@@ -31,10 +75,6 @@ struct Known {
 }
 
 impl TokenSession {
-    pub(crate) fn new(module: Arc<Module>, session: Session, slot: Slot) -> Self {
-        Self { session, slot, module, keys: HashMap::new() }
-    }
-
     /// The handle of the private key whose CKA_ID is `id`, after comparing its public half with `expected`.
     pub(crate) fn private_key(
         &mut self,
@@ -92,6 +132,27 @@ impl TokenSession {
             known.proven = true;
         }
         Ok(signature)
+    }
+
+    /// Whether the token has what keys of `algorithm` need. Asked before one is made: a key that cannot sign would be left.
+    ///
+    /// # Errors
+    /// `Unsupported`, with the mechanism that is missing.
+    pub(crate) fn supports(&self, algorithm: KeyAlgorithm, subject: &str) -> Result<(), Error> {
+        let has = self
+            .module
+            .pkcs11()
+            .get_mechanism_list(self.slot)
+            .map_err(failed(format!("cannot ask what the token of {subject} can do")))?;
+        match mechanism::needed(algorithm).into_iter().find(|needed| !has.contains(needed)) {
+            None => Ok(()),
+            Some(missing) => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "the token cannot make {subject} as {algorithm}: it has no {missing}; use another algorithm or token"
+                ),
+            )),
+        }
     }
 
     pub(crate) fn module_info(&self, subject: &str) -> Result<Info, Error> {

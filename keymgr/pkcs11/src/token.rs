@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
-use cryptoki::slot::{Limit, Slot, TokenInfo};
+use cryptoki::slot::Limit;
 use undercroft_keymgr::{
     Device, Error, ErrorKind, Key, KeyManager, KeyUri, Pin, Pkcs11Uri, SessionThreads, SignPrehashed,
-    SigningKey, StoredKey, ToSign, TokenNote,
+    SigningKey, StoredKey, TimeLimit, ToSign, TokenNote,
 };
 use undercroft_keys::{KeyAlgorithm, MessageDigest, PublicKey};
 
@@ -17,9 +17,9 @@ use crate::attributes::{self, Protection};
 use crate::create::{self, Lifetime};
 use crate::custody::Custody;
 use crate::error::failed;
-use crate::module::Module;
+use crate::module::{Module, TokenDescription};
 use crate::note::Note;
-use crate::session::{TokenSession, sign};
+use crate::session::{Held, TokenSession, sign};
 
 /// Sessions where neither the device nor the token says otherwise. More than cores seldom helps an HSM.
 const DEFAULT_SESSIONS: usize = 4;
@@ -34,16 +34,33 @@ pub(crate) struct Token(Arc<TokenInner>);
 /// What keys share with their token.
 #[derive(Debug)]
 pub(crate) struct TokenInner {
-    pub(crate) threads: SessionThreads<TokenSession>,
+    threads: SessionThreads<Held>,
     pub(crate) door: Door,
+}
+
+impl TokenInner {
+    /// [`SessionThreads::run`].
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut TokenSession) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.threads.run(move |held| held.with(job)).await
+    }
+
+    /// [`SessionThreads::run_again`].
+    pub(crate) async fn run_again<T: Send + 'static>(
+        &self,
+        mut job: impl FnMut(&mut TokenSession) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.threads.run_again(move |held| held.with(&mut job)).await
+    }
 }
 
 /// How sessions of this token are opened.
 #[derive(Clone)]
 pub(crate) struct Door {
     module: Arc<Module>,
-    name: String,
-    uri: Pkcs11Uri,
+    device: Arc<TokenDescription>,
     pin: Option<Pin>,
 }
 
@@ -64,20 +81,25 @@ impl Token {
             )
         })?;
         let module = Module::load(path)?;
-        let (_, info) = module.find_token(&name, |slot, info| is_wanted(uri, slot, info))?;
+        let description = Arc::new(TokenDescription { name: name.clone(), uri: uri.clone() });
         let pin = Pin::of(device)?;
-        let door = Door { module, name, uri: uri.clone(), pin };
+        module.serves(&description);
+        let door = Door { module, device: description, pin };
         // A PIN is tried here, once, before any thread could.
-        drop(door.open(Access::ReadOnly)?);
+        let info = door.open(Access::ReadOnly)?.with(|session| session.token_info(&device.name))?;
         let wanted = device.sessions.map_or(DEFAULT_SESSIONS, usize::from);
         let allowed = match info.max_session_count() {
             Limit::Max(limit) => usize::try_from(limit).unwrap_or(usize::MAX).max(1),
             Limit::Infinite | Limit::Unavailable => usize::MAX,
         };
         let opener = door.clone();
-        let threads = SessionThreads::start(&door.name, wanted.min(allowed), QUEUE, move || {
-            opener.open(Access::ReadOnly)
-        })?;
+        let threads = SessionThreads::start(
+            &device.name,
+            wanted.min(allowed),
+            QUEUE,
+            device.time_limit.duration(),
+            move || opener.open(Access::ReadOnly),
+        )?;
         Ok(Self(Arc::new(TokenInner { threads, door })))
     }
 
@@ -101,30 +123,32 @@ impl Token {
 }
 
 impl Door {
-    pub(crate) fn open(&self, access: Access) -> Result<TokenSession, Error> {
-        let (slot, info) =
-            self.module.find_token(&self.name, |slot, info| is_wanted(&self.uri, slot, info))?;
+    /// Opens a session and logs in. A module that does not let us is initialised anew, where that can be done.
+    pub(crate) fn open(&self, access: Access) -> Result<Held, Error> {
+        match self.try_open(access) {
+            Err(error)
+                if error.kind() == ErrorKind::Unavailable && self.module.begin_new_life(&self.device) =>
+            {
+                self.try_open(access)
+            }
+            opened => opened,
+        }
+    }
+
+    fn try_open(&self, access: Access) -> Result<Held, Error> {
+        let name = &self.device.name;
+        let life = self.module.hold();
+        let (slot, info) = self.module.find_token(&self.device)?;
         let session = match access {
             Access::ReadOnly => self.module.pkcs11().open_ro_session(slot),
             Access::ReadWrite => self.module.pkcs11().open_rw_session(slot),
         }
-        .map_err(failed(format!("cannot open a session on device `{}`", self.name)))?;
+        .map_err(failed(format!("cannot open a session on device `{name}`")))?;
         if info.login_required() {
-            self.module.login(&self.name, &session, slot, info.serial_number(), self.pin.as_ref())?;
+            self.module.login(name, &session, slot, info.serial_number(), self.pin.as_ref())?;
         }
-        Ok(TokenSession::new(self.module.clone(), session, slot))
+        Ok(Held::new(self.module.clone(), *life, session, slot))
     }
-}
-
-/// Tokens pad their strings with blanks (PKCS #11 3.1 section 3.2).
-fn is_wanted(uri: &Pkcs11Uri, slot: Slot, info: &TokenInfo) -> bool {
-    let agrees =
-        |wanted: &Option<String>, has: &str| wanted.as_ref().is_none_or(|wanted| wanted == has.trim_end());
-    agrees(&uri.token, info.label())
-        && agrees(&uri.serial, info.serial_number())
-        && agrees(&uri.manufacturer, info.manufacturer_id())
-        && agrees(&uri.model, info.model())
-        && uri.slot_id.is_none_or(|wanted| wanted == slot.id())
 }
 
 /// A key pair found in a token.
@@ -149,19 +173,21 @@ impl KeyManager for Token {
         let found = self
             .0
             .threads
-            .run(move |_| {
+            .run_within(TimeLimit::TO_MAKE_KEYS, move |_| {
                 // A read-write session of its own, closed at once: the ones that sign need not be able to write.
-                let writer = door.open(Access::ReadWrite)?;
-                if create::exists(&writer.session, &label, id.as_deref(), &what)? {
-                    return Err(Error::new(
-                        ErrorKind::Exists,
-                        format!("{what} exists already and was not touched; choose another object or id"),
-                    ));
-                }
-                let (_, id) =
-                    create::key_pair(&writer.session, algorithm, &label, id, Lifetime::Token, &what)?;
-                let public_key = attributes::public_key(&writer.session, &id, &what)?;
-                Ok(Found { id, label, public_key })
+                door.open(Access::ReadWrite)?.with(|writer| {
+                    if create::exists(&writer.session, &label, id.as_deref(), &what)? {
+                        return Err(Error::new(
+                            ErrorKind::Exists,
+                            format!("{what} exists already and was not touched; choose another object or id"),
+                        ));
+                    }
+                    writer.supports(algorithm, &what)?;
+                    let (_, id) =
+                        create::key_pair(&writer.session, algorithm, &label, id, Lifetime::Token, &what)?;
+                    let public_key = attributes::public_key(&writer.session, &id, &what)?;
+                    Ok(Found { id, label, public_key })
+                })
             })
             .await?;
         let key = self.key(found, algorithm, subject);
@@ -174,7 +200,7 @@ impl KeyManager for Token {
         let subject = uri.to_string();
         let wanted = pkcs11_uri(uri)?.clone();
         let what = subject.clone();
-        let found = self.0.threads.run(move |session| find(session, &wanted, &what)).await?;
+        let found = self.0.run_again(move |session| find(session, &wanted, &what)).await?;
         if found.public_key.key_type() != algorithm.key_type() {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -188,10 +214,9 @@ impl KeyManager for Token {
     }
 
     async fn list(&self) -> Result<Vec<StoredKey>, Error> {
-        let uri = self.0.door.uri.clone();
+        let uri = self.0.door.device.uri.clone();
         self.0
-            .threads
-            .run(move |session| {
+            .run_again(move |session| {
                 let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Sign(true)];
                 let keys = session.session.find_objects(&template).map_err(failed("cannot list the keys"))?;
                 keys.into_iter()
@@ -211,20 +236,26 @@ impl KeyManager for Token {
     }
 
     async fn throwaway(&self, algorithm: KeyAlgorithm) -> Result<Arc<dyn SigningKey>, Error> {
-        let subject = format!("a throwaway {algorithm} key in device `{}`", self.0.door.name);
+        let subject = format!("a throwaway {algorithm} key in device `{}`", self.0.door.device.name);
         let door = self.0.door.clone();
         let what = subject.clone();
         // Session objects die with their session: one thread keeps it for as long as the key lives.
-        let threads = SessionThreads::start("throwaway", 1, 16, move || {
-            let session = door.open(Access::ReadOnly)?;
-            let (handle, id) =
-                create::key_pair(&session.session, algorithm, "throwaway", None, Lifetime::Session, &what)?;
-            Ok(ThrowawaySession { session, handle, id })
+        let threads = SessionThreads::start("throwaway", 1, 16, TimeLimit::TO_MAKE_KEYS, move || {
+            let mut held = door.open(Access::ReadOnly)?;
+            let (handle, id) = held.with(|own| {
+                own.supports(algorithm, &what)?;
+                create::key_pair(&own.session, algorithm, "throwaway", None, Lifetime::Session, &what)
+            })?;
+            Ok(ThrowawaySession { held, handle, id })
         })?;
         let what = subject.clone();
-        let public_key =
-            threads.run(move |own| attributes::public_key(&own.session.session, &own.id, &what)).await?;
-        Ok(Arc::new(ThrowawayKey { threads, algorithm, public_key, subject }))
+        let (public_key, id) = threads
+            .run(move |ThrowawaySession { held, id, .. }| {
+                let public_key = held.with(|own| attributes::public_key(&own.session, id, &what))?;
+                Ok((public_key, id.clone()))
+            })
+            .await?;
+        Ok(Arc::new(ThrowawayKey { threads, algorithm, public_key, id, subject }))
     }
 }
 
@@ -319,16 +350,13 @@ impl TokenKey {
     async fn sign_any(&self, input: ToSign) -> Result<Vec<u8>, Error> {
         let (id, algorithm, public_key) = (self.id.clone(), self.algorithm, self.public_key.clone());
         let subject = self.subject.clone();
-        self.token
-            .threads
-            .run(move |session| session.sign(&id, algorithm, &public_key, &input, &subject))
-            .await
+        self.token.run_again(move |session| session.sign(&id, algorithm, &public_key, &input, &subject)).await
     }
 }
 
 /// A session, and the one key pair that dies with it.
 struct ThrowawaySession {
-    session: TokenSession,
+    held: Held,
     handle: ObjectHandle,
     id: Vec<u8>,
 }
@@ -337,6 +365,7 @@ struct ThrowawayKey {
     threads: SessionThreads<ThrowawaySession>,
     algorithm: KeyAlgorithm,
     public_key: PublicKey,
+    id: Vec<u8>,
     subject: String,
 }
 
@@ -353,13 +382,23 @@ impl SigningKey for ThrowawayKey {
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
         let (algorithm, input) = (self.algorithm, ToSign::Message(message.to_vec()));
         let subject = self.subject.clone();
-        self.threads.run(move |own| sign(&own.session.session, own.handle, algorithm, &input, &subject)).await
+        let expected = self.id.clone();
+        self.threads
+            .run(move |ThrowawaySession { held, handle, id }| {
+                // A session that was lost took its key with it, and the new one has made another.
+                if *id != expected {
+                    let message = format!("{subject} is gone, with the session that held it; begin again");
+                    return Err(Error::new(ErrorKind::Unavailable, message).undone());
+                }
+                held.with(|own| sign(&own.session, *handle, algorithm, &input, &subject))
+            })
+            .await
     }
 }
 
 impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.uri)
+        write!(f, "{}", self.device.uri)
     }
 }
 

@@ -10,6 +10,8 @@ pub(crate) struct ResponseCode(u32);
 
 /// Where a code comes from: bits 16 to 23. Zero is the TPM itself.
 const LAYER: u32 = 0x00ff_0000;
+/// The TPM's codes, from the resource manager of the kernel or of tpm2-abrmd.
+const RESOURCE_MANAGER: u32 = 0x000b_0000;
 /// Format-one codes name a handle, parameter or session besides (Part 2, section 6.6.3); their number is left.
 const FORMAT_ONE: u32 = 0x080;
 const FORMAT_ONE_CODE: u32 = 0x0bf;
@@ -25,12 +27,22 @@ const BAD_AUTH: u32 = 0x0a2;
 const CURVE: u32 = 0x0a6;
 const POLICY_FAIL: u32 = 0x09d;
 const SIGNATURE: u32 = 0x09b;
+const INTEGRITY: u32 = 0x09f;
 const EXPIRED: u32 = 0x0a3;
 const NV_RATE: u32 = 0x920;
 const AUTH_UNAVAILABLE: u32 = 0x12f;
 const NV_SPACE: u32 = 0x14b;
 const NV_DEFINED: u32 = 0x14c;
 const LOCKOUT: u32 = 0x921;
+const OBJECT_MEMORY: u32 = 0x902;
+const SESSION_MEMORY: u32 = 0x903;
+const MEMORY: u32 = 0x904;
+const SESSION_HANDLES: u32 = 0x905;
+const OBJECT_HANDLES: u32 = 0x906;
+const YIELDED: u32 = 0x908;
+const CANCELED: u32 = 0x909;
+const TESTING: u32 = 0x90a;
+const RETRY: u32 = 0x922;
 
 impl ResponseCode {
     pub(crate) fn new(code: u32) -> Self {
@@ -54,7 +66,9 @@ impl ResponseCode {
             return ErrorKind::Unavailable;
         }
         match self.number() {
-            AUTH_FAIL | BAD_AUTH | POLICY_FAIL | SIGNATURE | AUTH_UNAVAILABLE => ErrorKind::Denied,
+            AUTH_FAIL | BAD_AUTH | POLICY_FAIL | SIGNATURE | INTEGRITY | AUTH_UNAVAILABLE => {
+                ErrorKind::Denied
+            }
             // Whoever brought it about: it passes, and trying again is not what prolongs it.
             LOCKOUT | EXPIRED => ErrorKind::Unavailable,
             HANDLE => ErrorKind::NotFound,
@@ -74,6 +88,7 @@ impl ResponseCode {
             AUTH_FAIL => "TPM_RC_AUTH_FAIL: the authorisation value is wrong, and the TPM counts it",
             BAD_AUTH => "TPM_RC_BAD_AUTH: the authorisation value is wrong",
             HANDLE => "TPM_RC_HANDLE: no such object",
+            INTEGRITY => "TPM_RC_INTEGRITY: it was made for another key, or changed",
             VALUE => "TPM_RC_VALUE: a value that this TPM does not take",
             KEY_SIZE => "TPM_RC_KEY_SIZE: this TPM makes no keys of that size",
             TYPE => "TPM_RC_TYPE",
@@ -82,6 +97,11 @@ impl ResponseCode {
             POLICY_FAIL => "TPM_RC_POLICY_FAIL: what was authorised is something else",
             SIGNATURE => "TPM_RC_SIGNATURE: it is not the gate's signature over this",
             EXPIRED => "TPM_RC_EXPIRED: the authorisation came too late",
+            OBJECT_MEMORY | OBJECT_HANDLES => "out of slots for objects: somebody else fills them",
+            SESSION_MEMORY | SESSION_HANDLES => "out of slots for sessions: somebody else fills them",
+            MEMORY => "TPM_RC_MEMORY: out of memory",
+            YIELDED | CANCELED | RETRY => "the TPM is busy with something else and has not begun",
+            TESTING => "TPM_RC_TESTING: the TPM tests itself first",
             NV_RATE => "TPM_RC_NV_RATE: it does not write so often, to spare its flash",
             AUTH_UNAVAILABLE => "TPM_RC_AUTH_UNAVAILABLE: the key wants a policy, not a password",
             NV_SPACE => "TPM_RC_NV_SPACE: no room for another persistent key",
@@ -93,9 +113,29 @@ impl ResponseCode {
         }
     }
 
+    /// Whether the command was not carried out and may be sent again: the warnings that say so (Part 2, table 17). Those
+    /// that ask for patience are none of them.
+    fn is_undone(self) -> bool {
+        let undone = [
+            OBJECT_MEMORY,
+            SESSION_MEMORY,
+            MEMORY,
+            SESSION_HANDLES,
+            OBJECT_HANDLES,
+            YIELDED,
+            CANCELED,
+            TESTING,
+            RETRY,
+        ];
+        // The resource manager's answers are the TPM's, with a layer of its own (TSS2_RESMGR_TPM_RC_LAYER).
+        let speaks_for_the_tpm = self.is_of_the_tpm() || self.0 & LAYER == RESOURCE_MANAGER;
+        speaks_for_the_tpm && undone.contains(&(self.0 & FORMAT_ZERO_CODE))
+    }
+
     /// Tells the failure of a command.
     pub(crate) fn failed(self, doing: impl fmt::Display) -> Error {
-        Error::new(self.kind(), format!("{doing}: {self}"))
+        let error = Error::new(self.kind(), format!("{doing}: {self}"));
+        if self.is_undone() { error.undone() } else { error }
     }
 }
 
@@ -133,6 +173,18 @@ mod tests {
             (0x101, ErrorKind::Fault),             // FAILURE
         ] {
             assert_eq!(ResponseCode::new(code).kind(), kind, "{code:#x}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_tpm_says_that_it_has_not_begun_may_be_sent_again() {
+        for code in [0x902, 0x903, 0x904, 0x905, 0x906, 0x908, 0x909, 0x90a, 0x922, 0x000b_0902] {
+            let error = ResponseCode::new(code).failed("x");
+            assert!(error.is_undone() && error.kind() == ErrorKind::Unavailable, "{error}");
+        }
+        // Lockout, NV_RATE, a lost connection, a failed TPM, a wrong value.
+        for code in [0x921, 0x920, 0x923, 0x000a_000a, 0x0007_0902, 0x101, 0x98e, 0x2c4] {
+            assert!(!ResponseCode::new(code).failed("x").is_undone(), "{code:#x}");
         }
     }
 }

@@ -207,6 +207,7 @@ impl Session {
         };
         let opened = self.gated.sessions[slot].as_ref().filter(|opened| opened.nonce == release.nonce);
         let session = opened.ok_or_else(gone)?.session;
+        self.doubt();
         let known = self.known(identity)?;
         let Authorisation { gate, expiration, signature } = &release.authorisation;
         let object = self.gate(*gate, release)?;
@@ -242,6 +243,7 @@ impl Session {
         let signature = key::x509_signature(&signature)?;
         let command = self.count();
         self.proves(identity, known, input, &signature)?;
+        self.signed.happens();
         Ok(Counted { signature, command })
     }
 

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use undercroft_keymgr::{Counted, Error, ErrorKind, SessionThreads, SignPrehashed, SigningKey, ToSign};
+use undercroft_keymgr::{
+    Counted, Error, ErrorKind, SessionThreads, SignPrehashed, SigningKey, TimeLimit, ToSign,
+};
 use undercroft_keys::{KeyAlgorithm, MessageDigest, PublicKey};
 use undercroft_tpm_wire::{PublicArea, Signature};
 
@@ -65,7 +67,7 @@ impl SignPrehashed for TpmKey {
 impl TpmKey {
     async fn sign_any(&self, input: ToSign) -> Result<Counted, Error> {
         let identity = self.identity.clone();
-        self.threads.run(move |session| session.sign(&identity, &input)).await
+        self.threads.run_again(move |session| session.sign(&identity, &input)).await
     }
 }
 
@@ -117,7 +119,7 @@ impl SigningKey for ThrowawayKey {
         let (algorithm, unique) = (self.algorithm, self.unique.clone());
         let input = ToSign::Message(message.to_vec());
         self.threads
-            .run(move |session| {
+            .run_within(TimeLimit::TO_MAKE_KEYS, move |session| {
                 with_throwaway(&mut session.esys, algorithm, &unique, |esys, object| {
                     sign(esys, object, algorithm, &input, "a throwaway key")
                 })

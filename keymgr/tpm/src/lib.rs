@@ -8,20 +8,23 @@
 //! A TPM executes one command at a time, so each device has one thread. Keys are persistent objects under the
 //! owner's storage hierarchy; the few transient slots of a TPM are given back after each use.
 
+mod activation;
+mod attestation_key;
 mod custody;
 mod error;
 mod esys;
 mod gated;
 mod key;
 mod ledger;
+mod survey;
 mod template;
 mod tpm;
 
 use std::sync::Arc;
 
-use undercroft_keymgr::{Backend, Device, Error, ErrorKind, KeyManager, KeyUri, Scheme};
+use undercroft_keymgr::{Backend, Device, Error, ErrorKind, KeyManager, KeyUri, Scheme, Sighting};
 
-pub use custody::CUSTODY_FORMAT;
+pub use custody::{CERTIFIED_FORMAT, CUSTODY_FORMAT};
 use tpm::Tpm;
 
 /// The backend of `tpm:` URIs.
@@ -41,5 +44,9 @@ impl Backend for TpmBackend {
             ));
         };
         Ok(Arc::new(Tpm::open(device, uri)?))
+    }
+
+    fn survey(&self) -> Vec<Sighting> {
+        survey::survey()
     }
 }

@@ -1,16 +1,20 @@
 //! A TPM and the keys in it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use undercroft_keymgr::{
-    CommandNumber, Counted, Device, Error, ErrorKind, Key, KeyManager, KeyUri, Ledger, LedgerPlaces, Pin,
-    SessionThreads, SignPrehashed, SigningKey, StoredKey, ToSign, TpmUri,
+    Activate, AttestationPlace, CommandNumber, Counted, Device, Error, ErrorKind, Key, KeyManager, KeyUri,
+    Ledger, LedgerPlaces, Pin, Recently, SessionThreads, SignPrehashed, SigningKey, StoredKey, TimeLimit,
+    ToSign, TpmUri,
 };
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 use undercroft_tpm_wire::{ObjectAttributes, PublicArea, Scheme, policy};
 
+use crate::activation::TpmActivation;
 use crate::custody::Custody;
 use crate::esys::{Esys, Hierarchy, Object};
 use crate::gated::{self, GatedKey, Slots};
@@ -24,11 +28,19 @@ const PERSISTENT_FIRST: u32 = 0x8100_0000;
 /// Commands that may wait for the TPM before callers are told to come back.
 const QUEUE: usize = 256;
 
+/// A TPM that answered so long ago may have been restarted or exchanged since: a TCTI that connects for each command
+/// (swtpm's does) and a resource manager hide that. Quicker than this no TPM is.
+const MOMENT: Duration = Duration::from_millis(20);
+
 /// A TPM 2.0. The device's PIN, if it has one, is the authValue of the keys that we make in it.
 #[derive(Debug)]
 pub(crate) struct Tpm {
     name: String,
     uri: TpmUri,
+    /// The key that certifies the others, if configuration names one.
+    attestation: Option<AttestationPlace>,
+    /// How often a session was opened.
+    connections: Arc<AtomicU64>,
     threads: Arc<SessionThreads<Session>>,
     /// Policy sessions for gated keys: TPMs hold few.
     slots: Slots,
@@ -40,6 +52,8 @@ pub(crate) struct Session {
     auth: Option<Pin>,
     /// Persistent keys whose public half was compared in this connection, and whether they have signed verifiably.
     keys: HashMap<u32, Known>,
+    /// When the TPM last signed for us.
+    pub(crate) signed: Recently,
     /// Why the TPM refused our authValue, shared by all connections: it is not tried again.
     refused: Arc<Mutex<Option<String>>>,
     /// What gated keys need of this connection.
@@ -70,7 +84,9 @@ impl Tpm {
         let refused = Arc::new(Mutex::new(None));
         let ledger = Arc::new(Mutex::new(None));
         let first = Mutex::new(Some(Esys::connect(&tcti)?));
-        let threads = SessionThreads::start(&name, 1, QUEUE, move || {
+        let connections = Arc::new(AtomicU64::new(0));
+        let counted = connections.clone();
+        let threads = SessionThreads::start(&name, 1, QUEUE, device.time_limit.duration(), move || {
             // The connection that showed that the TPM is there serves the first session.
             let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
             let mut esys = match ready {
@@ -78,16 +94,20 @@ impl Tpm {
                 None => Esys::connect(&tcti)?,
             };
             esys.clear_slots().map_err(|error| error.failed("cannot clear what others left in the TPM"))?;
+            counted.fetch_add(1, Ordering::Relaxed);
             Ok(Session {
                 esys,
                 auth: auth.clone(),
                 keys: HashMap::new(),
+                signed: Recently::new(MOMENT),
                 refused: refused.clone(),
                 gated: gated::Connection::default(),
                 ledger: ledger.clone(),
             })
         })?;
-        Ok(Self { name, uri: uri.clone(), threads: Arc::new(threads), slots: Slots::new() })
+        let (uri, attestation) = (uri.clone(), device.attestation.clone());
+        let (threads, slots) = (Arc::new(threads), Slots::new());
+        Ok(Self { name, uri, attestation, connections, threads, slots })
     }
 
     fn handle(&self, uri: &KeyUri) -> Result<u32, Error> {
@@ -103,7 +123,13 @@ impl Tpm {
 
     fn key(&self, identity: Identity, area: &PublicArea) -> Key {
         let threads = self.threads.clone();
-        let custody = Arc::new(Custody { threads: threads.clone(), identity: identity.clone() });
+        let custody = Arc::new(Custody {
+            device: self.name.clone(),
+            threads: threads.clone(),
+            identity: identity.clone(),
+            attestation: self.attestation.clone(),
+            connections: self.connections.clone(),
+        });
         if !area.signs_by_policy_alone() {
             let signer = Arc::new(TpmKey { threads, identity });
             let prehashed: Arc<dyn SignPrehashed> = signer.clone();
@@ -125,8 +151,12 @@ impl Tpm {
         }
         let subject = uri.to_string();
         let what = subject.clone();
-        let (area, public_key) =
-            self.threads.run(move |session| session.create(handle, algorithm, policy, &what)).await?;
+        let (area, public_key) = self
+            .threads
+            .run_within(TimeLimit::TO_MAKE_KEYS, move |session| {
+                session.create(handle, algorithm, policy, &what)
+            })
+            .await?;
         Ok(self.key(Identity { handle, algorithm, public_key, subject }, &area))
     }
 }
@@ -148,6 +178,10 @@ impl KeyManager for Tpm {
         self.make(uri, algorithm, Some(policy::gated_by(&gated::names(gates)?))).await
     }
 
+    fn activation(&self, handle: u32) -> Result<Arc<dyn Activate>, Error> {
+        Ok(Arc::new(TpmActivation::new(self.name.clone(), self.threads.clone(), handle)))
+    }
+
     fn ledger(&self, places: LedgerPlaces) -> Result<Arc<dyn Ledger>, Error> {
         Ok(Arc::new(TpmLedger::new(self.name.clone(), self.threads.clone(), places)))
     }
@@ -157,14 +191,14 @@ impl KeyManager for Tpm {
         let subject = uri.to_string();
         let what = subject.clone();
         let (area, public_key) =
-            self.threads.run(move |session| session.find(handle, algorithm, &what)).await?;
+            self.threads.run_again(move |session| session.find(handle, algorithm, &what)).await?;
         Ok(self.key(Identity { handle, algorithm, public_key, subject }, &area))
     }
 
     async fn list(&self) -> Result<Vec<StoredKey>, Error> {
         let (name, uri) = (self.name.clone(), self.uri.clone());
         self.threads
-            .run(move |session| {
+            .run_again(move |session| {
                 let esys = &mut session.esys;
                 let handles = esys
                     .handles(PERSISTENT_FIRST)
@@ -196,7 +230,9 @@ impl KeyManager for Tpm {
         let template = unique.clone();
         let public_key = self
             .threads
-            .run(move |session| key::throwaway_public_key(&mut session.esys, algorithm, &template))
+            .run_within(TimeLimit::TO_MAKE_KEYS, move |session| {
+                key::throwaway_public_key(&mut session.esys, algorithm, &template)
+            })
             .await?;
         Ok(Arc::new(ThrowawayKey { threads: self.threads.clone(), algorithm, unique, public_key }))
     }
@@ -273,6 +309,7 @@ impl Session {
         if let Some(refusal) = refused {
             return Err(Error::new(ErrorKind::Denied, refusal));
         }
+        self.doubt();
         let known = self.known(identity)?;
         let signed = key::sign(&mut self.esys, known.object, identity.algorithm, input, &identity.subject);
         let signature = match signed {
@@ -287,7 +324,15 @@ impl Session {
         };
         let command = self.count();
         self.proves(identity, known, input, &signature)?;
+        self.signed.happens();
         Ok(Counted { signature, command })
+    }
+
+    /// Forgets what was proved by a TPM that may have become another one: the next signature of each key is a first one.
+    pub(crate) fn doubt(&mut self) {
+        if !self.signed.happened() {
+            self.keys.clear();
+        }
     }
 
     /// The first signature of a key in this connection is verified: its public half can be replaced behind our back.

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use undercroft_attestors::custody;
 use undercroft_attestors::custody::Grade;
+use undercroft_attestors::trust::Trust;
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{ExitStatus, Failure, StrictArgs, Terminal};
-use undercroft_keymgr::Key;
+use undercroft_keymgr::{Key, KeyUri, Secrecy, Sighting};
 use undercroft_log::Clock as _;
 
 use crate::config::{Authority, Config, Domain};
@@ -18,16 +19,6 @@ use crate::serve::log_key;
 
 /// An authority that ends sooner than this is told of.
 const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// Where distributions put PKCS#11 modules, and the devices of TPMs.
-const KNOWN: [(&str, &str); 6] = [
-    ("/dev/tpmrm0", "a TPM: name it with uri = \"tpm:tcti=device:/dev/tpmrm0\""),
-    ("/usr/lib/softhsm/libsofthsm2.so", "SoftHSM, for tests and demos alone"),
-    ("/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so", "OpenSC, for smart cards and YubiKeys"),
-    ("/usr/lib/x86_64-linux-gnu/libykcs11.so", "YubiKey PIV"),
-    ("/usr/lib/x86_64-linux-gnu/pkcs11/yubihsm_pkcs11.so", "YubiHSM 2"),
-    ("/opt/nfast/toolkits/pkcs11/libcknfast.so", "Entrust nShield"),
-];
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -79,7 +70,7 @@ impl Check {
 
 impl DoctorArgs {
     pub(super) fn run(self, terminal: &Terminal) -> Result<(), Failure> {
-        let mut checks = machine();
+        let mut checks = machine(self.strict.secrecy());
         if let Some(path) = &self.config {
             match Config::read(path, self.strict.secrecy(), crate::backends(self.strict.secrecy())) {
                 Ok(config) => checks.extend(block_on(examine(&config, SystemClock.now()))),
@@ -105,20 +96,15 @@ impl DoctorArgs {
     }
 }
 
-/// What this machine has.
-fn machine() -> Vec<Check> {
-    let found: Vec<_> = KNOWN
-        .iter()
-        .filter(|(path, _)| Path::new(path).exists())
-        .map(|(path, what)| Check::note(*path, *what))
-        .collect();
-    match found.is_empty() {
-        true => vec![Check::note(
-            "key hardware",
-            "no TPM device and no PKCS#11 module in the usual places; name your module with module-path",
-        )],
-        false => found,
-    }
+/// What this machine has: it can be used, or it says what is missing. Nothing of it is bad, since nobody may want it.
+fn machine(secrecy: Secrecy) -> Vec<Check> {
+    let found = crate::backends(secrecy).into_iter().flat_map(|backend| backend.survey());
+    found
+        .map(|Sighting { what, usable }| match usable {
+            Ok(uri) => Check::new(what, Ok(format!("uri = \"{uri}\""))),
+            Err(missing) => Check::note(what, missing),
+        })
+        .collect()
 }
 
 async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {
@@ -132,7 +118,8 @@ async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {
     }
     for domain in &config.domains {
         let required = domain.custody.grade(config.development);
-        let found = examine_log_keys(config, domain, required).await;
+        let of_log = domain.log_custody.grade(config.development);
+        let found = examine_log_keys(config, domain, of_log, now).await;
         checks.push(Check::new(format!("{} log key", domain.name.as_str()), found));
         for authority in &domain.authorities {
             checks.extend(examine_authority(config, domain, authority, required, now).await);
@@ -144,12 +131,17 @@ async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {
 }
 
 /// With the vkeys that witnesses and auditors are given, before the first start, too.
-async fn examine_log_keys(config: &Config, domain: &Domain, required: Grade) -> Result<String, Failure> {
+async fn examine_log_keys(
+    config: &Config,
+    domain: &Domain,
+    required: Grade,
+    now: Timestamp,
+) -> Result<String, Failure> {
     let log_key = log_key(config, domain).await?;
     let vkeys = [Some(log_key.verifier().to_string()), log_key.second().map(ToString::to_string)];
     let mut found = Vec::new();
     for (key, vkey) in log_key.keys().zip(vkeys.into_iter().flatten()) {
-        found.push(format!("{}; vkey {vkey}", judge(key, required).await?));
+        found.push(format!("{}; vkey {vkey}", judge(key, required, &config.trust, now).await?));
     }
     Ok(found.join("; second key: "))
 }
@@ -162,7 +154,6 @@ async fn examine_authority(
     now: Timestamp,
 ) -> Vec<Check> {
     let what = format!("{} authority {}", domain.name.as_str(), authority.name);
-    let found = authority_key(config, authority, required).await;
     let validity = authority.certificate.validity();
     let signed = domain.roots.iter().any(|root| authority.certificate.is_issued_by(root));
     let certificate = match (signed, validity.contains(now)) {
@@ -170,7 +161,15 @@ async fn examine_authority(
         (true, false) => Err(Failure::usage(format!("its certificate is valid from {validity} only"))),
         (true, true) => Ok(format!("certificate valid until {}", validity.not_after())),
     };
-    let mut checks = vec![Check::new(what.clone(), found), Check::new(what.clone(), certificate)];
+    let mut checks = Vec::new();
+    for (number, uri) in authority.keys().enumerate() {
+        let what = match number {
+            0 => what.clone(),
+            number => format!("{what}, replica {number}"),
+        };
+        checks.push(Check::new(what, authority_key(config, authority, uri, required, now).await));
+    }
+    checks.push(Check::new(what.clone(), certificate));
     if validity.contains(now) && validity.not_after() < now + SOON {
         checks
             .push(Check::note(what, format!("its certificate ends at {}: rotate it", validity.not_after())));
@@ -178,23 +177,28 @@ async fn examine_authority(
     checks
 }
 
-async fn authority_key(config: &Config, authority: &Authority, required: Grade) -> Result<String, Failure> {
-    let key = config.tokens.open(&authority.key, authority.algorithm).await?;
+async fn authority_key(
+    config: &Config,
+    authority: &Authority,
+    uri: &KeyUri,
+    required: Grade,
+    now: Timestamp,
+) -> Result<String, Failure> {
+    let key = config.tokens.open(uri, authority.algorithm).await?;
     let held = key.signer.public_key();
     if authority.certificate.public_key() != held {
         return Err(Failure::usage(format!(
-            "{} holds the key {}, which its certificate is not for",
-            authority.key,
+            "{uri} holds the key {}, which its certificate is not for",
             held.id()
         )));
     }
-    judge(&key, required).await
+    judge(&key, required, &config.trust, now).await
 }
 
 /// What a key is and where it lives, if that is good enough.
-async fn judge(key: &Key, required: Grade) -> Result<String, Failure> {
+async fn judge(key: &Key, required: Grade, trust: &Trust, now: Timestamp) -> Result<String, Failure> {
     let evidence = key.custody.custody_evidence().await?;
-    let judged = custody::judge(evidence.format, &evidence.bytes, key.signer.public_key());
+    let judged = custody::judge(evidence.format, &evidence.bytes, key.signer.public_key(), trust, now);
     match judged.grade >= required {
         true => Ok(format!("{}, custody {}", key.signer.algorithm(), judged.grade)),
         false => Err(Failure::refused(format!(

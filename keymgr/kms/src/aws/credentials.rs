@@ -8,9 +8,10 @@ use aws_config::imds::credentials::ImdsCredentialsProvider;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, Result, SharedCredentialsProvider, future};
-use undercroft_keymgr::Secrecy;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use undercroft_keymgr::{Secrecy, Sighting};
 
 /// A place that credentials are looked for in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,17 +72,30 @@ impl Ambient {
         Self { places, secrecy }
     }
 
-    async fn find(&self) -> Result {
+    async fn find(&self) -> std::result::Result<(Source, Credentials), CredentialsError> {
         for (source, place) in &self.places {
             match place.provide_credentials().await {
                 Ok(_) if self.secrecy == Secrecy::Strict && source.is_written() => {
                     return Err(CredentialsError::invalid_configuration(Refused(*source)));
                 }
                 Err(CredentialsError::CredentialsNotLoaded(_)) => {}
-                found => return found,
+                found => return found.map(|found| (*source, found)),
             }
         }
         Err(CredentialsError::not_loaded_no_source())
+    }
+
+    /// Where the credentials of this machine come from, or how it could have some.
+    pub(super) async fn sighting(&self) -> Sighting {
+        const WHAT: &str = "AWS credentials";
+        match self.find().await {
+            Ok((source, _)) => Sighting::usable(format!("{WHAT}, from {source}"), "awskms:region=…"),
+            Err(error @ CredentialsError::CredentialsNotLoaded(_)) => Sighting::wanting(
+                WHAT,
+                format!("{error}: give the machine an instance profile, or the workload a role"),
+            ),
+            Err(error) => Sighting::wanting(WHAT, told(&error)),
+        }
     }
 }
 
@@ -90,7 +104,15 @@ impl ProvideCredentials for Ambient {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(self.find())
+        future::ProvideCredentials::new(async { self.find().await.map(|(_, found)| found) })
+    }
+}
+
+/// An error and what caused it.
+fn told(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", told(source)),
+        None => error.to_string(),
     }
 }
 

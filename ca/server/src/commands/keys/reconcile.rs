@@ -78,7 +78,25 @@ fn uses(folder: &Folder, key: &VerifierKey, terminal: &Terminal) -> Result<Uses,
             let leaf = Leaf::parse(&entry).map_err(|error| {
                 Failure::tampered(format!("{}: entry {}: {error}", head.origin, tree.size() - 1))
             })?;
-            uses.enter(&leaf);
+            let mut missing = None;
+            uses.enter(&leaf, |digest| match folder.blob(digest) {
+                Ok(Some(bytes)) => Some(bytes),
+                Ok(None) => {
+                    missing = Some(Failure::usage(format!(
+                        "{} has no blob {digest}, which entry {} names; export the log with its blobs",
+                        folder.path().display(),
+                        leaf.index
+                    )));
+                    None
+                }
+                Err(error) => {
+                    missing = Some(unread(&error));
+                    None
+                }
+            });
+            if let Some(failure) = missing {
+                return Err(failure);
+            }
             progress.advance(1);
         }
     }

@@ -1,0 +1,57 @@
+//! The backend on a second real module, tpm2-pkcs11: the same suite, with what that module cannot do.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use hsm_sim::conformance::{self, Subject};
+use hsm_sim::swtpm::{Manufacture, Swtpm};
+use hsm_sim::tpm2_pkcs11::Tpm2Pkcs11;
+use undercroft_keymgr::{Backend as _, KeyUri};
+use undercroft_keys::{KeyAlgorithm, RsaBits};
+use undercroft_pkcs11::{CUSTODY_FORMAT, Pkcs11Backend};
+
+const LABEL: &str = "second";
+
+const NO_PSS: &str = "tpm2-pkcs11 1.9 offers no CKM_RSA_PKCS_PSS where the TPM's salt is not fixed";
+const NO_4096: &str = "libtpms 0.9 makes RSA keys of 3072 bits at most";
+
+const UNSUPPORTED: [(KeyAlgorithm, &str); 5] = [
+    (KeyAlgorithm::RsaPss(RsaBits::B2048), NO_PSS),
+    (KeyAlgorithm::RsaPss(RsaBits::B3072), NO_PSS),
+    (KeyAlgorithm::RsaPss(RsaBits::B4096), NO_PSS),
+    (KeyAlgorithm::RsaPkcs1(RsaBits::B4096), NO_4096),
+    (KeyAlgorithm::Ed25519, "TPM 2.0 revision 1.59 has no EdDSA"),
+];
+
+/// The module reads its environment, which belongs to the whole process: the suite runs in one of its own.
+#[test]
+fn conforms() {
+    if let Some(store) = std::env::var_os("TPM2_PKCS11_STORE") {
+        return suite(&PathBuf::from(store));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let tpm = Swtpm::manufacture(&folder.path().join("tpm"), Manufacture::Bare).unwrap();
+    let _running = tpm.start().unwrap();
+    let token = Tpm2Pkcs11::token(&folder.path().join("store"), &tpm, LABEL).unwrap();
+    let mut own = Command::new(std::env::current_exe().unwrap());
+    let ran = own.args(["--exact", "conforms", "--nocapture"]).envs(token.variables()).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout) + String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && said.contains("the suite has run"), "{said}");
+}
+
+fn suite(store: &std::path::Path) {
+    let device = Tpm2Pkcs11::in_folder(store, LABEL);
+    let uri = |number: u32| -> KeyUri {
+        let uri: KeyUri = format!("pkcs11:object=key-{number}").parse().unwrap();
+        uri.completed_by(&device.uri).unwrap()
+    };
+    let worked = conformance::run(&Subject {
+        open: &|| Pkcs11Backend.open(&device).unwrap(),
+        uri: &uri,
+        unsupported: &UNSUPPORTED,
+        no_throwaway: None,
+        custody_format: CUSTODY_FORMAT,
+    });
+    println!("the suite has run: {worked:?}");
+}
