@@ -1,6 +1,8 @@
 //! Where a key lives, and how well that is known.
 
 mod aws;
+mod azure;
+mod google;
 
 use std::fmt;
 
@@ -11,6 +13,7 @@ use undercroft_tpm_wire::{ObjectAttributes, PublicArea};
 
 use crate::tpm::evidence;
 use crate::trust::Trust;
+pub use google::{BadAnchor, HsmAnchors};
 
 /// The most bytes of evidence that are read.
 const MAX_EVIDENCE: usize = 64 * 1024;
@@ -97,8 +100,10 @@ pub fn judge(format: &str, evidence: &[u8], key: &PublicKey, trust: &Trust, now:
     match format {
         "pkcs11-attributes-v1" => judge_pkcs11(evidence, key),
         "tpm2-public-v1" => judge_tpm(evidence, key),
-        "aws-kms-v1" => aws::judge(evidence, key),
         evidence::FORMAT => evidence::judge(evidence, key, trust, now),
+        "aws-kms-v1" => aws::judge(evidence, key),
+        "google-kms-v1" => google::judge(evidence, key, &trust.hsm, now),
+        "azure-key-v1" => azure::judge(evidence, key),
         "software-v1" => {
             Custody::new(Grade::Software, vec!["the key is held in memory by a simulator".into()])
         }

@@ -3,6 +3,7 @@
 use undercroft_log::cosignature::WitnessKey;
 
 use crate::chain::Anchors;
+use crate::custody::HsmAnchors;
 
 /// Whom a judge trusts. The default is nobody, which proves nothing.
 #[derive(Clone, Debug, Default)]
@@ -11,4 +12,6 @@ pub struct Trust {
     pub endorsement: Anchors,
     /// Who may certify attestation keys: parties other than the CA.
     pub activators: Vec<WitnessKey>,
+    /// Makers and owners of the HSMs of clouds.
+    pub hsm: HsmAnchors,
 }

@@ -36,7 +36,7 @@ mod config;
 use std::collections::BTreeSet;
 
 use undercroft_attestors::chain::Anchors;
-use undercroft_attestors::custody::Demand;
+use undercroft_attestors::custody::{Demand, HsmAnchors};
 use undercroft_attestors::trust::Trust;
 use undercroft_log::cosignature::WitnessKey;
 use undercroft_log::leaf::Digest;
@@ -180,6 +180,8 @@ impl Plan {
         Ok(Trust {
             endorsement: Anchors::new(anchors.collect::<Result<_, _>>()?),
             activators: self.activators.clone(),
+            // A ceremony reaches no cloud.
+            hsm: HsmAnchors::default(),
         })
     }
 

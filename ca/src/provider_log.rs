@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use undercroft_attestors::custody::key_arn;
 use undercroft_keys::KeyId;
-use undercroft_log::leaf::{Body, Digest, KeyEvidence, Leaf, OutcomeResult};
+use undercroft_log::leaf::{Body, Leaf, OutcomeResult};
 
 /// A signature that the provider says it has made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -80,16 +80,11 @@ fn key_name(arn: &str) -> Option<KeyName> {
 }
 
 impl Uses {
-    /// Takes in the next entry of the log. `blob` finds evidence that stands beside it; a key whose evidence is not there is
-    /// none that the provider is known to hold.
-    pub fn enter(&mut self, leaf: &Leaf, blob: impl FnOnce(Digest) -> Option<Vec<u8>>) {
+    /// Takes in the next entry of the log. `evidence` is what an entry about a key has with it or in a blob.
+    pub fn enter(&mut self, leaf: &Leaf, evidence: Option<&[u8]>) {
         match &leaf.body {
             Body::Key(key) => {
-                let evidence = match &key.evidence {
-                    KeyEvidence::Inline(bytes) => Some(bytes.0.clone()),
-                    KeyEvidence::Blob(of) => blob(of.sha256),
-                };
-                let Some(arn) = evidence.and_then(|evidence| key_arn(&key.format, &evidence)) else { return };
+                let Some(arn) = evidence.and_then(|evidence| key_arn(&key.format, evidence)) else { return };
                 let Some(name) = key_name(&arn) else { return };
                 // As the daemon calls it when it logs its custody.
                 if key.purpose == format!("log {}", leaf.origin) {

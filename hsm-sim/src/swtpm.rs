@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use undercroft_keymgr::{Device, KeyUri, TimeLimit, TpmUri};
+use undercroft_keymgr::{Device, KeyUri, TpmUri};
 
 use crate::programs::{SimError, run};
 
@@ -104,14 +104,7 @@ impl Swtpm {
 
     /// How the TPM is found when it runs.
     pub fn device(&self, name: &str) -> Device {
-        Device {
-            name: name.to_owned(),
-            uri: KeyUri::Tpm(TpmUri { handle: None, tcti: Some(self.tcti()) }),
-            pin: None,
-            sessions: None,
-            time_limit: TimeLimit::default(),
-            attestation: None,
-        }
+        Device::new(name, KeyUri::Tpm(TpmUri { handle: None, tcti: Some(self.tcti()) }))
     }
 
     /// Starts the TPM as a child of this process. It stops when the value is dropped.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use undercroft_keymgr::{Device, KeyUri, Pkcs11Uri, SecretSource, TimeLimit};
+use undercroft_keymgr::{Device, KeyUri, Pkcs11Uri, SecretSource};
 
 use crate::programs::{SimError, run};
 use crate::softhsm::write_private;
@@ -70,16 +70,15 @@ impl Tpm2Pkcs11 {
     /// The token that was made in `folder`, for a process that has the variables.
     pub fn in_folder(folder: &Path, label: &str) -> Device {
         Device {
-            name: label.to_owned(),
-            uri: KeyUri::Pkcs11(Pkcs11Uri {
-                token: Some(label.to_owned()),
-                module_path: Some(MODULE.into()),
-                ..Pkcs11Uri::default()
-            }),
             pin: Some(SecretSource::File(folder.join("pin"))),
-            sessions: None,
-            time_limit: TimeLimit::default(),
-            attestation: None,
+            ..Device::new(
+                label,
+                KeyUri::Pkcs11(Pkcs11Uri {
+                    token: Some(label.to_owned()),
+                    module_path: Some(MODULE.into()),
+                    ..Pkcs11Uri::default()
+                }),
+            )
         }
     }
 

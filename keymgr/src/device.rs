@@ -62,6 +62,12 @@ pub struct Device {
 }
 
 impl Device {
+    /// A device that needs no PIN, with as many sessions as its backend likes and the usual time limit.
+    pub fn new(name: impl Into<String>, uri: KeyUri) -> Self {
+        let time_limit = TimeLimit::default();
+        Self { name: name.into(), uri, pin: None, sessions: None, time_limit, attestation: None }
+    }
+
     /// Validates a table. Relative paths are taken from `base`, the folder of the file that holds it.
     ///
     /// # Errors

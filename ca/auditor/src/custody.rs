@@ -11,7 +11,7 @@ use undercroft_audit::{Known, Scope, audit_as};
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::custody::CustodyFile;
 use undercroft_cli::system::SystemClock;
-use undercroft_cli::{Failure, Terminal, endorsement_anchors, read_text};
+use undercroft_cli::{Failure, Terminal, endorsement_anchors, hsm_anchors, read_text};
 use undercroft_keys::PublicKey;
 use undercroft_log::Clock as _;
 use undercroft_log::checkpoint::Checkpoint;
@@ -32,6 +32,9 @@ pub(crate) struct TrustArgs {
     /// A folder of certificates (PEM) of manufacturers of TPMs whom you believe.
     #[arg(long)]
     endorsement_anchors: Option<PathBuf>,
+    /// A folder with the folders `manufacturers` and `owners` of certificates (PEM): whom you believe about HSMs in clouds.
+    #[arg(long)]
+    hsm_anchors: Option<PathBuf>,
 }
 
 impl TrustArgs {
@@ -44,6 +47,7 @@ impl TrustArgs {
         Ok(Trust {
             endorsement: anchors.unwrap_or_default(),
             activators: activators.collect::<Result<_, _>>()?,
+            hsm: self.hsm_anchors.as_deref().map(hsm_anchors).transpose()?.unwrap_or_default(),
         })
     }
 }

@@ -254,7 +254,11 @@ impl<'a> Reader<'a> {
         }
         let judged = grade(custody::judge(&key.format, &evidence, &public_key, self.trust, at).grade);
         // Who believes nobody cannot say that nothing is proven; what is forged shows all the same.
-        let is_open = self.trust.activators.is_empty() && key.grade == Grade::Proven;
+        let believes_nobody = match key.format.as_str() {
+            "google-kms-v1" => self.trust.hsm.is_empty(),
+            _ => self.trust.activators.is_empty(),
+        };
+        let is_open = believes_nobody && key.grade == Grade::Proven;
         if judged < key.grade && (judged == Grade::Unknown || !is_open) {
             self.find(
                 index,

@@ -19,6 +19,7 @@ struct EnvironmentConfig {
     #[serde(default)]
     development: bool,
     endorsement_anchors: Option<PathBuf>,
+    hsm_anchors: Option<PathBuf>,
     #[serde(default, rename = "activator")]
     activators: Vec<ActivatorConfig>,
     #[serde(default, rename = "device")]
@@ -50,7 +51,7 @@ pub struct Environment {
     pub development: bool,
     /// The devices.
     pub tokens: Tokens,
-    /// Who is believed about TPMs.
+    /// Who is believed about TPMs and HSMs.
     pub trust: Trust,
 }
 
@@ -63,7 +64,8 @@ impl Environment {
         let text = read_text(path)?;
         let config: EnvironmentConfig = strict_toml::parse(&path.display().to_string(), &text)?;
         let base = path.parent().unwrap_or(Path::new("."));
-        let trust = trust(config.endorsement_anchors.as_deref(), &config.activators, base)?;
+        let (endorsement, hsm) = (config.endorsement_anchors.as_deref(), config.hsm_anchors.as_deref());
+        let trust = trust(endorsement, hsm, &config.activators, base)?;
         let tokens = tokens(config.devices, base, secrecy, backends)?;
         Ok(Self { development: config.development, tokens, trust })
     }

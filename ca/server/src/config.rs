@@ -202,7 +202,8 @@ impl Config {
             ));
         }
         let tokens = tokens(raw.devices, base, secrecy, backends)?;
-        let trust = trust(raw.endorsement_anchors.as_deref(), &raw.activators, base)
+        let (endorsement, hsm) = (raw.endorsement_anchors.as_deref(), raw.hsm_anchors.as_deref());
+        let trust = trust(endorsement, hsm, &raw.activators, base)
             .map_err(|failure| failure.during(path.display()))?;
         ledgers_are_whole(&domains, &tokens)?;
         let witnesses = raw.witness_policy.map(|path| read_witnesses(&base.join(path), raw.development));

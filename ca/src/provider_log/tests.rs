@@ -41,7 +41,11 @@ impl Log {
         let index = self.index;
         let sequence = matches!(body, Body::Intent(_)).then_some(1);
         let origin = "ca.example/undercroft/prod.example/1".parse().unwrap();
-        self.uses.enter(&Leaf { origin, index, time: at(seconds), sequence, body }, |_| None);
+        let evidence = match &body {
+            Body::Key(Key { evidence: KeyEvidence::Inline(bytes), .. }) => Some(bytes.0.clone()),
+            _ => None,
+        };
+        self.uses.enter(&Leaf { origin, index, time: at(seconds), sequence, body }, evidence.as_deref());
         self.index += 1;
         index
     }

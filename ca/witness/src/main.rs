@@ -135,6 +135,10 @@ fn backends(secrecy: Secrecy) -> Vec<Box<dyn Backend>> {
         Box::new(undercroft_tpm::TpmBackend),
         #[cfg(feature = "awskms")]
         Box::new(undercroft_kms::AwsKmsBackend { secrecy }),
+        #[cfg(feature = "gcpkms")]
+        Box::new(undercroft_kms::GcpKmsBackend { secrecy }),
+        #[cfg(feature = "azurekv")]
+        Box::new(undercroft_kms::AzureKvBackend { secrecy }),
     ]
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Config {
     pub(super) witness_grace: Lifetime,
     /// The folder of manufacturers' certificates that are believed about TPMs.
     pub(super) endorsement_anchors: Option<PathBuf>,
+    /// The folder of roots that are believed about HSMs in clouds.
+    pub(super) hsm_anchors: Option<PathBuf>,
     /// Who is believed about attestation keys.
     #[serde(default, rename = "activator")]
     pub(super) activators: Vec<ActivatorConfig>,

@@ -41,7 +41,11 @@ impl Site {
         let signer = SoftwareKey::generate(KeyAlgorithm::Ed25519).unwrap();
         let witness = witness(&signer);
         let anchors = tpm.manufacturer().map(|path| certificate(&path)).to_vec();
-        let trust = Trust { endorsement: Anchors::new(anchors), activators: vec![witness.clone()] };
+        let trust = Trust {
+            endorsement: Anchors::new(anchors),
+            activators: vec![witness.clone()],
+            ..Trust::default()
+        };
         Self { folder, device, trust, witness, signer, activation, _running: running }
     }
 
