@@ -8,7 +8,7 @@
 pub mod cloudtrail;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -45,6 +45,8 @@ pub struct ProviderLog {
 pub struct Uses {
     /// Keys by what their providers call them.
     keys: HashMap<KeyName, KeyId>,
+    /// The log's own keys, which sign heads: nothing says how many.
+    of_the_log: HashSet<KeyName>,
     by_key: HashMap<KeyId, KeyUses>,
     /// The key of each intent, and where among its uses it stands.
     intents: HashMap<u64, (KeyId, usize)>,
@@ -84,6 +86,11 @@ impl Uses {
             Body::Key(key) => {
                 let Some(arn) = evidence.and_then(|evidence| key_arn(&key.format, evidence)) else { return };
                 let Some(name) = key_name(&arn) else { return };
+                // As the daemon calls it when it logs its custody.
+                if key.purpose == format!("log {}", leaf.origin) {
+                    self.of_the_log.insert(name);
+                    return;
+                }
                 self.keys.insert(name, key.key_id.0);
                 let uses = self.by_key.entry(key.key_id.0).or_default();
                 uses.since.get_or_insert(leaf.time);
@@ -116,6 +123,7 @@ impl Uses {
         for signed in &provider.signed {
             match signed.arn.as_deref().map(key_name) {
                 None | Some(None) => comparison.unattributed.push(signed.clone()),
+                Some(Some(name)) if self.of_the_log.contains(&name) => comparison.heads += 1,
                 Some(Some(name)) => match self.keys.get(&name) {
                     Some(key) => of_keys.entry(*key).or_default().push(signed),
                     None => comparison.of_other_keys += 1,
@@ -201,6 +209,8 @@ pub struct Comparison {
     pub keys: Vec<KeyComparison>,
     /// Signatures of which the provider does not say by which key: each may be one of the log's.
     pub unattributed: Vec<Signed>,
+    /// How many signatures are by the log's own key, which signs heads: those are not compared.
+    pub heads: u64,
     /// How many signatures are by keys that are none of this log's.
     pub of_other_keys: u64,
     /// How many were asked for and refused.

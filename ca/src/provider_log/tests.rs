@@ -51,6 +51,10 @@ impl Log {
     }
 
     fn knows(&mut self, number: u8, arn: &str) {
+        self.knows_for(number, arn, "authority intermediate of prod.example");
+    }
+
+    fn knows_for(&mut self, number: u8, arn: &str, purpose: &str) {
         let evidence = json!({
             "endpoint": null,
             "key": {
@@ -63,7 +67,7 @@ impl Log {
             0,
             Body::Key(Key {
                 event: KeyEvent::Opened,
-                purpose: "intermediate".into(),
+                purpose: purpose.into(),
                 key_id: HexKeyId(key(number)),
                 spki: Base64Bytes(vec![0]),
                 algorithm: KeyAlgorithm::EcdsaP256,
@@ -194,6 +198,15 @@ fn one_signature_before_the_log_knows_the_key_is_its_request() {
     let comparison = log.compare(&[(1, -500), (1, -400)]);
     assert_eq!(comparison.keys[0].request.as_ref().unwrap().event, "0");
     assert_eq!(events(&comparison.keys[0].unaccounted), ["1"]);
+}
+
+#[test]
+fn the_heads_of_the_log_are_not_compared_and_those_of_another_are() {
+    let mut log = Log::new();
+    log.knows_for(4, &arn(4), "log ca.example/undercroft/prod.example/1");
+    log.knows_for(5, &arn(5), "log ca.example/undercroft/other.example/1");
+    let comparison = log.compare(&[(4, 100), (4, 200), (5, 300)]);
+    assert_eq!((comparison.heads, comparison.alarms()), (2, 1), "{comparison:?}");
 }
 
 #[test]

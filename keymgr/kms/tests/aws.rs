@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::executor::block_on;
 use hsm_sim::aws::{ACCOUNT, Answer, Moto, Proxy, REGION, device};
 use hsm_sim::conformance::{self, Subject};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use undercroft_attestors::custody::{Grade, judge};
+use undercroft_attestors::trust::Trust;
 use undercroft_keymgr::{
     Backend as _, Device, DeviceConfig, Error, ErrorKind, Key, KeyManager, KeyUri, Secrecy,
 };
@@ -492,7 +494,13 @@ fn custody_says_who_else_may_sign() {
         &json!({"KeyId": id, "GranteePrincipal": grantee, "Operations": ["Sign"], "Name": "g"}),
     );
     let evidence = block_on(key.custody.custody_evidence()).unwrap();
-    let custody = judge(evidence.format, &evidence.bytes, key.signer.public_key());
+    let custody = judge(
+        evidence.format,
+        &evidence.bytes,
+        key.signer.public_key(),
+        &Trust::default(),
+        Timestamp::UNIX_EPOCH,
+    );
     // moto is no AWS: what answers on this machine is not believed to be hardware.
     assert_eq!(custody.grade, Grade::Software, "{custody:?}");
     let findings = custody.findings.join("\n");
