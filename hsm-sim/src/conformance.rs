@@ -19,6 +19,8 @@ pub struct Subject<'a> {
     pub uri: &'a dyn Fn(u32) -> KeyUri,
     /// Algorithms that the token cannot make, each with the reason.
     pub unsupported: &'a [(KeyAlgorithm, &'static str)],
+    /// Why the token has no keys that are forgotten at once, where that is so.
+    pub no_throwaway: Option<&'static str>,
     /// The format of its custody evidence.
     pub custody_format: &'static str,
 }
@@ -28,19 +30,14 @@ pub struct Subject<'a> {
 /// # Panics
 /// When the backend does not conform, with what it did.
 pub fn run(subject: &Subject<'_>) -> Vec<KeyAlgorithm> {
-    run_without(subject, &[], None)
+    run_without(subject, &[])
 }
 
-/// The same, without algorithms with which a module breaks its own promises, as its test shows; and with throwaway keys
-/// refused for a reason.
+/// The same, without algorithms with which a module breaks its own promises, as its test shows.
 ///
 /// # Panics
 /// As [`run`].
-pub fn run_without(
-    subject: &Subject<'_>,
-    broken: &[KeyAlgorithm],
-    no_throwaway: Option<&str>,
-) -> Vec<KeyAlgorithm> {
+pub fn run_without(subject: &Subject<'_>, broken: &[KeyAlgorithm]) -> Vec<KeyAlgorithm> {
     let manager = (subject.open)();
     let mut worked = Vec::new();
     let algorithms = KeyAlgorithm::ALL.into_iter().filter(|algorithm| !broken.contains(algorithm));
@@ -57,12 +54,9 @@ pub fn run_without(
     finds_nothing_where_nothing_is(&*manager, &(subject.uri)(900));
     let shared = (subject.uri)(901);
     signs_for_many_at_once(&*manager, &shared);
-    match no_throwaway {
+    match subject.no_throwaway {
         None => forgets_throwaway_keys(&*manager),
-        Some(reason) => match block_on(manager.throwaway(KeyAlgorithm::EcdsaP256)) {
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}"),
-            Ok(_) => panic!("throwaway keys work now; drop the exception that says: {reason}"),
-        },
+        Some(reason) => refuses_throwaway_keys(&*manager, reason),
     }
     worked
 }
@@ -198,4 +192,15 @@ fn forgets_throwaway_keys(manager: &dyn KeyManager) {
     }
     drop((first, second));
     assert_eq!(block_on(manager.list()).expect("list").len(), before, "a throwaway key was left behind");
+}
+
+fn refuses_throwaway_keys(manager: &dyn KeyManager, reason: &str) {
+    let before = block_on(manager.list()).expect("list").len();
+    for algorithm in KeyAlgorithm::ALL {
+        match block_on(manager.throwaway(algorithm)) {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{algorithm}: {error}"),
+            Ok(_) => panic!("throwaway {algorithm} keys work now; drop the exception that says: {reason}"),
+        }
+    }
+    assert_eq!(block_on(manager.list()).expect("list").len(), before, "a refused key left something behind");
 }

@@ -44,6 +44,13 @@ fn commands_say_the_same_to_people_and_to_programs() {
     assert!(checks.iter().all(|check| check["verdict"] != "bad"), "{checks:?}");
     assert!(checks.iter().any(|check| check["what"] == "prod.example authority i1"), "{checks:?}");
     assert!(doctor("text").contains("custody software"));
+    // What this machine has is told as it would be written down.
+    let token = checks.iter().find(|check| check["what"].as_str().unwrap().contains("token `prod`")).unwrap();
+    let found = token["text"].as_str().unwrap();
+    assert!(
+        found.starts_with("uri = \"pkcs11:token=prod;serial=") && found.contains("module-path="),
+        "{token}"
+    );
 
     let environment = ("UNDERCROFT_ENVIRONMENT".to_owned(), place.site.devices().display().to_string());
     let keys = |arguments: &[&str]| {

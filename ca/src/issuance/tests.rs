@@ -112,7 +112,7 @@ fn what_was_linted_is_logged_and_signed() {
         (issued, Leaf::parse(outcome.leaf()).unwrap())
     });
     let Body::Outcome(outcome) = outcome.body else { panic!() };
-    assert_eq!(outcome.intent, issued.receipt().index());
+    assert_eq!(outcome.intent, issued.logged().index());
     let OutcomeResult::Signature(signature) = outcome.result else { panic!() };
     assert!(issued.der().ends_with(&signature.0));
 }

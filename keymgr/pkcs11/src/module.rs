@@ -93,6 +93,14 @@ impl Module {
         &self.pkcs11
     }
 
+    /// What the module says of its tokens.
+    pub(crate) fn token_infos(&self) -> Result<Vec<TokenInfo>, Error> {
+        let _life = self.hold();
+        let slots = self.pkcs11.get_slots_with_token().map_err(failed("cannot list its tokens"))?;
+        // A token that goes away while we look is not there.
+        Ok(slots.into_iter().filter_map(|slot| self.pkcs11.get_token_info(slot).ok()).collect())
+    }
+
     /// Keeps the module in the life that it has, whose number it gives, for as long as the guard is.
     pub(crate) fn hold(&self) -> RwLockReadGuard<'_, u64> {
         self.life.read().unwrap_or_else(PoisonError::into_inner)

@@ -267,7 +267,7 @@ impl KeyManager for Token {
 fn pkcs11_uri(uri: &KeyUri) -> Result<&Pkcs11Uri, Error> {
     match uri {
         KeyUri::Pkcs11(uri) => Ok(uri),
-        KeyUri::Tpm(_) => Err(Error::new(ErrorKind::Unsupported, format!("{uri} names no PKCS#11 key"))),
+        _ => Err(Error::new(ErrorKind::Unsupported, format!("{uri} names no PKCS#11 key"))),
     }
 }
 

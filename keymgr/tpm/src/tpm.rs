@@ -105,7 +105,7 @@ impl Tpm {
                 ErrorKind::NotFound,
                 format!("{uri} names a TPM but no key; add handle=0x81… to it"),
             )),
-            KeyUri::Pkcs11(_) => Err(Error::new(ErrorKind::Unsupported, format!("{uri} names no TPM key"))),
+            _ => Err(Error::new(ErrorKind::Unsupported, format!("{uri} names no TPM key"))),
         }
     }
 

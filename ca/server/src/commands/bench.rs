@@ -81,7 +81,8 @@ impl BenchArgs {
         let device = self.environment()?.tokens.device(&self.device)?.clone();
         let used = match (&self.key, &self.config) {
             (Some(_), Some(config)) => {
-                let config = Config::read(config, self.strict.secrecy(), crate::backends())?;
+                let config =
+                    Config::read(config, self.strict.secrecy(), crate::backends(self.strict.secrecy()))?;
                 block_on(used_keys(&config))?
             }
             _ => Vec::new(),
@@ -106,7 +107,7 @@ impl BenchArgs {
     }
 
     fn environment(&self) -> Result<Environment, Failure> {
-        Environment::read(&self.environment, self.strict.secrecy(), crate::backends())
+        Environment::read(&self.environment, self.strict.secrecy(), crate::backends(self.strict.secrecy()))
     }
 
     /// Signs with so many at once, in as many sessions.
@@ -119,7 +120,7 @@ impl BenchArgs {
     ) -> Result<Row, Failure> {
         // Opened anew for each row, with a session for each that asks.
         let device = Device { sessions: std::num::NonZeroUsize::new(threads.into()), ..device.clone() };
-        let tokens = Tokens::new(vec![device], crate::backends())?;
+        let tokens = Tokens::new(vec![device], crate::backends(self.strict.secrecy()))?;
         let keys = block_on(self.keys(&tokens, threads))?;
         if let Some(key) = keys.iter().map(|key| key.public_key().id()).find(|key| used.contains(key)) {
             return Err(Failure::refused(format!(
@@ -159,7 +160,8 @@ impl BenchArgs {
         let device = tokens.device(&self.device)?;
         let count = match device.uri.scheme() {
             Scheme::Pkcs11 => threads,
-            Scheme::Tpm => 1,
+            // A cloud has none at all, and says so.
+            Scheme::Tpm | Scheme::AwsKms | Scheme::GcpKms | Scheme::AzureKv => 1,
         };
         let manager = tokens.manager(device)?;
         Ok(try_join_all((0..count).map(|_| manager.throwaway(self.algorithm))).await?)

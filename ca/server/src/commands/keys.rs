@@ -1,5 +1,7 @@
 //! `undercroft keys`: keys are made on the machine where they live, and only requests leave it.
 
+mod reconcile;
+
 use std::path::{Path, PathBuf};
 
 use futures::executor::block_on;
@@ -16,6 +18,8 @@ use crate::config::{GateAddress, hexadecimal};
 use crate::gates::ForRequest;
 use crate::http::Http;
 
+use self::reconcile::ReconcileArgs;
+
 /// Commands about keys.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum KeysCommand {
@@ -26,6 +30,9 @@ pub(super) enum KeysCommand {
     /// Prepare a TPM for a ledger: its attestation key, its counter, and the list of commands that it audits. What is
     /// there already stays.
     Provision(ProvisionArgs),
+    /// Compare what a provider of keys has logged of their use (CloudTrail's files) with the intents of an exported log.
+    /// Exits with 5 if a signature has no intent.
+    Reconcile(ReconcileArgs),
     /// List the keys in the devices.
     List {
         #[command(flatten)]
@@ -115,7 +122,7 @@ pub(super) struct DevicesArgs {
 
 impl DevicesArgs {
     fn read(&self) -> Result<Environment, Failure> {
-        Environment::read(&self.environment, self.strict.secrecy(), crate::backends())
+        Environment::read(&self.environment, self.strict.secrecy(), crate::backends(self.strict.secrecy()))
     }
 }
 
@@ -130,6 +137,7 @@ impl KeysCommand {
                 runtime.block_on(request(&args, terminal))
             }
             Self::Provision(args) => block_on(provision(&args, terminal)),
+            Self::Reconcile(args) => args.run(terminal),
             Self::List { devices } => block_on(list(&devices.read()?, terminal)),
             Self::Show { devices, uri, algorithm } => {
                 block_on(show(&devices.read()?, &uri, algorithm, terminal))
