@@ -17,12 +17,15 @@ demo: build
 test: build $(PKILINT)
 	cargo test --workspace --locked --quiet
 
+CLOUDS := awskms gcpkms azurekv
+
 # The backends of clouds on simulated clouds, and the programs with these backends. Apart from the others, since the
 # SDKs take longer to build than all the rest.
 clouds: packages $(MOTO)
-	cargo test --locked --quiet --package undercroft-kms --features awskms
+	cargo test --locked --quiet --package undercroft-kms --features "$(CLOUDS)"
 	cargo clippy --locked --package undercroft-kms --package undercroft --package undercroft-witness \
-	  --features undercroft-kms/awskms,undercroft/awskms,undercroft-witness/awskms --all-targets -- -D warnings
+	  --features "$(foreach cloud,$(CLOUDS),undercroft-kms/$(cloud) undercroft/$(cloud) undercroft-witness/$(cloud))" \
+	  --all-targets -- -D warnings
 
 # kill -9 under load, 1,000 times (make test: 50); `make soak ROUNDS=100` for fewer, SEED=… for the same ones again. Before
 # it, ten thousand signatures (make test: 500) by tokens that are killed every second.
@@ -72,7 +75,6 @@ interop: build
 bench: packages
 	cargo bench --locked --package undercroft --bench issuance
 	cargo bench --locked --package undercroft-pkcs11 --bench trait
-	cargo bench --locked --package undercroft-tpm --bench trait
 	cargo bench --locked --package undercroft-tpm --bench gated
 	cargo bench --locked --package undercroft-witness --bench gate
 	ENTRIES=$(ENTRIES) cargo bench --locked --package undercroft --bench log

@@ -1,12 +1,19 @@
 //! Where a key lives, and how well that is known.
 
 mod aws;
+mod azure;
+mod google;
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use undercroft_keys::PublicKey;
 use undercroft_tpm_wire::{ObjectAttributes, PublicArea};
+
+use crate::tpm::evidence;
+use crate::trust::Trust;
+pub use google::{BadAnchor, HsmAnchors};
 
 /// The most bytes of evidence that are read.
 const MAX_EVIDENCE: usize = 64 * 1024;
@@ -48,12 +55,13 @@ pub enum Demand {
 }
 
 impl Demand {
-    /// The lowest grade that meets it; in development mode, keys in software do.
+    /// The lowest grade that meets it. In development mode keys in software meet the lower demand; who asks for proof gets
+    /// proof or a refusal, whatever the mode.
     pub fn grade(self, development: bool) -> Grade {
         match (development, self) {
-            (true, _) => Grade::Software,
+            (_, Self::Proven) => Grade::Proven,
+            (true, Self::Declared) => Grade::Software,
             (false, Self::Declared) => Grade::Declared,
-            (false, Self::Proven) => Grade::Proven,
         }
     }
 }
@@ -80,7 +88,9 @@ impl Custody {
 /// Judges evidence of where `key` lives. `format` says what the bytes are; each backend documents its own.
 ///
 /// Evidence that is malformed, of an unknown format or about another key is graded [`Grade::Unknown`].
-pub fn judge(format: &str, evidence: &[u8], key: &PublicKey) -> Custody {
+///
+/// `trust` and `now` decide what statements of manufacturers and activators are worth; formats without any do not look.
+pub fn judge(format: &str, evidence: &[u8], key: &PublicKey, trust: &Trust, now: Timestamp) -> Custody {
     if evidence.len() > MAX_EVIDENCE {
         return Custody::unknown(format!(
             "the evidence has {} bytes, more than {MAX_EVIDENCE}",
@@ -90,7 +100,10 @@ pub fn judge(format: &str, evidence: &[u8], key: &PublicKey) -> Custody {
     match format {
         "pkcs11-attributes-v1" => judge_pkcs11(evidence, key),
         "tpm2-public-v1" => judge_tpm(evidence, key),
+        evidence::FORMAT => evidence::judge(evidence, key, trust, now),
         "aws-kms-v1" => aws::judge(evidence, key),
+        "google-kms-v1" => google::judge(evidence, key, &trust.hsm, now),
+        "azure-key-v1" => azure::judge(evidence, key),
         "software-v1" => {
             Custody::new(Grade::Software, vec!["the key is held in memory by a simulator".into()])
         }
@@ -225,6 +238,15 @@ pub fn tpm_public_area(evidence: &[u8]) -> Result<PublicArea, String> {
     Ok(read_tpm(evidence)?.1)
 }
 
+/// The public area of the key that evidence is about, whatever a TPM's format it is of; nothing for other formats.
+pub fn public_area_of(format: &str, evidence: &[u8]) -> Option<Result<PublicArea, String>> {
+    match format {
+        "tpm2-public-v1" => Some(tpm_public_area(evidence)),
+        evidence::FORMAT => Some(evidence::public_area(evidence)),
+        _ => None,
+    }
+}
+
 fn read_tpm(evidence: &[u8]) -> Result<(TpmEvidence, PublicArea), String> {
     let evidence: TpmEvidence =
         serde_json::from_slice(evidence).map_err(|error| format!("the evidence cannot be read: {error}"))?;
@@ -309,8 +331,12 @@ mod tests {
         )
     }
 
+    fn judged(format: &str, evidence: &[u8], key: &PublicKey) -> Custody {
+        judge(format, evidence, key, &Trust::default(), Timestamp::UNIX_EPOCH)
+    }
+
     fn grade(format: &str, evidence: &str) -> Grade {
-        judge(format, evidence.as_bytes(), &key()).grade
+        judged(format, evidence.as_bytes(), &key()).grade
     }
 
     #[test]
@@ -333,7 +359,7 @@ mod tests {
             ("\"never_extractable\":true", "\"never_extractable\":false"),
             ("\"local\":true", "\"local\":false"),
         ] {
-            let custody = judge("pkcs11-attributes-v1", pkcs11().replace(from, to).as_bytes(), &key());
+            let custody = judged("pkcs11-attributes-v1", pkcs11().replace(from, to).as_bytes(), &key());
             assert_eq!(custody.grade, Grade::Unknown, "{to}");
             assert!(custody.findings.iter().any(|finding| finding.contains("CKA_")), "{custody:?}");
         }
@@ -358,7 +384,7 @@ mod tests {
     #[test]
     fn what_cannot_be_judged_is_unknown() {
         for (format, evidence) in [("pkcs11-attributes-v1", pkcs11()), ("tpm2-public-v1", tpm())] {
-            let about_another = judge(format, evidence.as_bytes(), &other_key());
+            let about_another = judged(format, evidence.as_bytes(), &other_key());
             assert_eq!(about_another, Custody::unknown("the evidence is about another key"));
             assert_eq!(grade(format, "{}"), Grade::Unknown);
             assert_eq!(grade(format, &evidence.replacen('{', "{\"more\":1,", 1)), Grade::Unknown);
@@ -381,8 +407,8 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_evidence_is_never_graded_well(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            for format in ["pkcs11-attributes-v1", "tpm2-public-v1"] {
-                prop_assert_eq!(judge(format, &bytes, &key()).grade, Grade::Unknown);
+            for format in ["pkcs11-attributes-v1", "tpm2-public-v1", "tpm2-certify-v1"] {
+                prop_assert_eq!(judged(format, &bytes, &key()).grade, Grade::Unknown);
             }
         }
     }

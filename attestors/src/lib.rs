@@ -3,6 +3,10 @@
 //! Nothing here opens a token, a socket or a file, or reads a clock, so that an auditor who has the evidence can run
 //! the very same judgement years later. A failure of any kind is a worse verdict and never a better one.
 //!
-//! Today there is one: [`custody`], which grades where a key of the CA lives.
+//! [`custody`] grades where a key of the CA lives; [`tpm`] is what a TPM can prove of itself, over [`chain`]s of certificates
+//! of manufacturers.
 
+pub mod chain;
 pub mod custody;
+pub mod tpm;
+pub mod trust;

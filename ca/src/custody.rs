@@ -1,9 +1,16 @@
 //! Custody records: what is known of where a key lives, as it stands in the log.
 
+use jiff::Timestamp;
 use undercroft_attestors::custody::{self, Custody, Grade};
+use undercroft_attestors::trust::Trust;
 use undercroft_keymgr::{CustodyEvidence, Key};
 use undercroft_keys::{KeyAlgorithm, PublicKey};
-use undercroft_log::leaf::{Base64Bytes, Body, Grade as LoggedGrade, HexKeyId, Key as KeyLeaf, KeyEvent};
+use undercroft_log::leaf::{
+    Base64Bytes, BlobOf, Body, Digest, Grade as LoggedGrade, HexKeyId, Key as KeyLeaf, KeyEvent, KeyEvidence,
+};
+
+/// Evidence longer than this is a blob beside its entry.
+const INLINE_EVIDENCE: usize = 4 * 1024;
 
 /// A key, and what it is for.
 #[derive(Clone, Debug)]
@@ -25,8 +32,10 @@ pub struct KeyUse<'a> {
 pub struct CustodyRecord {
     /// The judgement.
     pub custody: Custody,
-    /// The entry that records it, evidence included.
+    /// The entry that records it, with the evidence or its digest.
     pub entry: Body,
+    /// The evidence, if it is too large for the entry.
+    pub blobs: Vec<Vec<u8>>,
     /// What the key is for.
     purpose: String,
 }
@@ -41,16 +50,25 @@ impl CustodyRecord {
         event: KeyEvent,
         purpose: String,
         uri: String,
+        trust: &Trust,
+        now: Timestamp,
     ) -> Result<Self, undercroft_keymgr::Error> {
         let evidence = key.custody.custody_evidence().await?;
         let public_key = key.signer.public_key();
         let used = KeyUse { event, purpose, uri, public_key, algorithm: key.signer.algorithm() };
-        Ok(Self::judge(used, evidence.format, &evidence.bytes))
+        Ok(Self::judge(used, evidence.format, &evidence.bytes, trust, now))
     }
 
-    /// Judges evidence that came from elsewhere.
-    pub fn judge(used: KeyUse<'_>, format: &str, evidence: &[u8]) -> Self {
-        let custody = custody::judge(format, evidence, used.public_key);
+    /// Judges evidence that came from elsewhere, at a time.
+    pub fn judge(used: KeyUse<'_>, format: &str, evidence: &[u8], trust: &Trust, now: Timestamp) -> Self {
+        let custody = custody::judge(format, evidence, used.public_key, trust, now);
+        let (logged_evidence, blobs) = match evidence.len() {
+            ..=INLINE_EVIDENCE => (KeyEvidence::Inline(Base64Bytes(evidence.to_vec())), Vec::new()),
+            length => {
+                let blob = BlobOf { sha256: Digest::of(evidence), length: length as u64 };
+                (KeyEvidence::Blob(blob), vec![evidence.to_vec()])
+            }
+        };
         let entry = Body::Key(KeyLeaf {
             event: used.event,
             purpose: used.purpose.clone(),
@@ -61,9 +79,9 @@ impl CustodyRecord {
             grade: logged(custody.grade),
             findings: custody.findings.clone(),
             format: format.to_owned(),
-            evidence: Base64Bytes(evidence.to_vec()),
+            evidence: logged_evidence,
         });
-        Self { custody, entry, purpose: used.purpose }
+        Self { custody, entry, blobs, purpose: used.purpose }
     }
 
     /// Whether the key lives where it must.
@@ -92,11 +110,24 @@ fn logged(grade: Grade) -> LoggedGrade {
     }
 }
 
+/// What makes the demanded grade.
+fn way_out(required: Grade) -> &'static str {
+    match required {
+        Grade::Proven => {
+            "Have the TPM's attestation key activated by a witness (`undercroft keys activate`) and name witness and manufacturer in the configuration, or demand less"
+        }
+        Grade::Unknown | Grade::Software | Grade::Declared => {
+            "Make the key in hardware; for trials alone, `development = true` accepts keys in software"
+        }
+    }
+}
+
 /// A key is not where it must be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the custody of the key of {purpose} is graded `{grade}`, and `{required}` is required: {}. Make the key in hardware; for trials alone, `development = true` accepts keys in software",
-    findings.join("; ")
+    "the custody of the key of {purpose} is graded `{grade}`, and `{required}` is required: {}. {}",
+    findings.join("; "),
+    way_out(*required)
 )]
 pub struct PoorCustody {
     /// What the key is for.
@@ -129,9 +160,9 @@ impl CustodyFile {
     /// # Errors
     /// The key lives elsewhere, or the evidence is malformed.
     pub fn tpm_public_area(&self) -> Result<Vec<u8>, String> {
-        match self.format.as_str() {
-            "tpm2-public-v1" => Ok(custody::tpm_public_area(&self.evidence.0)?.encode()),
-            other => Err(format!("the key is in no TPM: its evidence is {other}")),
+        match custody::public_area_of(&self.format, &self.evidence.0) {
+            Some(area) => Ok(area?.encode()),
+            None => Err(format!("the key is in no TPM: its evidence is {}", self.format)),
         }
     }
 

@@ -35,7 +35,10 @@ mod config;
 
 use std::collections::BTreeSet;
 
-use undercroft_attestors::custody::Demand;
+use undercroft_attestors::chain::Anchors;
+use undercroft_attestors::custody::{Demand, HsmAnchors};
+use undercroft_attestors::trust::Trust;
+use undercroft_log::cosignature::WitnessKey;
 use undercroft_log::leaf::Digest;
 use undercroft_log::note::KeyName;
 
@@ -63,6 +66,8 @@ pub struct Plan {
     origin: KeyName,
     policy_arc: PolicyArc,
     custody: Demand,
+    activators: Vec<WitnessKey>,
+    endorsement_anchors: Vec<Digest>,
     transcript: PlannedKey,
     roots: Vec<Root>,
     intermediates: Vec<Intermediate>,
@@ -110,6 +115,8 @@ impl Plan {
                 Crl::new(crl, &roots).map_err(|what| wrong(&name, what))
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let activators = config.activators.iter().map(|vkey| vkey.parse()).collect::<Result<Vec<_>, _>>();
+        let activators = activators.map_err(|error| wrong("activators", format!("{error}")))?;
         let plan = Self {
             digest: Digest::of(text.as_bytes()),
             text: text.to_owned(),
@@ -117,6 +124,8 @@ impl Plan {
             origin,
             policy_arc: config.policy_arc,
             custody: config.custody,
+            activators,
+            endorsement_anchors: config.endorsement_anchors,
             transcript: config.transcript.key(),
             roots,
             intermediates,
@@ -152,9 +161,28 @@ impl Plan {
         &self.policy_arc
     }
 
-    /// What custody every key must have.
+    /// What custody every key must have, save an intermediate's for which the plan says something else.
     pub fn custody(&self) -> Demand {
         self.custody
+    }
+
+    /// Whom the plan believes about TPMs: its activators, and of these manufacturers those that it names by SHA-256.
+    ///
+    /// # Errors
+    /// It names one that is not among them.
+    pub fn trust(&self, manufacturers: &Anchors) -> Result<Trust, PlanError> {
+        let anchors = self.endorsement_anchors.iter().map(|digest| {
+            manufacturers.with_digest(&digest.0).cloned().ok_or_else(|| PlanError::Artefact {
+                artefact: "endorsement-anchors".to_owned(),
+                what: format!("no certificate in the environment's folder has the SHA-256 {digest}"),
+            })
+        });
+        Ok(Trust {
+            endorsement: Anchors::new(anchors.collect::<Result<_, _>>()?),
+            activators: self.activators.clone(),
+            // A ceremony reaches no cloud.
+            hsm: HsmAnchors::default(),
+        })
     }
 
     /// The Ed25519 key that signs the transcript.

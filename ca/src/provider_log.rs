@@ -78,11 +78,11 @@ fn key_name(arn: &str) -> Option<KeyName> {
 }
 
 impl Uses {
-    /// Takes in the next entry of the log.
-    pub fn enter(&mut self, leaf: &Leaf) {
+    /// Takes in the next entry of the log. `evidence` is what an entry about a key has with it or in a blob.
+    pub fn enter(&mut self, leaf: &Leaf, evidence: Option<&[u8]>) {
         match &leaf.body {
             Body::Key(key) => {
-                let Some(arn) = key_arn(&key.format, &key.evidence.0) else { return };
+                let Some(arn) = evidence.and_then(|evidence| key_arn(&key.format, evidence)) else { return };
                 let Some(name) = key_name(&arn) else { return };
                 self.keys.insert(name, key.key_id.0);
                 let uses = self.by_key.entry(key.key_id.0).or_default();

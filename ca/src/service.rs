@@ -4,6 +4,7 @@
 //! the authentication (`undercroft-upstream`) and gives each request a task of its own, since a request that is
 //! dropped half-way leaves an intent that nobody answers until the next start.
 
+mod custody;
 mod enrol;
 mod start;
 
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use undercroft_attestors::trust::Trust;
 use undercroft_keymgr::ErrorKind;
 use undercroft_log::leaf::{
     Alert, AlertEvent, Asked, Body, Caller, Channel, Digest, Draft, MAX_INTEGER, Refusal as RefusalLeaf,
@@ -20,6 +22,7 @@ use undercroft_log::leaf::{
 use undercroft_log::sequencer::{Append, AppendError, Assurance, Log};
 use undercroft_log::{Clock, Logged, Receipt};
 
+use custody::HeldKey;
 pub use enrol::EnrolmentToken;
 pub use start::{DomainSetup, Setup, StartError};
 
@@ -40,6 +43,7 @@ use crate::time::Lifetime;
 pub struct CertificateAuthority {
     control: TrustDomain,
     domains: Vec<Domain>,
+    trust: Arc<Trust>,
     policy: Policy,
     policy_arc: PolicyArc,
     caller_profile: Profile,
@@ -53,6 +57,8 @@ pub struct Domain {
     name: TrustDomain,
     log: Log<Effect>,
     authorities: Vec<Authority>,
+    /// The keys of the log and of the authorities.
+    keys: Vec<HeldKey>,
     bundle: Bundle,
     /// How long leaves go on while too few witnesses answer.
     grace: Lifetime,

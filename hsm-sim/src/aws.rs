@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use undercroft_keymgr::{AwsKmsUri, Device, KeyUri, TimeLimit};
+use undercroft_keymgr::{AwsKmsUri, Device, KeyUri};
 
 use crate::programs::SimError;
 pub use proxy::{Answer, Proxy, Request};
@@ -134,18 +134,15 @@ impl Drop for Moto {
 
 /// AWS KMS on a port of this machine.
 pub fn device(name: &str, port: u16) -> Device {
-    Device {
-        name: name.to_owned(),
-        uri: KeyUri::AwsKms(AwsKmsUri {
+    Device::new(
+        name,
+        KeyUri::AwsKms(AwsKmsUri {
             region: Some(REGION.to_owned()),
             account: Some(ACCOUNT.to_owned()),
             endpoint: Some(format!("http://127.0.0.1:{port}")),
             ..AwsKmsUri::default()
         }),
-        pin: None,
-        sessions: None,
-        time_limit: TimeLimit::default(),
-    }
+    )
 }
 
 /// The Python that make has installed moto for, below the folder of this workspace.

@@ -30,7 +30,7 @@ pub struct Subject<'a> {
 /// # Panics
 /// When the backend does not conform, with what it did.
 pub fn run(subject: &Subject<'_>) -> Vec<KeyAlgorithm> {
-    run_without(subject, &[])
+    suite(subject, &[], usize::MAX)
 }
 
 /// The same, without algorithms with which a module breaks its own promises, as its test shows.
@@ -38,6 +38,19 @@ pub fn run(subject: &Subject<'_>) -> Vec<KeyAlgorithm> {
 /// # Panics
 /// As [`run`].
 pub fn run_without(subject: &Subject<'_>, broken: &[KeyAlgorithm]) -> Vec<KeyAlgorithm> {
+    suite(subject, broken, usize::MAX)
+}
+
+/// The same for a token to which a message goes whole where it is not hashed before (Ed25519), and which takes so many
+/// bytes of one and not a byte more.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_with_messages_up_to(longest: usize, subject: &Subject<'_>) -> Vec<KeyAlgorithm> {
+    suite(subject, &[], longest)
+}
+
+fn suite(subject: &Subject<'_>, broken: &[KeyAlgorithm], longest: usize) -> Vec<KeyAlgorithm> {
     let manager = (subject.open)();
     let mut worked = Vec::new();
     let algorithms = KeyAlgorithm::ALL.into_iter().filter(|algorithm| !broken.contains(algorithm));
@@ -46,7 +59,7 @@ pub fn run_without(subject: &Subject<'_>, broken: &[KeyAlgorithm]) -> Vec<KeyAlg
         match subject.unsupported.iter().find(|(unsupported, _)| *unsupported == algorithm) {
             Some((_, reason)) => refuses(&*manager, &uri, algorithm, reason),
             None => {
-                makes_and_uses(subject, &*manager, &uri, algorithm);
+                makes_and_uses(subject, longest, &*manager, &uri, algorithm);
                 worked.push(algorithm);
             }
         }
@@ -74,12 +87,18 @@ fn refuses(manager: &dyn KeyManager, uri: &KeyUri, algorithm: KeyAlgorithm, reas
     );
 }
 
-fn makes_and_uses(subject: &Subject<'_>, manager: &dyn KeyManager, uri: &KeyUri, algorithm: KeyAlgorithm) {
+fn makes_and_uses(
+    subject: &Subject<'_>,
+    longest: usize,
+    manager: &dyn KeyManager,
+    uri: &KeyUri,
+    algorithm: KeyAlgorithm,
+) {
     let made =
         block_on(manager.create(uri, algorithm)).unwrap_or_else(|error| panic!("{algorithm}: {error}"));
     assert_eq!(made.signer.algorithm(), algorithm);
     assert_eq!(made.signer.public_key().key_type(), algorithm.key_type());
-    signs(&made, algorithm);
+    signs(&made, algorithm, longest);
 
     // Made once, and never overwritten.
     let again = block_on(manager.create(uri, algorithm)).map(|_| ()).map_err(|error| error.kind());
@@ -94,7 +113,7 @@ fn makes_and_uses(subject: &Subject<'_>, manager: &dyn KeyManager, uri: &KeyUri,
         made.signer.public_key(),
         "{algorithm}: another key after opening"
     );
-    signs(&opened, algorithm);
+    signs(&opened, algorithm, longest);
     signs_digests(&opened, algorithm);
 
     // Never as something that it is not.
@@ -114,8 +133,15 @@ fn makes_and_uses(subject: &Subject<'_>, manager: &dyn KeyManager, uri: &KeyUri,
     assert!(!evidence.bytes.is_empty());
 }
 
-fn signs(key: &Key, algorithm: KeyAlgorithm) {
-    for message in [&b""[..], b"a message", &[0x5a; 70_000]] {
+fn signs(key: &Key, algorithm: KeyAlgorithm, longest: usize) {
+    let whole = algorithm.signature_algorithm().digest().is_none();
+    let long = vec![0x5a; 70_000];
+    let (long, too_long) = if whole { long.split_at(longest.min(long.len())) } else { (&long[..], &[][..]) };
+    if !too_long.is_empty() {
+        let refused = block_on(key.signer.sign(&vec![0x5a; longest + 1])).map_err(|error| error.kind());
+        assert_eq!(refused, Err(ErrorKind::Unsupported), "{algorithm}, {} bytes", longest + 1);
+    }
+    for message in [&b""[..], b"a message", long] {
         let signature = block_on(key.signer.sign(message))
             .unwrap_or_else(|error| panic!("{algorithm}, {} bytes: {error}", message.len()));
         key.signer

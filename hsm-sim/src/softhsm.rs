@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use undercroft_keymgr::{Device, KeyUri, Pkcs11Uri, SecretSource, TimeLimit};
+use undercroft_keymgr::{Device, KeyUri, Pkcs11Uri, SecretSource};
 
 use crate::programs::{SimError, run};
 
@@ -122,15 +122,15 @@ impl SoftHsm {
 
     fn device(&self, label: &str) -> Result<Device, SimError> {
         Ok(Device {
-            name: label.to_owned(),
-            uri: KeyUri::Pkcs11(Pkcs11Uri {
-                token: Some(label.to_owned()),
-                module_path: Some(module()?),
-                ..Pkcs11Uri::default()
-            }),
             pin: Some(SecretSource::File(self.pin_file(label))),
-            sessions: None,
-            time_limit: TimeLimit::default(),
+            ..Device::new(
+                label,
+                KeyUri::Pkcs11(Pkcs11Uri {
+                    token: Some(label.to_owned()),
+                    module_path: Some(module()?),
+                    ..Pkcs11Uri::default()
+                }),
+            )
         })
     }
 

@@ -17,7 +17,7 @@ use undercroft_keymgr::{
     CustodyEvidence, Error, ErrorKind, Key, KeyManager, KeyUri, ProveCustody, SignPrehashed, SigningKey,
     StoredKey,
 };
-use undercroft_keys::{DigestAlgorithm, KeyAlgorithm, MessageDigest, PublicKey, RsaBits};
+use undercroft_keys::{DigestAlgorithm, KeyAlgorithm, MessageDigest, PublicKey, RsaBits, SignatureAlgorithm};
 
 /// A key manager whose keys are in memory. Any key URI names a key.
 #[derive(Debug, Default)]
@@ -72,6 +72,44 @@ impl SoftwareKey {
         let public_key = PublicKey::from_spki(&spki)
             .map_err(|error| Error::with_source(ErrorKind::Fault, "a software key", error))?;
         Ok(Self { pair, algorithm, public_key })
+    }
+
+    /// Signs a digest as `scheme` says, as simulated clouds do: their callers hash. ECDSA signatures are DER.
+    ///
+    /// # Errors
+    /// `Unsupported` if the key does not sign so, or takes no digests of this length.
+    pub fn sign_digest_by(&self, scheme: SignatureAlgorithm, digest: &[u8]) -> Result<Vec<u8>, Error> {
+        let refused = |_| {
+            let what =
+                format!("a software {} key cannot sign {} bytes by {scheme}", self.algorithm, digest.len());
+            Error::new(ErrorKind::Unsupported, what)
+        };
+        let digest_of = |hash| Digest::import_less_safe(digest, hash).map_err(refused);
+        let sha256 = digest_of(&SHA256);
+        match (&self.pair, scheme) {
+            (Pair::Ecdsa(pair), SignatureAlgorithm::EcdsaP256Sha256)
+                if self.algorithm == KeyAlgorithm::EcdsaP256 =>
+            {
+                Ok(pair.sign_digest(&sha256?).map_err(refused)?.as_ref().to_vec())
+            }
+            (Pair::Ecdsa(pair), SignatureAlgorithm::EcdsaP384Sha384)
+                if self.algorithm == KeyAlgorithm::EcdsaP384 =>
+            {
+                Ok(pair.sign_digest(&digest_of(&SHA384)?).map_err(refused)?.as_ref().to_vec())
+            }
+            (Pair::Rsa(pair), SignatureAlgorithm::RsaPssSha256 | SignatureAlgorithm::RsaPkcs1Sha256) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                match scheme {
+                    SignatureAlgorithm::RsaPssSha256 => {
+                        pair.sign_digest(&RSA_PSS_SHA256, &sha256?, &mut signature)
+                    }
+                    _ => pair.sign_digest(&RSA_PKCS1_SHA256, &sha256?, &mut signature),
+                }
+                .map_err(refused)?;
+                Ok(signature)
+            }
+            _ => Err(refused(aws_lc_rs::error::Unspecified)),
+        }
     }
 
     fn key(self: &Arc<Self>) -> Key {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use undercroft_keymgr::{Device, KeyUri, TimeLimit, TpmUri};
+use undercroft_keymgr::{Device, KeyUri, TpmUri};
 
 use crate::programs::{SimError, run};
 
@@ -86,6 +86,13 @@ impl Swtpm {
         Self { folder: folder.to_owned() }
     }
 
+    /// The certificates of the manufacturer of a TPM that was made with an endorsement: its root, which is an anchor, and
+    /// the intermediate below it.
+    pub fn manufacturer(&self) -> [PathBuf; 2] {
+        let folder = self.folder.join("manufacturer");
+        [folder.join("swtpm-localca-rootca-cert.pem"), folder.join("issuercert.pem")]
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("sock")
     }
@@ -97,13 +104,7 @@ impl Swtpm {
 
     /// How the TPM is found when it runs.
     pub fn device(&self, name: &str) -> Device {
-        Device {
-            name: name.to_owned(),
-            uri: KeyUri::Tpm(TpmUri { handle: None, tcti: Some(self.tcti()) }),
-            pin: None,
-            sessions: None,
-            time_limit: TimeLimit::default(),
-        }
+        Device::new(name, KeyUri::Tpm(TpmUri { handle: None, tcti: Some(self.tcti()) }))
     }
 
     /// Starts the TPM as a child of this process. It stops when the value is dropped.

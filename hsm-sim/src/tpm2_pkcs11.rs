@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use undercroft_keymgr::{Device, KeyUri, Pkcs11Uri, SecretSource, TimeLimit};
+use undercroft_keymgr::{Device, KeyUri, Pkcs11Uri, SecretSource};
 
 use crate::programs::{SimError, run};
 use crate::softhsm::write_private;
@@ -77,15 +77,15 @@ impl Tpm2Pkcs11 {
     /// The token that was made in `folder`, for a process that has the variables.
     pub fn in_folder(folder: &Path, label: &str) -> Device {
         Device {
-            name: label.to_owned(),
-            uri: KeyUri::Pkcs11(Pkcs11Uri {
-                token: Some(label.to_owned()),
-                module_path: Some(MODULE.into()),
-                ..Pkcs11Uri::default()
-            }),
             pin: Some(SecretSource::File(folder.join("pin"))),
-            sessions: None,
-            time_limit: TimeLimit::default(),
+            ..Device::new(
+                label,
+                KeyUri::Pkcs11(Pkcs11Uri {
+                    token: Some(label.to_owned()),
+                    module_path: Some(MODULE.into()),
+                    ..Pkcs11Uri::default()
+                }),
+            )
         }
     }
 

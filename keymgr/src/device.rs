@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::{KeyUri, Secrecy, SecretSource, TimeLimit, UriError};
+use crate::{AttestationPlace, KeyUri, Secrecy, SecretSource, TimeLimit, UriError};
 
 /// A `[[device]]` table as it is written.
 ///
@@ -38,6 +38,10 @@ pub struct DeviceConfig {
     /// How long a call may take, from being asked to the answer.
     #[serde(default)]
     pub time_limit: TimeLimit,
+    /// For a TPM: the persistent handle of the attestation key that certifies its keys.
+    pub attestation_key: Option<String>,
+    /// The file that `undercroft keys activate` wrote for it, relative to the configuration's folder.
+    pub activation: Option<PathBuf>,
 }
 
 /// A token: its name, where it is, and how it is unlocked.
@@ -53,9 +57,17 @@ pub struct Device {
     pub sessions: Option<NonZeroUsize>,
     /// How long a call may take.
     pub time_limit: TimeLimit,
+    /// The key that certifies its keys, if it is a TPM that has one.
+    pub attestation: Option<AttestationPlace>,
 }
 
 impl Device {
+    /// A device that needs no PIN, with as many sessions as its backend likes and the usual time limit.
+    pub fn new(name: impl Into<String>, uri: KeyUri) -> Self {
+        let time_limit = TimeLimit::default();
+        Self { name: name.into(), uri, pin: None, sessions: None, time_limit, attestation: None }
+    }
+
     /// Validates a table. Relative paths are taken from `base`, the folder of the file that holds it.
     ///
     /// # Errors
@@ -85,8 +97,38 @@ impl Device {
         if let (Secrecy::Strict, Some(SecretSource::Environment(variable))) = (secrecy, &pin) {
             return Err(DeviceError::EnvironmentPin { device, variable: variable.clone() });
         }
-        Ok(Self { name: device, uri, pin, sessions: config.sessions, time_limit: config.time_limit })
+        let attestation = attestation(&device, config.attestation_key, config.activation, base)?;
+        if attestation.is_some() && !matches!(uri, KeyUri::Tpm(_)) {
+            return Err(DeviceError::Attestation { device, what: "only TPMs have attestation keys" });
+        }
+        Ok(Self {
+            name: device,
+            uri,
+            pin,
+            sessions: config.sessions,
+            time_limit: config.time_limit,
+            attestation,
+        })
     }
+}
+
+fn attestation(
+    device: &str,
+    handle: Option<String>,
+    activation: Option<PathBuf>,
+    base: &Path,
+) -> Result<Option<AttestationPlace>, DeviceError> {
+    let wrong = |what| DeviceError::Attestation { device: device.to_owned(), what };
+    let Some(text) = handle else {
+        return match activation {
+            None => Ok(None),
+            Some(_) => Err(wrong("activation is of an attestation-key; say which")),
+        };
+    };
+    let digits = text.strip_prefix("0x").unwrap_or_default();
+    let handle = u32::from_str_radix(digits, 16).ok().filter(|handle| handle >> 24 == 0x81);
+    let handle = handle.ok_or_else(|| wrong("attestation-key is a persistent handle, 0x81…"))?;
+    Ok(Some(AttestationPlace { handle, activation: activation.map(|path| base.join(path)) }))
 }
 
 /// Why a `[[device]]` table does not describe a token.
@@ -117,6 +159,14 @@ pub enum DeviceError {
         device: String,
         /// The variable.
         variable: String,
+    },
+    /// The attestation key or its certificate.
+    #[error("device `{device}`: {what}")]
+    Attestation {
+        /// The device.
+        device: String,
+        /// What is wrong.
+        what: &'static str,
     },
     /// Two ways to get the PIN.
     #[error(
@@ -150,6 +200,8 @@ mod tests {
             pin_environment: None,
             sessions: None,
             time_limit: TimeLimit::default(),
+            attestation_key: None,
+            activation: None,
         };
         more(&mut config);
         config

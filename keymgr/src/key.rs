@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 
 use crate::{
-    CommandNumber, Error, ErrorKind, KeyUri, Ledger, LedgerPlaces, SignGated, SignPrehashed, TokenNote,
+    Activate, CommandNumber, Error, ErrorKind, KeyUri, Ledger, LedgerPlaces, SignGated, SignPrehashed,
+    TokenNote,
 };
 
 /// A token, opened: it makes keys, finds them again and lists them. Destroying a key is a ceremony and no method.
@@ -61,6 +62,14 @@ pub trait KeyManager: fmt::Debug + Send + Sync {
     /// `Unsupported` if it keeps no ledger.
     fn ledger(&self, _places: LedgerPlaces) -> Result<Arc<dyn Ledger>, Error> {
         Err(Error::new(ErrorKind::Unsupported, "this token attests to nothing; TPMs do"))
+    }
+
+    /// The attestation key at a handle, beside the token's endorsement keys.
+    ///
+    /// # Errors
+    /// `Unsupported` if the token is no TPM.
+    fn activation(&self, _handle: u32) -> Result<Arc<dyn Activate>, Error> {
+        Err(Error::new(ErrorKind::Unsupported, "this token has no endorsement key; TPMs have"))
     }
 
     /// Where the token remembers the head of a log that `name` names.
@@ -119,6 +128,21 @@ pub trait ProveCustody: fmt::Debug + Send + Sync {
     /// Collects evidence from the token now. It is judged elsewhere (`undercroft-attestors`), so that an auditor
     /// can judge it again.
     async fn custody_evidence(&self) -> Result<CustodyEvidence, Error>;
+
+    /// Collects evidence in answer to a challenge of whoever will judge it, where the token can answer one; others ignore it, and
+    /// their evidence shows no more than that it was written down once.
+    ///
+    /// # Errors
+    /// As [`ProveCustody::custody_evidence`].
+    async fn answer(&self, _challenge: [u8; 32]) -> Result<CustodyEvidence, Error> {
+        self.custody_evidence().await
+    }
+
+    /// How often the token was connected to so far: a greater number says that it was away, and that custody is to be proved
+    /// again. Backends that cannot tell always say 0.
+    fn connections(&self) -> u64 {
+        0
+    }
 }
 
 /// Evidence of where a key lives: documented bytes that cross from the token's host to whoever judges them.

@@ -7,6 +7,7 @@
 //! features: each backend is a crate of its own that only binaries depend on, and [`Tokens`] is the one place
 //! where a URI meets the backend that opens it.
 
+mod activation;
 mod deadlines;
 mod device;
 mod error;
@@ -22,6 +23,7 @@ mod time_limit;
 mod tokens;
 mod uri;
 
+pub use activation::{Activate, AttestationPlace, EndorsementKey};
 pub use deadlines::{Pace, Recently};
 pub use device::{Device, DeviceConfig, DeviceError};
 pub use error::{Error, ErrorKind};

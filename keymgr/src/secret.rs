@@ -240,13 +240,7 @@ mod tests {
     #[test]
     fn a_pin_is_read_anew_each_time_and_what_is_wrong_is_told_at_once() {
         let (directory, source) = file(b"1234", 0o600);
-        let device = |pin| Device {
-            name: "prod".into(),
-            uri: "pkcs11:token=prod".parse().unwrap(),
-            pin,
-            sessions: None,
-            time_limit: crate::TimeLimit::default(),
-        };
+        let device = |pin| Device { pin, ..Device::new("prod", "pkcs11:token=prod".parse().unwrap()) };
         let pin = Pin::of(&device(Some(source.clone()))).unwrap().unwrap();
         fs::write(directory.path().join("pin"), "5678").unwrap();
         assert_eq!(pin.read().unwrap().expose(), "5678");

@@ -149,16 +149,9 @@ impl fmt::Debug for Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TimeLimit;
 
     fn device(name: &str, uri: &str) -> Device {
-        Device {
-            name: name.into(),
-            uri: uri.parse().unwrap(),
-            pin: None,
-            sessions: None,
-            time_limit: TimeLimit::default(),
-        }
+        Device::new(name, uri.parse().unwrap())
     }
 
     fn tokens() -> Tokens {

@@ -7,6 +7,7 @@ mod algorithms;
 mod bad_input;
 mod commands;
 mod crash;
+mod custody;
 mod failing_disk;
 mod faults;
 mod gate;

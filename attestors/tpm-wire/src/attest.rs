@@ -12,6 +12,7 @@ const MAX_NAME: usize = 66;
 const MAX_DATA: usize = 66;
 const ST_ATTEST_NV: u16 = 0x8014;
 const ST_ATTEST_COMMAND_AUDIT: u16 = 0x8015;
+const ST_ATTEST_CERTIFY: u16 = 0x8017;
 
 /// What a TPM attests to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,13 @@ pub enum Attested {
         /// Its value.
         value: u64,
     },
+    /// TPMS_CERTIFY_INFO: an object with this Name is loaded in the TPM.
+    Certify {
+        /// The Name of the object.
+        name: Name,
+        /// Its qualified Name: that of its parent and its own.
+        qualified: Name,
+    },
 }
 
 impl Attest {
@@ -76,6 +84,10 @@ impl Attest {
         let attested = match kind {
             ST_ATTEST_COMMAND_AUDIT => Attested::command_audit(&mut reader)?,
             ST_ATTEST_NV => Attested::counter(&mut reader)?,
+            ST_ATTEST_CERTIFY => Attested::Certify {
+                name: Name::from_bytes(reader.buffer(MAX_NAME, "TPMS_CERTIFY_INFO.name")?),
+                qualified: Name::from_bytes(reader.buffer(MAX_NAME, "TPMS_CERTIFY_INFO.qualifiedName")?),
+            },
             value => return Err(WireError::Unknown { field: "TPMS_ATTEST.type", value: value.into() }),
         };
         reader.end()?;
@@ -239,9 +251,10 @@ mod tests {
         for (refused, expected) in [
             (changed(COUNTER, 0, &[0xfe]), unknown("TPMS_ATTEST.magic", 0xfe54_4347)),
             (changed(COUNTER, 0, &[0; 4]), unknown("TPMS_ATTEST.magic", 0)),
-            // Quotes, certifications and the rest; and each of ours read as the other.
+            // Quotes and the rest; and each of ours read as another.
             (changed(COUNTER, 4, &[0x80, 0x18]), unknown("TPMS_ATTEST.type", 0x8018)),
-            (changed(COUNTER, 4, &[0x80, 0x17]), unknown("TPMS_ATTEST.type", 0x8017)),
+            (changed(COUNTER, 4, &[0x80, 0x16]), unknown("TPMS_ATTEST.type", 0x8016)),
+            (changed(COUNTER, 4, &[0x80, 0x17]), WireError::Truncated("TPMS_CERTIFY_INFO.qualifiedName")),
             (changed(COUNTER, 4, &[0, 0]), unknown("TPMS_ATTEST.type", 0)),
             (changed(EPOCH, 4, &[0x80, 0x14]), WireError::Truncated("TPMS_NV_CERTIFY_INFO.nvContents")),
             (changed(COUNTER, SAFE, &[2]), WireError::NotCanonical("TPMS_CLOCK_INFO.safe")),

@@ -6,6 +6,7 @@
 
 pub mod attest;
 pub mod command;
+pub mod endorsement;
 mod object_attributes;
 pub mod policy;
 mod public_area;

@@ -51,6 +51,11 @@ impl ObjectAttributes {
         Ok(Self(bits))
     }
 
+    /// Attributes of ours, which are known.
+    pub(crate) const fn of(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// The bits, as the TPM writes them.
     pub const fn bits(self) -> u32 {
         self.0

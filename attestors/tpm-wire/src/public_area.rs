@@ -58,7 +58,17 @@ impl HashAlgorithm {
         }
     }
 
-    fn digest(self, message: &[u8]) -> Vec<u8> {
+    /// The length of a digest in bytes.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+
+    /// The digest of a message.
+    pub fn digest(self, message: &[u8]) -> Vec<u8> {
         match self {
             Self::Sha256 => Sha256::digest(message).to_vec(),
             Self::Sha384 => Sha384::digest(message).to_vec(),

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use undercroft_attestors::trust::Trust;
 use undercroft_log::checkpoint::{Checkpoint, CheckpointError};
 use undercroft_log::note::{Note, VerifierKey};
 use undercroft_log::proof::{TlogProof, TlogProofError};
@@ -25,6 +26,9 @@ pub struct Known {
     pub second_key: Option<SecondKey>,
     /// Checkpoints of the log that were seen before, or elsewhere.
     pub seen: Vec<Seen>,
+    /// Who is believed about TPMs. Nobody, unless the auditor says so: then nothing is proven, and nothing is held
+    /// against an entry that says that its key is.
+    pub trust: Trust,
 }
 
 /// A checkpoint that the log's key has signed, and where the auditor has it from.

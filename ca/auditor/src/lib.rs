@@ -100,7 +100,7 @@ fn go_through(
     let mut report = match scope {
         Scope::Tree => Report::of_tree(key, &checkpoint),
         Scope::Everything => {
-            meaning::check(folder, key, &checkpoint, &structure.bad, population, &mut advance)?
+            meaning::check(folder, key, &checkpoint, &structure.bad, &known.trust, population, &mut advance)?
         }
     };
     let (witnesses, too_few) = known.cosigned(&note);

@@ -1,6 +1,7 @@
 //! `undercroft-audit`: decides whether a log can be believed, on a laptop, without the CA.
 
 mod certificate;
+mod custody;
 mod fetch;
 mod log;
 mod markdown;
@@ -23,6 +24,7 @@ use undercroft_log::second_key::SecondKey;
 use undercroft_log::witnesses::WitnessPolicy;
 use undercroft_log_files::{Folder, FolderError};
 
+use self::custody::{Required, TrustArgs};
 use self::log::LogArgs;
 
 /// Verifies Undercroft's logs with nothing but their files and the key that must have signed them.
@@ -111,6 +113,30 @@ enum Command {
         #[arg(long)]
         ocsp: Vec<PathBuf>,
     },
+    /// Judge again where the CA's keys live, by whom you believe: every record in a log, or one custody file. Exits with 5
+    /// if one is worth less than the log says, or than you require.
+    Custody {
+        /// The folder with the log: the one that holds `checkpoint`.
+        #[arg(requires = "key")]
+        log: Option<PathBuf>,
+        /// The key (vkey) that must have signed the log, from somebody whom you trust.
+        #[arg(long, requires = "log")]
+        key: Option<PathBuf>,
+        #[command(flatten)]
+        known: KnownArgs,
+        /// A custody file (`undercroft keys attest`, `keys create`) in place of a log.
+        #[arg(long, conflicts_with = "log", required_unless_present = "log")]
+        file: Option<PathBuf>,
+        /// With --file: the certificate (PEM) whose key it must be.
+        #[arg(long, requires = "file")]
+        certificate: Option<PathBuf>,
+        /// With --file: the challenge that you gave, in hexadecimal.
+        #[arg(long, requires = "file")]
+        challenge: Option<String>,
+        /// The least grade that satisfies you.
+        #[arg(long, value_enum)]
+        require: Option<Required>,
+    },
     /// Copy a log from a web server to a folder, or bring the copy up to date. Exits with 5, and leaves the copy as it
     /// is, if the server's log is not its continuation.
     Mirror(log::MirrorArgs),
@@ -131,6 +157,8 @@ struct KnownArgs {
     /// earlier export. The log must have grown from it. May be given several times.
     #[arg(long)]
     seen: Vec<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 impl KnownArgs {
@@ -144,7 +172,7 @@ impl KnownArgs {
         });
         let witnesses = self.witness_policy.as_deref().map(read_policy).transpose()?;
         let second_key = self.second_key.as_deref().map(read_second_key).transpose()?;
-        Ok(Known { witnesses, second_key, seen: seen.collect::<Result<_, _>>()? })
+        Ok(Known { witnesses, second_key, seen: seen.collect::<Result<_, _>>()?, trust: self.trust.read()? })
     }
 }
 
@@ -208,6 +236,20 @@ impl Program for AuditProgram {
             Command::Reconcile { log, certificates, ocsp } => {
                 let (log, key) = log.open(terminal)?;
                 met::reconcile(log.folder(), &key, &certificates, &ocsp, terminal)
+            }
+            Command::Custody { log, key, known, file, certificate, challenge, require } => {
+                match (log.zip(key), file) {
+                    (_, Some(file)) => {
+                        let (certificate, challenge) = (certificate.as_deref(), challenge.as_deref());
+                        let single = custody::Single { file: &file, certificate, challenge };
+                        custody::of_file(&single, &known.trust.read()?, require, terminal)
+                    }
+                    (Some((log, key)), None) => {
+                        let key = read_key(&key)?;
+                        custody::of_log(&Folder::new(&log), &key, &known.read(&key)?, require, terminal)
+                    }
+                    (None, None) => Err(Failure::usage("give the folder of a log with --key, or --file")),
+                }
             }
             Command::Mirror(args) => args.run(terminal),
             Command::Meta(meta) => meta.run::<Self>(terminal),

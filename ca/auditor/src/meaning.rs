@@ -13,12 +13,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 use undercroft_attestors::custody::{self, Grade as Judged};
+use undercroft_attestors::trust::Trust;
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_keys::{KeyAlgorithm, KeyId, PublicKey};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{
-    Body, Bundle, Ceremony, CeremonyEvent, Digest, Enrolment, Epoch, Grade, Key, Kind, LogHead, Policy,
-    Refusal, Text,
+    Body, Bundle, Ceremony, CeremonyEvent, Digest, Enrolment, Epoch, Grade, Key, KeyEvidence, Kind, LogHead,
+    Policy, Refusal, Text,
 };
 use undercroft_log::note::VerifierKey;
 use undercroft_log::tree::TILE_WIDTH;
@@ -33,9 +34,6 @@ use crate::population::Population;
 use crate::proof::root_at;
 use crate::report::{Finding, Intents, KeySeen, Report, Scope};
 
-/// The format of custody evidence of keys in TPMs.
-const TPM_CUSTODY: &str = "tpm2-public-v1";
-
 /// Bundles that are parsed before their entries are compared with each other: some megabytes.
 const AT_A_TIME: u64 = 16;
 
@@ -45,10 +43,11 @@ pub(crate) fn check(
     key: &VerifierKey,
     checkpoint: &Checkpoint,
     bad: &BTreeSet<u64>,
+    trust: &Trust,
     population: Option<&mut Population>,
     advance: &mut impl FnMut(u64),
 ) -> Result<Report, FolderError> {
-    let mut reader = Reader::new(folder, key, bad, population);
+    let mut reader = Reader::new(folder, key, bad, trust, population);
     let (size, width) = (checkpoint.size, TILE_WIDTH as u64);
     for window in parallel::windows(size.div_ceil(width), AT_A_TIME) {
         for bundle in parallel::each(&window, |bundle| alone::read(folder, *bundle, size, bad)) {
@@ -68,6 +67,7 @@ struct Reader<'a> {
     folder: &'a Folder,
     log_key: &'a VerifierKey,
     bad: &'a BTreeSet<u64>,
+    trust: &'a Trust,
     place: Place,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
@@ -111,12 +111,14 @@ impl<'a> Reader<'a> {
         folder: &'a Folder,
         log_key: &'a VerifierKey,
         bad: &'a BTreeSet<u64>,
+        trust: &'a Trust,
         population: Option<&'a mut Population>,
     ) -> Self {
         Self {
             folder,
             log_key,
             bad,
+            trust,
             place: Place::of(log_key.name()),
             first: None,
             last: None,
@@ -174,7 +176,7 @@ impl<'a> Reader<'a> {
                 self.intent(index, leaf.time, sequence, intent, entry.certificate)?;
             }
             Body::Outcome(outcome) => self.outcome(index, outcome),
-            Body::Key(key) => self.key(index, key),
+            Body::Key(key) => self.key(index, leaf.time, key)?,
             Body::Bundle(bundle) => self.bundle(index, &bundle),
             Body::Policy(policy) => self.policy(index, &policy)?,
             Body::Refusal(refusal) => self.refusal(index, &refusal),
@@ -224,10 +226,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn key(&mut self, index: u64, key: Key) {
+    fn key(&mut self, index: u64, at: Timestamp, key: Key) -> Result<(), FolderError> {
         let public_key = match PublicKey::from_spki(&key.spki.0) {
             Ok(public_key) => public_key,
-            Err(error) => return self.find(index, "key", error.to_string()),
+            Err(error) => {
+                self.find(index, "key", error.to_string());
+                return Ok(());
+            }
+        };
+        let evidence = match &key.evidence {
+            KeyEvidence::Inline(bytes) => bytes.0.clone(),
+            KeyEvidence::Blob(blob) => self.blob(index, blob.sha256, blob.length)?.unwrap_or_default(),
         };
         if public_key.id() != key.key_id.0 {
             self.find(
@@ -243,17 +252,22 @@ impl<'a> Reader<'a> {
                 format!("its key is {}, and it says {}", public_key.key_type(), key.algorithm),
             );
         }
-        let judged = grade(custody::judge(&key.format, &key.evidence.0, &public_key).grade);
-        if judged < key.grade {
+        let judged = grade(custody::judge(&key.format, &evidence, &public_key, self.trust, at).grade);
+        // Who believes nobody cannot say that nothing is proven; what is forged shows all the same.
+        let believes_nobody = match key.format.as_str() {
+            "google-kms-v1" => self.trust.hsm.is_empty(),
+            _ => self.trust.activators.is_empty(),
+        };
+        let is_open = believes_nobody && key.grade == Grade::Proven;
+        if judged < key.grade && (judged == Grade::Unknown || !is_open) {
             self.find(
                 index,
                 "custody",
                 format!("it grades its key `{}`, and its evidence is worth `{judged}`", key.grade),
             );
         }
-        if key.format == TPM_CUSTODY {
-            let area = custody::tpm_public_area(&key.evidence.0).ok();
-            let own = area.filter(|area| area.public_key().as_ref() == Ok(&public_key));
+        if let Some(area) = custody::public_area_of(&key.format, &evidence) {
+            let own = area.ok().filter(|area| area.public_key().as_ref() == Ok(&public_key));
             self.ledger.key(public_key.id(), own);
         }
         let seen = KeySeen { purpose: key.purpose, key_id: public_key.id().to_string(), grade: judged };
@@ -261,6 +275,7 @@ impl<'a> Reader<'a> {
             self.seen.push(seen);
         }
         self.keys.insert(public_key.id(), Recorded { public_key, algorithm: key.algorithm });
+        Ok(())
     }
 
     fn bundle(&mut self, index: u64, bundle: &Bundle) {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
+use undercroft_attestors::trust::Trust;
 use undercroft_ca::csr::Csr;
 use undercroft_ca::custody::{CustodyFile, CustodyRecord, KeyUse};
 use undercroft_ca::plan::{Intermediate, Plan};
@@ -17,10 +19,15 @@ pub(crate) struct Request<'a> {
 }
 
 /// Reads the request of every intermediate of the plan.
-pub(crate) fn read<'a>(plan: &'a Plan, folder: &Path) -> Result<Vec<Request<'a>>, Failure> {
+pub(crate) fn read<'a>(
+    plan: &'a Plan,
+    folder: &Path,
+    trust: &Trust,
+    now: Timestamp,
+) -> Result<Vec<Request<'a>>, Failure> {
     let mut requests: Vec<Request<'a>> = Vec::new();
     for intermediate in plan.intermediates() {
-        let request = read_one(intermediate, folder)?;
+        let request = read_one(intermediate, folder, trust, now)?;
         let same = |other: &&Request<'_>| other.csr.public_key() == request.csr.public_key();
         if let Some(other) = requests.iter().find(same) {
             return Err(Failure::usage(format!(
@@ -34,7 +41,12 @@ pub(crate) fn read<'a>(plan: &'a Plan, folder: &Path) -> Result<Vec<Request<'a>>
     Ok(requests)
 }
 
-fn read_one<'a>(intermediate: &'a Intermediate, folder: &Path) -> Result<Request<'a>, Failure> {
+fn read_one<'a>(
+    intermediate: &'a Intermediate,
+    folder: &Path,
+    trust: &Trust,
+    now: Timestamp,
+) -> Result<Request<'a>, Failure> {
     let path = |ending: &str| folder.join(format!("{}.{ending}", intermediate.request()));
     let csr_path = path("csr.pem");
     let during = |path: &Path| format!("the request of `{}` ({})", intermediate.name(), path.display());
@@ -59,6 +71,6 @@ fn read_one<'a>(intermediate: &'a Intermediate, folder: &Path) -> Result<Request
         public_key: csr.public_key(),
         algorithm,
     };
-    let custody = CustodyRecord::judge(used, &file.format, &file.evidence.0);
+    let custody = CustodyRecord::judge(used, &file.format, &file.evidence.0, trust, now);
     Ok(Request { intermediate, csr, custody })
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures::executor::block_on;
 use serde_json::json;
 use undercroft_attestors::custody::Grade;
+use undercroft_attestors::trust::Trust;
 use undercroft_ca::certificate::{AuthorityCertificate, to_pem};
 use undercroft_ca::custody::CustodyRecord;
 use undercroft_ca::gated::Signing;
@@ -20,6 +21,7 @@ use undercroft_ca::store::Effect;
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{Environment, Failure, Progress, Terminal, write_file};
 use undercroft_keymgr::{ErrorKind, Key, KeyManager, KeyUri, Pkcs11Uri, SigningKey, Tokens};
+use undercroft_log::Clock as _;
 use undercroft_log::leaf::{Body, Ceremony, CeremonyEvent, Draft, KeyEvent, Policy, Text};
 use undercroft_log::sequencer::{self, Append, Limits, Log};
 use undercroft_log_files::FolderStore;
@@ -43,8 +45,11 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let tokens = &environment.tokens;
     let required = plan.custody().grade(environment.development);
-    let requests = requests::read(plan, &places.requests)?;
+    let trust = plan.trust(&environment.trust.endorsement)?;
+    let requests = requests::read(plan, &places.requests, &trust, SystemClock.now())?;
     for request in &requests {
+        let demand = request.intermediate.custody().unwrap_or(plan.custody());
+        let required = demand.grade(environment.development);
         request.custody.require(required).map_err(|error| Failure::refused(error.to_string()))?;
     }
     nothing_would_be_overwritten(plan, places)?;
@@ -64,7 +69,7 @@ pub(crate) fn run(
         });
     }
     let ceremony =
-        Running { plan, tokens, places, required, development: environment.development, step: &step };
+        Running { plan, tokens, places, required, trust, development: environment.development, step: &step };
     let made = block_on(ceremony.run(&requests))?;
     drop(step);
     terminal.result(
@@ -160,6 +165,7 @@ struct Running<'a> {
     tokens: &'a Tokens,
     places: &'a Places,
     required: Grade,
+    trust: Trust,
     development: bool,
     step: &'a Progress,
 }
@@ -171,11 +177,20 @@ struct MadeRoot {
 }
 
 impl Running<'_> {
+    async fn custody(
+        &self,
+        key: &Key,
+        event: KeyEvent,
+        purpose: String,
+        uri: String,
+    ) -> Result<CustodyRecord, Failure> {
+        Ok(CustodyRecord::of(key, event, purpose, uri, &self.trust, SystemClock.now()).await?)
+    }
+
     async fn run(&self, requests: &[Request<'_>]) -> Result<Vec<Made>, Failure> {
         let (transcript_key, uri) = self.transcript_key().await?;
         let record =
-            CustodyRecord::of(&transcript_key, KeyEvent::Opened, "the transcript".into(), uri.to_string())
-                .await?;
+            self.custody(&transcript_key, KeyEvent::Opened, "the transcript".into(), uri.to_string()).await?;
         record.require(self.required).map_err(|error| Failure::refused(error.to_string()))?;
         let log_key = LogKey::new(self.plan.origin().clone(), transcript_key)
             .map_err(|error| Failure::usage(format!("the transcript's key: {error}")))?;
@@ -188,7 +203,7 @@ impl Running<'_> {
         let verifier_key = self.places.transcript.join("log.vkey");
         write_file(&verifier_key, format!("{}\n", log.key()).as_bytes())?;
         let steps = async {
-            let made = self.steps(&log, record.entry, requests).await;
+            let made = self.steps(&log, &record, requests).await;
             log.close();
             made
         };
@@ -213,7 +228,7 @@ impl Running<'_> {
     async fn steps(
         &self,
         log: &Log<Effect>,
-        transcript_key: Body,
+        transcript_key: &CustodyRecord,
         requests: &[Request<'_>],
     ) -> Result<Vec<Made>, Failure> {
         let mode = match self.development {
@@ -221,7 +236,7 @@ impl Running<'_> {
             false => "",
         };
         self.note(log, CeremonyEvent::Opened, format!("{}{mode}", self.plan.title())).await?;
-        append(log, transcript_key).await?;
+        append_custody(log, transcript_key).await?;
         let plan_text = self.plan.text().as_bytes().to_vec();
         let policy = Body::Policy(Policy {
             sha256: self.plan.digest(),
@@ -246,7 +261,7 @@ impl Running<'_> {
             else {
                 continue;
             };
-            append(log, request.custody.entry.clone()).await?;
+            append_custody(log, &request.custody).await?;
             let issuer = root.issuer(root_made.certificate.public_key());
             let prepared = intermediate
                 .prepare(
@@ -295,8 +310,8 @@ impl Running<'_> {
         self.note(log, CeremonyEvent::Step, format!("make the key of {}: {uri}", root.name())).await?;
         let key = manager.create(&uri, root.key().algorithm).await?;
         let purpose = format!("root {}", root.name());
-        let record = CustodyRecord::of(&key, KeyEvent::Made, purpose, uri.to_string()).await?;
-        append(log, record.entry.clone()).await?;
+        let record = self.custody(&key, KeyEvent::Made, purpose, uri.to_string()).await?;
+        append_custody(log, &record).await?;
         record.require(self.required).map_err(|error| Failure::refused(error.to_string()))?;
         let prepared = root
             .prepare(self.plan, key.signer.public_key(), lint::serial()?)
@@ -331,6 +346,14 @@ impl Running<'_> {
         write_file(&path, to_pem("CERTIFICATE", der)?.as_bytes())?;
         Ok(Made { name: name.to_owned(), path })
     }
+}
+
+/// Records where a key lives, with the evidence.
+async fn append_custody(log: &Log<Effect>, record: &CustodyRecord) -> Result<(), Failure> {
+    let draft = Draft::new(&record.entry).map_err(bug)?;
+    let append = Append { draft, effects: Vec::new(), blobs: record.blobs.clone() };
+    log.append(append).await.map_err(failed)?;
+    Ok(())
 }
 
 async fn append(log: &Log<Effect>, body: Body) -> Result<(), Failure> {

@@ -1,11 +1,16 @@
 //! Environment files: where devices are on this machine, and how they are unlocked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use undercroft_attestors::custody::{self, Custody};
+use undercroft_attestors::trust::Trust;
 use undercroft_ca::strict_toml;
-use undercroft_keymgr::{Backend, Device, DeviceConfig, Secrecy, Tokens};
+use undercroft_keymgr::{Backend, CustodyEvidence, Device, DeviceConfig, Key, Secrecy, Tokens};
+use undercroft_log::Clock as _;
 
+use crate::system::SystemClock;
+use crate::trust::{ActivatorConfig, trust};
 use crate::{Failure, read_text};
 
 #[derive(Deserialize)]
@@ -13,6 +18,10 @@ use crate::{Failure, read_text};
 struct EnvironmentConfig {
     #[serde(default)]
     development: bool,
+    endorsement_anchors: Option<PathBuf>,
+    hsm_anchors: Option<PathBuf>,
+    #[serde(default, rename = "activator")]
+    activators: Vec<ActivatorConfig>,
     #[serde(default, rename = "device")]
     devices: Vec<DeviceConfig>,
 }
@@ -42,6 +51,8 @@ pub struct Environment {
     pub development: bool,
     /// The devices.
     pub tokens: Tokens,
+    /// Who is believed about TPMs and HSMs.
+    pub trust: Trust,
 }
 
 impl Environment {
@@ -52,8 +63,19 @@ impl Environment {
     pub fn read(path: &Path, secrecy: Secrecy, backends: Vec<Box<dyn Backend>>) -> Result<Self, Failure> {
         let text = read_text(path)?;
         let config: EnvironmentConfig = strict_toml::parse(&path.display().to_string(), &text)?;
-        let tokens = tokens(config.devices, path.parent().unwrap_or(Path::new(".")), secrecy, backends)?;
-        Ok(Self { development: config.development, tokens })
+        let base = path.parent().unwrap_or(Path::new("."));
+        let (endorsement, hsm) = (config.endorsement_anchors.as_deref(), config.hsm_anchors.as_deref());
+        let trust = trust(endorsement, hsm, &config.activators, base)?;
+        let tokens = tokens(config.devices, base, secrecy, backends)?;
+        Ok(Self { development: config.development, tokens, trust })
+    }
+}
+
+impl Environment {
+    /// Judges now where a key lives, by whom this environment believes.
+    pub fn judge(&self, evidence: &CustodyEvidence, key: &Key) -> Custody {
+        let now = SystemClock.now();
+        custody::judge(evidence.format, &evidence.bytes, key.signer.public_key(), &self.trust, now)
     }
 }
 

@@ -10,6 +10,7 @@ mod failure;
 mod files;
 pub mod system;
 mod terminal;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ pub use environment::{Environment, StrictArgs, tokens};
 pub use failure::{ExitStatus, Failure};
 pub use files::{read_text, write_file};
 pub use terminal::{OutputFormat, Progress, Terminal};
+pub use trust::{ActivatorConfig, endorsement_anchors, hsm_anchors, trust};
 
 /// A command line program.
 pub trait Program: Parser {

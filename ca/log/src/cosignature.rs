@@ -84,6 +84,11 @@ impl WitnessKey {
         line(&self.name, self.id, &bytes)
     }
 
+    /// Whether a note has a line that says that it is this witness's.
+    pub fn claims(&self, note: &Note<'_>) -> bool {
+        note.lines_of(&self.name, self.id).next().is_some()
+    }
+
     /// Verifies this witness's cosignature of a checkpoint, and gives the newest time that it vouches for.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod activation;
 mod admin;
 mod bench;
 mod client;

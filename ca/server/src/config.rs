@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use hyper::Uri;
 use undercroft_attestors::custody::Demand;
+use undercroft_attestors::trust::Trust;
 use undercroft_ca::approval::Roster;
 use undercroft_ca::certificate::{AuthorityCertificate, Constraints, certificates_from_pem};
 use undercroft_ca::log_key::{LogOf, origin};
@@ -22,7 +23,7 @@ use undercroft_ca::profile::{Assured, Kind, PolicyArc, Profile};
 use undercroft_ca::strict_toml;
 use undercroft_ca::tbs::Urls;
 use undercroft_ca::time::Lifetime;
-use undercroft_cli::{Failure, read_text, tokens};
+use undercroft_cli::{Failure, read_text, tokens, trust};
 use undercroft_keymgr::{Backend, KeyUri, Secrecy, Tokens};
 use undercroft_keys::KeyAlgorithm;
 use undercroft_log::leaf::Digest;
@@ -53,6 +54,10 @@ pub struct Config {
     pub database: PathBuf,
     /// The devices.
     pub tokens: Tokens,
+    /// Who is believed about TPMs.
+    pub trust: Arc<Trust>,
+    /// How often custody is proved again of every key.
+    pub custody_every: Lifetime,
     /// The domains, the control domain first.
     pub domains: Vec<Domain>,
     /// The policy.
@@ -88,8 +93,10 @@ pub struct Domain {
     pub authorities: Vec<Authority>,
     /// The names by which clients reach the daemon as a member of this domain; none if it is none.
     pub server_names: Vec<DnsName>,
-    /// What custody its keys must have.
+    /// What custody the keys of its authorities must have.
     pub custody: Demand,
+    /// What custody the keys of its log must have.
+    pub log_custody: Demand,
     /// What devices remember of its log.
     pub hardware: Vec<Hardware>,
 }
@@ -195,6 +202,9 @@ impl Config {
             ));
         }
         let tokens = tokens(raw.devices, base, secrecy, backends)?;
+        let (endorsement, hsm) = (raw.endorsement_anchors.as_deref(), raw.hsm_anchors.as_deref());
+        let trust = trust(endorsement, hsm, &raw.activators, base)
+            .map_err(|failure| failure.during(path.display()))?;
         ledgers_are_whole(&domains, &tokens)?;
         let witnesses = raw.witness_policy.map(|path| read_witnesses(&base.join(path), raw.development));
         let witnesses = witnesses.transpose()?.map(Arc::new);
@@ -214,6 +224,8 @@ impl Config {
             admin_users: raw.listen.admin_users.into_iter().collect(),
             database: base.join(raw.database),
             tokens,
+            trust: Arc::new(trust),
+            custody_every: raw.custody_every,
             domains,
             policy,
             policy_arc: raw.policy_arc,
@@ -347,6 +359,7 @@ impl Domain {
             authorities,
             server_names: config.server_names,
             custody: config.custody,
+            log_custody: config.log_custody,
             hardware: config
                 .ledger
                 .map(Hardware::ledger)

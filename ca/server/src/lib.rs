@@ -5,6 +5,7 @@
 
 pub mod commands;
 pub mod config;
+mod custody;
 mod gates;
 mod http;
 mod keepers;
@@ -29,5 +30,9 @@ pub fn backends(secrecy: Secrecy) -> Vec<Box<dyn Backend>> {
         Box::new(undercroft_tpm::TpmBackend),
         #[cfg(feature = "awskms")]
         Box::new(undercroft_kms::AwsKmsBackend { secrecy }),
+        #[cfg(feature = "gcpkms")]
+        Box::new(undercroft_kms::GcpKmsBackend { secrecy }),
+        #[cfg(feature = "azurekv")]
+        Box::new(undercroft_kms::AzureKvBackend { secrecy }),
     ]
 }

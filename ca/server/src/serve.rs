@@ -41,6 +41,7 @@ use undercroft_upstream::acceptor::accept;
 use undercroft_upstream::{AdminApi, AdminSetup, CertificateForNames, IssuanceApi, ServerCertificates};
 
 use crate::config::{self, Config, Domain};
+use crate::custody;
 use crate::gates::Gates;
 use crate::http::Http;
 use crate::keepers::{Keeper, Keepers};
@@ -128,6 +129,7 @@ async fn run(
         ceremonies: read_ceremonies(config)?,
         witness_grace: config.witness_grace,
         facts: Arc::new(database.clone()),
+        trust: config.trust.clone(),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
     };
@@ -147,8 +149,11 @@ async fn run(
         version: version.to_owned(),
         development: config.development,
     };
+    let custody = tokio::spawn(custody::keep(ca.clone(), config.custody_every.0, stop.clone()));
     let served = listen(config, &ca, admin, stop.clone(), stopping).await;
     stop.send_replace(true);
+    let proved = custody.await.map_err(|error| Failure::failed(format!("custody: {error}")));
+    let served = served.and(proved.and_then(|proved| proved));
     keepers.end().await;
     ca.close();
     served
@@ -240,6 +245,7 @@ async fn open_domain(
         replicas,
         roots: domain.roots.clone(),
         custody: domain.custody,
+        log_custody: domain.log_custody,
     };
     Ok((setup, keepers))
 }

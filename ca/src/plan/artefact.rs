@@ -1,6 +1,7 @@
 //! What a plan makes: roots, intermediates and CRLs, each able to prepare itself for its issuer's key.
 
 use jiff::Timestamp;
+use undercroft_attestors::custody::Demand;
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 use undercroft_log::leaf::{Caller, Channel, Digest};
 
@@ -41,6 +42,7 @@ pub struct Intermediate {
     validity: Validity,
     path_length: u8,
     constraints: Option<DomainConstraints>,
+    custody: Option<Demand>,
     output: String,
 }
 
@@ -201,8 +203,14 @@ impl Intermediate {
             // 1 for the CA of a SPIRE server, and one more for each level of SPIRE servers below that.
             path_length: 1 + nesting,
             constraints,
+            custody: config.custody,
             output: output(config.output)?,
         })
+    }
+
+    /// What custody its key must have, if the plan says so for this one.
+    pub fn custody(&self) -> Option<Demand> {
+        self.custody
     }
 
     /// Its name in the plan.

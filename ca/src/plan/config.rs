@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use undercroft_attestors::custody::Demand;
 use undercroft_keys::KeyAlgorithm;
+use undercroft_log::leaf::Digest;
 
 use crate::names::DnsName;
 use crate::profile::PolicyArc;
@@ -19,6 +20,10 @@ pub(super) struct PlanConfig {
     pub(super) policy_arc: PolicyArc,
     #[serde(default)]
     pub(super) custody: Demand,
+    #[serde(default)]
+    pub(super) activators: Vec<String>,
+    #[serde(default)]
+    pub(super) endorsement_anchors: Vec<Digest>,
     pub(super) transcript: TranscriptConfig,
     #[serde(default, rename = "root")]
     pub(super) roots: Vec<RootConfig>,
@@ -98,6 +103,7 @@ pub(super) struct IntermediateConfig {
     pub(super) constraints: Option<ConstraintsConfig>,
     pub(super) follows: String,
     pub(super) output: String,
+    pub(super) custody: Option<Demand>,
 }
 
 #[derive(Deserialize)]

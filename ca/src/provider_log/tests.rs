@@ -1,7 +1,8 @@
 use serde_json::json;
 use undercroft_keys::{KeyAlgorithm, SignatureAlgorithm};
 use undercroft_log::leaf::{
-    Base64Bytes, Caller, Channel, Digest, Grade, HexKeyId, Intent, Key, KeyEvent, Object, Outcome, ToBeSigned,
+    Base64Bytes, Caller, Channel, Digest, Grade, HexKeyId, Intent, Key, KeyEvent, KeyEvidence, Object,
+    Outcome, ToBeSigned,
 };
 
 use super::*;
@@ -40,7 +41,11 @@ impl Log {
         let index = self.index;
         let sequence = matches!(body, Body::Intent(_)).then_some(1);
         let origin = "ca.example/undercroft/prod.example/1".parse().unwrap();
-        self.uses.enter(&Leaf { origin, index, time: at(seconds), sequence, body });
+        let evidence = match &body {
+            Body::Key(Key { evidence: KeyEvidence::Inline(bytes), .. }) => Some(bytes.0.clone()),
+            _ => None,
+        };
+        self.uses.enter(&Leaf { origin, index, time: at(seconds), sequence, body }, evidence.as_deref());
         self.index += 1;
         index
     }
@@ -66,7 +71,7 @@ impl Log {
                 grade: Grade::Declared,
                 findings: Vec::new(),
                 format: "aws-kms-v1".into(),
-                evidence: Base64Bytes(evidence.to_string().into_bytes()),
+                evidence: KeyEvidence::Inline(Base64Bytes(evidence.to_string().into_bytes())),
             }),
         );
     }

@@ -3,21 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use undercroft_attestors::custody::{Demand, Grade};
+use jiff::Timestamp;
+use undercroft_attestors::custody::Demand;
+use undercroft_attestors::trust::Trust;
 use undercroft_keymgr::Key;
 use undercroft_log::Clock;
 use undercroft_log::leaf::{
-    Base64Bytes, Body, Bundle as BundleLeaf, Ceremony, CeremonyEvent, Digest, Draft, KeyEvent,
-    Policy as PolicyLeaf, Start, Text, TranscriptHead,
+    Base64Bytes, Body, Bundle as BundleLeaf, Ceremony, CeremonyEvent, Digest, Draft, Policy as PolicyLeaf,
+    Start, Text, TranscriptHead,
 };
 use undercroft_log::sequencer::{Append, AppendError, Assurance, Log};
 use undercroft_log::store::StoreError;
 
+use super::custody::HeldKey;
 use super::{CertificateAuthority, Domain};
 use crate::authority::Authority;
 use crate::bundle::Bundle;
 use crate::certificate::{AuthorityCertificate, Constraints};
-use crate::custody::{CustodyRecord, PoorCustody};
+use crate::custody::PoorCustody;
 use crate::issuance::abandoned;
 use crate::names::TrustDomain;
 use crate::policy::Policy;
@@ -51,6 +54,8 @@ pub struct Setup {
     pub witness_grace: Lifetime,
     /// Stored facts.
     pub facts: Arc<dyn Facts>,
+    /// Who is believed about TPMs.
+    pub trust: Arc<Trust>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -72,8 +77,10 @@ pub struct DomainSetup {
     /// The keys of authorities that are in further tokens, each with its authority's name and its URI: what custody they
     /// have is judged and logged as if they were alone.
     pub replicas: Vec<(String, Key, String)>,
-    /// What custody its keys must have.
+    /// What custody the keys of its authorities must have.
     pub custody: Demand,
+    /// What custody the keys of its log must have.
+    pub log_custody: Demand,
 }
 
 impl CertificateAuthority {
@@ -98,12 +105,14 @@ impl CertificateAuthority {
         log_policy(&control_log, &setup.policy, &*setup.facts).await?;
         adopt_ceremonies(&control_log, setup.ceremonies, &*setup.facts).await?;
         let mut domains = Vec::with_capacity(setup.domains.len());
+        let judge = Judge { trust: &setup.trust, now: setup.clock.now(), development: setup.development };
         for domain in setup.domains {
-            domains.push(start_domain(domain, setup.development, setup.witness_grace, &*setup.facts).await?);
+            domains.push(start_domain(domain, &judge, setup.witness_grace, &*setup.facts).await?);
         }
         Ok(Self {
             control,
             domains,
+            trust: setup.trust,
             policy: setup.policy,
             policy_arc: setup.policy_arc,
             caller_profile: setup.caller_profile,
@@ -112,6 +121,13 @@ impl CertificateAuthority {
             entropy: setup.entropy,
         })
     }
+}
+
+/// By what custody is judged at start.
+struct Judge<'a> {
+    trust: &'a Trust,
+    now: Timestamp,
+    development: bool,
 }
 
 /// Invariant 7: an intermediate of one domain cannot make what a verifier accepts for another. Either each domain has
@@ -201,7 +217,7 @@ async fn adopt_ceremonies(
 
 async fn start_domain(
     setup: DomainSetup,
-    development: bool,
+    judge: &Judge<'_>,
     grace: Lifetime,
     facts: &dyn Facts,
 ) -> Result<Domain, StartError> {
@@ -211,17 +227,22 @@ async fn start_domain(
             .map_err(|error| StartError::Bug(error.to_string()))?;
         setup.log.append_end(append).await?;
     }
-    let required = setup.custody.grade(development);
-    for (key, uri) in &setup.log_keys {
-        log_custody(&setup.log, key, format!("log {origin}"), uri, required).await?;
-    }
-    for (authority, uri) in &setup.authorities {
+    let of_log = setup.log_keys.iter().map(|(key, uri)| {
+        (key.clone(), format!("log {origin}"), uri.clone(), setup.log_custody.grade(judge.development))
+    });
+    let of_authorities = setup.authorities.iter().map(|(authority, uri)| {
         let purpose = format!("authority {} of {}", authority.name(), setup.name.as_str());
-        log_custody(&setup.log, authority.key(), purpose, uri, required).await?;
-    }
-    for (authority, key, uri) in &setup.replicas {
+        (authority.key().clone(), purpose, uri.clone(), setup.custody.grade(judge.development))
+    });
+    let of_replicas = setup.replicas.iter().map(|(authority, key, uri)| {
         let purpose = format!("authority {authority} of {}, replica", setup.name.as_str());
-        log_custody(&setup.log, key, purpose, uri, required).await?;
+        (key.clone(), purpose, uri.clone(), setup.custody.grade(judge.development))
+    });
+    let keys = of_log.chain(of_authorities).chain(of_replicas);
+    let keys: Vec<_> =
+        keys.map(|(key, purpose, uri, required)| HeldKey::new(key, purpose, uri, required)).collect();
+    for key in &keys {
+        key.prove(&setup.log, judge.trust, judge.now).await?;
     }
     let bundle = publish_bundle(&setup, facts).await?;
     let authorities = setup.authorities.into_iter().map(|(authority, _)| authority).collect();
@@ -229,22 +250,11 @@ async fn start_domain(
         name: setup.name,
         log: setup.log,
         authorities,
+        keys,
         bundle,
         grace,
         away_is_told: AtomicBool::new(false),
     })
-}
-
-async fn log_custody(
-    log_: &Log<Effect>,
-    key: &Key,
-    purpose: String,
-    uri: &str,
-    required: Grade,
-) -> Result<(), StartError> {
-    let record = CustodyRecord::of(key, KeyEvent::Opened, purpose, uri.to_owned()).await?;
-    log(log_, record.entry.clone(), None).await?;
-    Ok(record.require(required)?)
 }
 
 /// Logs the roots before they are published, if they are other ones than before.

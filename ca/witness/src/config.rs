@@ -5,6 +5,7 @@
 //! key = "pkcs11:token=witness;object=witness" # Ed25519
 //! state = "state"                             # what was seen last. On a disk that is not reset with the machine
 //! listen = "127.0.0.1:8444"
+//! endorsement-anchors = "anchors"             # manufacturers (PEM) whose TPMs' attestation keys it certifies
 //!
 //! [[device]]
 //! name = "witness"
@@ -16,8 +17,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use undercroft_attestors::chain::Anchors;
 use undercroft_ca::strict_toml;
-use undercroft_cli::{Failure, read_text, tokens};
+use undercroft_cli::{Failure, endorsement_anchors, read_text, tokens};
 use undercroft_keymgr::{Backend, DeviceConfig, KeyUri, Secrecy, Tokens};
 use undercroft_log::note::KeyName;
 
@@ -28,6 +30,7 @@ struct RawConfig {
     key: String,
     state: PathBuf,
     listen: SocketAddr,
+    endorsement_anchors: Option<PathBuf>,
     #[serde(default, rename = "device")]
     devices: Vec<DeviceConfig>,
 }
@@ -43,6 +46,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// The manufacturers of TPMs whose attestation keys it certifies; none if it certifies none.
+    pub endorsement: Option<Anchors>,
     /// The devices.
     pub tokens: Tokens,
 }
@@ -62,6 +67,10 @@ impl Config {
             key: raw.key.parse()?,
             state: base.join(raw.state),
             listen: raw.listen,
+            endorsement: raw
+                .endorsement_anchors
+                .map(|folder| endorsement_anchors(&base.join(folder)))
+                .transpose()?,
             tokens: tokens(raw.devices, base, secrecy, backends)?,
         })
     }

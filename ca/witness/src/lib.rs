@@ -7,6 +7,7 @@
 //!
 //! The same program can be a [`gate`], with another key and another configuration.
 
+pub mod activation;
 pub mod config;
 pub mod gate;
 pub mod logs;

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 use tokio::net::TcpListener;
 use undercroft_ca::certificate::to_pem;
-use undercroft_cli::system::SystemClock;
+use undercroft_cli::system::{SystemClock, SystemEntropy};
 use undercroft_cli::{
     Common, Failure, LogArgs, Meta, OutputFormat, Program, StrictArgs, Terminal, read_text, ready,
 };
@@ -17,6 +17,7 @@ use undercroft_keymgr::{Backend, Secrecy};
 use undercroft_keys::KeyAlgorithm;
 use undercroft_log::cosignature::WitnessKey;
 use undercroft_log::note::VerifierKey;
+use undercroft_witness::activation::Activator;
 use undercroft_witness::config::Config;
 use undercroft_witness::gate::freeze::Freeze;
 use undercroft_witness::gate::{self, Gate};
@@ -134,6 +135,10 @@ fn backends(secrecy: Secrecy) -> Vec<Box<dyn Backend>> {
         Box::new(undercroft_tpm::TpmBackend),
         #[cfg(feature = "awskms")]
         Box::new(undercroft_kms::AwsKmsBackend { secrecy }),
+        #[cfg(feature = "gcpkms")]
+        Box::new(undercroft_kms::GcpKmsBackend { secrecy }),
+        #[cfg(feature = "azurekv")]
+        Box::new(undercroft_kms::AzureKvBackend { secrecy }),
     ]
 }
 
@@ -221,16 +226,17 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
 }
 
 async fn run(config: &Config) -> Result<(), Failure> {
-    let witness = Arc::new(open(config).await?);
-    tracing::info!(key = %witness.key(), "a witness");
-    serve(witness, listen(config.listen).await?).await
-}
-
-async fn open(config: &Config) -> Result<Witness, Failure> {
     let key = config.tokens.open(&config.key, KeyAlgorithm::Ed25519).await?;
     let logs = Logs::open(&config.state)?;
-    Witness::new(config.name.clone(), key.signer, logs, Arc::new(SystemClock))
-        .map_err(|error| Failure::usage(format!("{}: {error}", config.key)))
+    let witness = Witness::new(config.name.clone(), key.signer.clone(), logs, Arc::new(SystemClock))
+        .map_err(|error| Failure::usage(format!("{}: {error}", config.key)))?;
+    let activator = config.endorsement.clone().map(|anchors| {
+        tracing::info!(manufacturers = anchors.len(), "it certifies attestation keys");
+        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+        Arc::new(Activator::new(witness.key().clone(), key.signer, anchors, clock, entropy))
+    });
+    tracing::info!(key = %witness.key(), "a witness");
+    serve(Arc::new(witness), activator, listen(config.listen).await?).await
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

@@ -2,24 +2,34 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use undercroft_attestors::tpm::exchange::{BEGIN, Begin, FINISH, Finish, MAX_MESSAGE};
 use undercroft_cli::Failure;
 use undercroft_log::add_checkpoint::{AddRefusal, MAX_REQUEST};
 
+use crate::activation::{Activator, NotActivated};
 use crate::witness::{Witness, WitnessError};
 
 /// Serves a witness until it is told to stop.
 ///
 /// # Errors
 /// The socket breaks.
-pub async fn serve(witness: Arc<Witness>, listener: TcpListener) -> Result<(), Failure> {
-    serve_until_stopped(router(witness), listener).await
+pub async fn serve(
+    witness: Arc<Witness>,
+    activator: Option<Arc<Activator>>,
+    listener: TcpListener,
+) -> Result<(), Failure> {
+    let router = match activator {
+        None => router(witness),
+        Some(activator) => router(witness).merge(activating(activator)),
+    };
+    serve_until_stopped(router, listener).await
 }
 
 /// Serves until a signal comes.
@@ -43,6 +53,37 @@ pub fn router(witness: Arc<Witness>) -> Router {
         .route("/{origin}/checkpoint", get(checkpoint))
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
         .with_state(witness)
+}
+
+/// The routes of an activator.
+pub fn activating(activator: Arc<Activator>) -> Router {
+    Router::new()
+        .route(&format!("/{BEGIN}"), post(begin))
+        .route(&format!("/{FINISH}"), post(finish))
+        .layer(DefaultBodyLimit::max(MAX_MESSAGE))
+        .with_state(activator)
+}
+
+async fn begin(State(activator): State<Arc<Activator>>, Json(step): Json<Begin>) -> Response {
+    answered(activator.begin(&step))
+}
+
+async fn finish(State(activator): State<Arc<Activator>>, Json(step): Json<Finish>) -> Response {
+    answered(activator.finish(&step).await)
+}
+
+fn answered<T: serde::Serialize>(step: Result<T, NotActivated>) -> Response {
+    let error = match step {
+        Ok(answer) => return Json(answer).into_response(),
+        Err(error) => error,
+    };
+    let status = match &error {
+        NotActivated::Malformed(_) => StatusCode::BAD_REQUEST,
+        NotActivated::Busy | NotActivated::Broken(_) => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::FORBIDDEN,
+    };
+    tracing::warn!(%error, %status, "no attestation key is certified");
+    (status, format!("{error}\n")).into_response()
 }
 
 async fn add_checkpoint(State(witness): State<Arc<Witness>>, request: String) -> Response {

@@ -8,10 +8,18 @@
 
 #[cfg(feature = "awskms")]
 mod aws;
+#[cfg(feature = "azurekv")]
+mod azure;
 #[cfg(any(feature = "awskms", feature = "gcpkms", feature = "azurekv", test))]
 mod calls;
+#[cfg(feature = "gcpkms")]
+mod google;
 #[cfg(any(feature = "awskms", feature = "gcpkms", feature = "azurekv"))]
 mod signing;
 
 #[cfg(feature = "awskms")]
 pub use aws::{AwsKmsBackend, CUSTODY_FORMAT as AWS_CUSTODY_FORMAT};
+#[cfg(feature = "azurekv")]
+pub use azure::{AzureKvBackend, CUSTODY_FORMAT as AZURE_CUSTODY_FORMAT};
+#[cfg(feature = "gcpkms")]
+pub use google::{CUSTODY_FORMAT as GOOGLE_CUSTODY_FORMAT, GcpKmsBackend};

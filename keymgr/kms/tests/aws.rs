@@ -13,7 +13,7 @@ use hsm_sim::conformance::{self, Subject};
 use serde_json::{Value, json};
 use undercroft_attestors::custody::{Grade, judge};
 use undercroft_keymgr::{
-    Backend as _, Device, DeviceConfig, Error, ErrorKind, Key, KeyManager, KeyUri, Secrecy, TimeLimit,
+    Backend as _, Device, DeviceConfig, Error, ErrorKind, Key, KeyManager, KeyUri, Secrecy,
 };
 use undercroft_keys::KeyAlgorithm::{self, EcdsaP256, EcdsaP384};
 use undercroft_kms::{AWS_CUSTODY_FORMAT, AwsKmsBackend};
@@ -238,13 +238,7 @@ fn a_key_of_another_account_is_refused() {
 
 #[test]
 fn a_device_in_no_region_and_plain_http_to_elsewhere_are_refused() {
-    let nowhere = Device {
-        name: "cloud".into(),
-        uri: "awskms:account=123456789012".parse().unwrap(),
-        pin: None,
-        sessions: None,
-        time_limit: TimeLimit::default(),
-    };
+    let nowhere = Device::new("cloud", "awskms:account=123456789012".parse().unwrap());
     let error = AwsKmsBackend::default().open(&nowhere).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("add region=…"), "{error}");
     for endpoint in ["http://kms.eu-central-1.amazonaws.com", "http://192.0.2.1:80", "http://localhost:5000"]

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use futures::executor::block_on;
 use hsm_sim::conformance::{self, Subject};
 use hsm_sim::softhsm;
-use undercroft_keymgr::{Backend as _, Device, ErrorKind, KeyManager, KeyUri, SecretSource, TimeLimit};
+use undercroft_keymgr::{Backend as _, Device, ErrorKind, KeyManager, KeyUri, SecretSource};
 use undercroft_keys::KeyAlgorithm;
 use undercroft_pkcs11::{CUSTODY_FORMAT, Pkcs11Backend};
 
@@ -132,13 +132,7 @@ fn a_wrong_pin_is_tried_once_and_never_again() {
 fn what_is_missing_is_named() {
     let device = &tokens().keys;
     let refusal = |uri: &str, pin: Option<SecretSource>| {
-        let device = Device {
-            name: "hsm".into(),
-            uri: uri.parse().unwrap(),
-            pin,
-            sessions: None,
-            time_limit: TimeLimit::default(),
-        };
+        let device = Device { pin, ..Device::new("hsm", uri.parse().unwrap()) };
         Pkcs11Backend.open(&device).unwrap_err()
     };
     let module = softhsm::module().unwrap();

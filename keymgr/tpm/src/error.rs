@@ -27,6 +27,7 @@ const BAD_AUTH: u32 = 0x0a2;
 const CURVE: u32 = 0x0a6;
 const POLICY_FAIL: u32 = 0x09d;
 const SIGNATURE: u32 = 0x09b;
+const INTEGRITY: u32 = 0x09f;
 const EXPIRED: u32 = 0x0a3;
 const NV_RATE: u32 = 0x920;
 const AUTH_UNAVAILABLE: u32 = 0x12f;
@@ -65,7 +66,9 @@ impl ResponseCode {
             return ErrorKind::Unavailable;
         }
         match self.number() {
-            AUTH_FAIL | BAD_AUTH | POLICY_FAIL | SIGNATURE | AUTH_UNAVAILABLE => ErrorKind::Denied,
+            AUTH_FAIL | BAD_AUTH | POLICY_FAIL | SIGNATURE | INTEGRITY | AUTH_UNAVAILABLE => {
+                ErrorKind::Denied
+            }
             // Whoever brought it about: it passes, and trying again is not what prolongs it.
             LOCKOUT | EXPIRED => ErrorKind::Unavailable,
             HANDLE => ErrorKind::NotFound,
@@ -85,6 +88,7 @@ impl ResponseCode {
             AUTH_FAIL => "TPM_RC_AUTH_FAIL: the authorisation value is wrong, and the TPM counts it",
             BAD_AUTH => "TPM_RC_BAD_AUTH: the authorisation value is wrong",
             HANDLE => "TPM_RC_HANDLE: no such object",
+            INTEGRITY => "TPM_RC_INTEGRITY: it was made for another key, or changed",
             VALUE => "TPM_RC_VALUE: a value that this TPM does not take",
             KEY_SIZE => "TPM_RC_KEY_SIZE: this TPM makes no keys of that size",
             TYPE => "TPM_RC_TYPE",

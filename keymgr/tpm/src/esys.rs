@@ -20,20 +20,21 @@ use tss_esapi::constants::tss::{
 use tss_esapi::structures::{Public, SignatureScheme};
 use tss_esapi::tss2_esys::{
     ESYS_CONTEXT, ESYS_TR, ESYS_TR_NONE, ESYS_TR_PASSWORD, ESYS_TR_RH_ENDORSEMENT, ESYS_TR_RH_NULL,
-    ESYS_TR_RH_OWNER, Esys_Create, Esys_CreatePrimary, Esys_EvictControl, Esys_Finalize, Esys_FlushContext,
-    Esys_Free, Esys_GetCapability, Esys_GetCommandAuditDigest, Esys_Initialize, Esys_Load, Esys_LoadExternal,
-    Esys_NV_Certify, Esys_NV_DefineSpace, Esys_NV_Increment, Esys_NV_Read, Esys_NV_ReadPublic, Esys_PolicyOR,
-    Esys_PolicySigned, Esys_ReadClock, Esys_ReadPublic, Esys_SetCommandCodeAuditStatus, Esys_Sign,
-    Esys_StartAuthSession, Esys_TR_FromTPMPublic, Esys_TR_GetTpmHandle, Esys_TR_SetAuth,
+    ESYS_TR_RH_OWNER, Esys_ActivateCredential, Esys_Certify, Esys_Create, Esys_CreatePrimary,
+    Esys_EvictControl, Esys_Finalize, Esys_FlushContext, Esys_Free, Esys_GetCapability,
+    Esys_GetCommandAuditDigest, Esys_Initialize, Esys_Load, Esys_LoadExternal, Esys_NV_Certify,
+    Esys_NV_DefineSpace, Esys_NV_Increment, Esys_NV_Read, Esys_NV_ReadPublic, Esys_PolicyOR,
+    Esys_PolicySecret, Esys_PolicySigned, Esys_ReadClock, Esys_ReadPublic, Esys_SetCommandCodeAuditStatus,
+    Esys_Sign, Esys_StartAuthSession, Esys_TR_FromTPMPublic, Esys_TR_GetTpmHandle, Esys_TR_SetAuth,
     Esys_TRSess_GetNonceTPM, TPM2_CAP, TPM2B_ATTEST, TPM2B_AUTH, TPM2B_CREATION_DATA, TPM2B_DATA,
-    TPM2B_DIGEST, TPM2B_MAX_NV_BUFFER, TPM2B_NAME, TPM2B_NONCE, TPM2B_NV_PUBLIC, TPM2B_PRIVATE, TPM2B_PUBLIC,
-    TPM2B_SENSITIVE_CREATE, TPM2B_TIMEOUT, TPML_CC, TPML_DIGEST, TPML_PCR_SELECTION, TPMS_CAPABILITY_DATA,
-    TPMS_NV_PUBLIC, TPMS_TIME_INFO, TPMT_PUBLIC, TPMT_SIG_SCHEME, TPMT_SIGNATURE, TPMT_SYM_DEF, TPMT_TK_AUTH,
-    TPMT_TK_CREATION, TPMT_TK_HASHCHECK, TSS2_ABI_VERSION, TSS2_TCTI_CONTEXT, TSS2L_SYS_AUTH_COMMAND,
-    TSS2L_SYS_AUTH_RESPONSE, Tss2_MU_TPMT_PUBLIC_Marshal, Tss2_MU_TPMT_PUBLIC_Unmarshal,
-    Tss2_MU_TPMT_SIGNATURE_Marshal, Tss2_MU_TPMT_SIGNATURE_Unmarshal, Tss2_Sys_Finalize,
-    Tss2_Sys_GetContextSize, Tss2_Sys_Initialize, Tss2_Sys_Sign, Tss2_TctiLdr_Finalize,
-    Tss2_TctiLdr_Initialize,
+    TPM2B_DIGEST, TPM2B_ENCRYPTED_SECRET, TPM2B_ID_OBJECT, TPM2B_MAX_NV_BUFFER, TPM2B_NAME, TPM2B_NONCE,
+    TPM2B_NV_PUBLIC, TPM2B_PRIVATE, TPM2B_PUBLIC, TPM2B_SENSITIVE_CREATE, TPM2B_TIMEOUT, TPML_CC,
+    TPML_DIGEST, TPML_PCR_SELECTION, TPMS_CAPABILITY_DATA, TPMS_NV_PUBLIC, TPMS_TIME_INFO, TPMT_PUBLIC,
+    TPMT_SIG_SCHEME, TPMT_SIGNATURE, TPMT_SYM_DEF, TPMT_TK_AUTH, TPMT_TK_CREATION, TPMT_TK_HASHCHECK,
+    TSS2_ABI_VERSION, TSS2_TCTI_CONTEXT, TSS2L_SYS_AUTH_COMMAND, TSS2L_SYS_AUTH_RESPONSE,
+    Tss2_MU_TPMT_PUBLIC_Marshal, Tss2_MU_TPMT_PUBLIC_Unmarshal, Tss2_MU_TPMT_SIGNATURE_Marshal,
+    Tss2_MU_TPMT_SIGNATURE_Unmarshal, Tss2_Sys_Finalize, Tss2_Sys_GetContextSize, Tss2_Sys_Initialize,
+    Tss2_Sys_Sign, Tss2_TctiLdr_Finalize, Tss2_TctiLdr_Initialize,
 };
 use undercroft_keymgr::{Error, ErrorKind};
 
@@ -42,6 +43,9 @@ use crate::error::ResponseCode;
 /// The first handles of transient objects and of loaded sessions (Part 2, section 7.2), by which they are listed.
 const TRANSIENT_FIRST: u32 = 0x8000_0000;
 const LOADED_SESSION_FIRST: u32 = 0x0200_0000;
+
+/// How many bytes of an index are read at once; every TPM gives that many (PTP section 4.6.1).
+const NV_CHUNK: usize = 512;
 
 /// How many entries of a capability list are asked for at once; TPMs send fewer if they like.
 const CAPABILITY_BATCH: u32 = 64;
@@ -136,7 +140,15 @@ impl Esys {
             Hierarchy::Owner => ESYS_TR_RH_OWNER,
             Hierarchy::Null => ESYS_TR_RH_NULL,
         };
-        let template = to_tpm2b(template)?;
+        self.primary(parent, &to_tpm2b(template)?)
+    }
+
+    /// TPM2_CreatePrimary in the endorsement hierarchy, by a template that is a TPMT_PUBLIC.
+    pub(crate) fn create_endorsement(&mut self, template: &[u8]) -> Result<Object, ResponseOrError> {
+        self.primary(ESYS_TR_RH_ENDORSEMENT, &unmarshal(template)?)
+    }
+
+    fn primary(&mut self, parent: ESYS_TR, template: &TPM2B_PUBLIC) -> Result<Object, ResponseOrError> {
         let sensitive = TPM2B_SENSITIVE_CREATE::default();
         let mut object = ESYS_TR_NONE;
         let mut outputs = CreationOutputs::default();
@@ -149,7 +161,7 @@ impl Esys {
                 ESYS_TR_NONE,
                 ESYS_TR_NONE,
                 &sensitive,
-                &template,
+                template,
                 &TPM2B_DATA::default(),
                 &TPML_PCR_SELECTION::default(),
                 &mut object,
@@ -423,18 +435,7 @@ impl Esys {
 
     /// TPM2_LoadExternal: a public key, into a transient slot.
     pub(crate) fn load_external(&mut self, public: &[u8]) -> Result<Object, ResponseOrError> {
-        let mut area = TPM2B_PUBLIC::default();
-        let mut offset = 0;
-        // SAFETY: the buffer is as long as it is said to be; the output is our own variable.
-        let code = unsafe {
-            Tss2_MU_TPMT_PUBLIC_Unmarshal(
-                public.as_ptr(),
-                public.len() as u64,
-                &mut offset,
-                &mut area.publicArea,
-            )
-        };
-        check(code)?;
+        let area = unmarshal(public)?;
         let mut object = ESYS_TR_NONE;
         // SAFETY: the input lives across the call; no private part is given.
         let code = unsafe {
@@ -731,6 +732,149 @@ impl Esys {
         attested(code, attest, signature)
     }
 
+    /// TPM2_Certify of a loaded object, signed by `signer` as it is fixed to: TPMS_ATTEST and TPMT_SIGNATURE, as bytes.
+    pub(crate) fn certify(
+        &mut self,
+        object: Object,
+        signer: Object,
+        qualifying: &[u8],
+    ) -> Result<(Vec<u8>, Vec<u8>), ResponseOrError> {
+        let qualifying = to_data(qualifying)?;
+        let (mut attest, mut signature) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: inputs live across the call; outputs are pointers to our own variables, taken over below.
+        let code = unsafe {
+            Esys_Certify(
+                self.context.as_ptr(),
+                object.0,
+                signer.0,
+                ESYS_TR_PASSWORD,
+                ESYS_TR_PASSWORD,
+                ESYS_TR_NONE,
+                &qualifying,
+                &as_fixed(),
+                &mut attest,
+                &mut signature,
+            )
+        };
+        attested(code, attest, signature)
+    }
+
+    /// TPM2_PolicySecret of the endorsement hierarchy, whose password is empty: the session may use endorsement keys.
+    pub(crate) fn policy_endorsement(&mut self, session: PolicySession) -> Result<(), ResponseOrError> {
+        let none = TPM2B_NONCE::default();
+        let mut timeout: *mut TPM2B_TIMEOUT = ptr::null_mut();
+        let mut ticket: *mut TPMT_TK_AUTH = ptr::null_mut();
+        // SAFETY: inputs live across the call; outputs are pointers to our own variables, taken over below.
+        let code = unsafe {
+            Esys_PolicySecret(
+                self.context.as_ptr(),
+                ESYS_TR_RH_ENDORSEMENT,
+                session.esys,
+                ESYS_TR_PASSWORD,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                &none,
+                &TPM2B_DIGEST::default(),
+                &none,
+                0,
+                &mut timeout,
+                &mut ticket,
+            )
+        };
+        drop((Allocated::new(timeout), Allocated::new(ticket)));
+        Ok(check(code)?)
+    }
+
+    /// TPM2_ActivateCredential: the secret in a credential for `object`, opened by `endorsement`, which a session authorises
+    /// or, without one, its empty password. `credential` is the content of TPM2B_ID_OBJECT, `secret` of
+    /// TPM2B_ENCRYPTED_SECRET.
+    pub(crate) fn activate(
+        &mut self,
+        object: Object,
+        endorsement: Object,
+        session: Option<PolicySession>,
+        credential: &[u8],
+        secret: &[u8],
+    ) -> Result<Vec<u8>, ResponseOrError> {
+        let too_long = || Error::new(ErrorKind::Denied, "the credential is longer than a TPM takes");
+        let mut blob = TPM2B_ID_OBJECT::default();
+        blob.credential.get_mut(..credential.len()).ok_or_else(too_long)?.copy_from_slice(credential);
+        blob.size = credential.len() as u16;
+        let mut encrypted = TPM2B_ENCRYPTED_SECRET::default();
+        encrypted.secret.get_mut(..secret.len()).ok_or_else(too_long)?.copy_from_slice(secret);
+        encrypted.size = secret.len() as u16;
+        let mut opened: *mut TPM2B_DIGEST = ptr::null_mut();
+        // SAFETY: inputs live across the call; the output is a pointer to our own variable, taken over below.
+        let code = unsafe {
+            Esys_ActivateCredential(
+                self.context.as_ptr(),
+                object.0,
+                endorsement.0,
+                ESYS_TR_PASSWORD,
+                session.map_or(ESYS_TR_PASSWORD, |session| session.esys),
+                ESYS_TR_NONE,
+                &blob,
+                &encrypted,
+                &mut opened,
+            )
+        };
+        let opened = Allocated::new(opened);
+        check(code)?;
+        let opened = given(opened, "a secret")?;
+        let opened = opened.get();
+        Ok(opened.buffer.iter().take(opened.size.into()).copied().collect())
+    }
+
+    /// TPM2_NV_ReadPublic and TPM2_NV_Read: all that an index holds, read by its own empty authValue.
+    pub(crate) fn read_index(&mut self, index: Object) -> Result<Vec<u8>, ResponseOrError> {
+        let mut public: *mut TPM2B_NV_PUBLIC = ptr::null_mut();
+        let mut name: *mut TPM2B_NAME = ptr::null_mut();
+        // SAFETY: plain values and pointers to our own variables.
+        let code = unsafe {
+            Esys_NV_ReadPublic(
+                self.context.as_ptr(),
+                index.0,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                &mut public,
+                &mut name,
+            )
+        };
+        let public = Allocated::new(public);
+        drop(Allocated::new(name));
+        check(code)?;
+        let length = usize::from(given(public, "the public area of an index")?.get().nvPublic.dataSize);
+        let mut read = Vec::with_capacity(length);
+        while read.len() < length {
+            let more = (length - read.len()).min(NV_CHUNK);
+            let mut data: *mut TPM2B_MAX_NV_BUFFER = ptr::null_mut();
+            // SAFETY: plain values and a pointer to our own variable.
+            let code = unsafe {
+                Esys_NV_Read(
+                    self.context.as_ptr(),
+                    index.0,
+                    index.0,
+                    ESYS_TR_PASSWORD,
+                    ESYS_TR_NONE,
+                    ESYS_TR_NONE,
+                    more as u16,
+                    read.len() as u16,
+                    &mut data,
+                )
+            };
+            let data = Allocated::new(data);
+            check(code)?;
+            let data = given(data, "the content of an index")?;
+            let before = read.len();
+            read.extend(data.get().buffer.iter().take(data.get().size.into()));
+            if read.len() == before {
+                return Err(Error::new(ErrorKind::Fault, "the TPM gave nothing of an index back").into());
+            }
+        }
+        Ok(read)
+    }
+
     /// TPM2_FlushContext: gives a transient slot back.
     pub(crate) fn flush(&mut self, object: Object) -> Result<(), ResponseCode> {
         // SAFETY: plain values; the context forgets the object.
@@ -944,6 +1088,18 @@ fn no_ticket() -> TPMT_TK_HASHCHECK {
 
 fn given<T>(allocated: Option<Allocated<T>>, what: &str) -> Result<Allocated<T>, Error> {
     allocated.ok_or_else(|| Error::new(ErrorKind::Fault, format!("the TSS did not give {what} back")))
+}
+
+/// The TPM2B of a TPMT_PUBLIC.
+fn unmarshal(public: &[u8]) -> Result<TPM2B_PUBLIC, ResponseCode> {
+    let mut area = TPM2B_PUBLIC::default();
+    let mut offset = 0;
+    // SAFETY: the buffer is as long as it is said to be; the output is our own variable.
+    let code = unsafe {
+        Tss2_MU_TPMT_PUBLIC_Unmarshal(public.as_ptr(), public.len() as u64, &mut offset, &mut area.publicArea)
+    };
+    check(code)?;
+    Ok(area)
 }
 
 fn marshal_signature(signature: &TPMT_SIGNATURE) -> Result<Vec<u8>, ResponseOrError> {

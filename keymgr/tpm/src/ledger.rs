@@ -7,11 +7,9 @@ use async_trait::async_trait;
 use undercroft_keymgr::{Attestation, CommandNumber, Error, ErrorKind, Ledger, LedgerPlaces, SessionThreads};
 use undercroft_tpm_wire::attest::{Attest, Attested, counter};
 use undercroft_tpm_wire::command::CommandCode;
-use undercroft_tpm_wire::{ObjectAttributes, PublicArea};
 
-use crate::esys::{Esys, Hierarchy, Object};
-use crate::key;
-use crate::template;
+use crate::attestation_key;
+use crate::esys::{Esys, Object};
 use crate::tpm::Session;
 
 /// The ledger at some places of a TPM.
@@ -40,7 +38,7 @@ impl Ledger for TpmLedger {
     async fn provision(&self) -> Result<(), Error> {
         self.run(|session, places| {
             let esys = &mut session.esys;
-            places.make_attestation_key(esys)?;
+            attestation_key::make(esys, places.at.attestation_key, &places.device)?;
             places.make_counter(esys)?;
             places.audit(esys)
         })
@@ -124,25 +122,6 @@ impl Places {
         Error::new(ErrorKind::Fault, self.doing("count a command: no epoch of the ledger was begun"))
     }
 
-    fn make_attestation_key(&self, esys: &mut Esys) -> Result<(), Error> {
-        let handle = self.at.attestation_key;
-        let failed = || self.doing("make its attestation key");
-        if esys.persistent(handle).map_err(|error| error.failed(failed()))?.is_some() {
-            return self.attestation_key(esys).map(drop);
-        }
-        let root = esys
-            .create_primary(Hierarchy::Owner, &template::storage_root()?)
-            .map_err(|error| error.failed(failed()))?;
-        let template = template::attestation_key()?;
-        key::with_transient(esys, root, |esys, root| {
-            let created = esys.create(root, &template, &[]).map_err(|error| error.failed(failed()))?;
-            let loaded = esys.load(root, &created).map_err(|error| error.failed(failed()))?;
-            key::with_transient(esys, loaded, |esys, loaded| {
-                esys.persist(loaded, handle).map_err(|error| error.failed(failed()))
-            })
-        })
-    }
-
     /// A new counter begins above the highest that any counter of the TPM ever had, so that undefining one and defining
     /// it again does not set it back (Part 1, section 37.2.4).
     fn make_counter(&self, esys: &mut Esys) -> Result<(), Error> {
@@ -183,30 +162,9 @@ impl Places {
         }
     }
 
-    /// The attestation key and its public area, if it is one: restricted, made in this TPM and fixed to it.
+    /// The attestation key and its public area.
     fn attestation_key(&self, esys: &mut Esys) -> Result<(Object, Vec<u8>), Error> {
-        let handle = self.at.attestation_key;
-        let object = esys
-            .persistent(handle)
-            .map_err(|error| error.failed(self.doing("look for its attestation key")))?
-            .ok_or_else(|| self.absent(&format!("attestation key at {handle:#010x}")))?;
-        let public =
-            esys.read_public(object).map_err(|error| error.failed(self.doing("read its attestation key")))?;
-        let wanted = ObjectAttributes::FIXED_TPM
-            | ObjectAttributes::FIXED_PARENT
-            | ObjectAttributes::SENSITIVE_DATA_ORIGIN
-            | ObjectAttributes::RESTRICTED
-            | ObjectAttributes::SIGN;
-        match PublicArea::parse(&public) {
-            Ok(area) if area.attributes.has(wanted) => Ok((object, public)),
-            _ => Err(Error::new(
-                ErrorKind::Denied,
-                format!(
-                    "device `{}`: the key at {handle:#010x} is no attestation key: it could sign what its TPM never said",
-                    self.device
-                ),
-            )),
-        }
+        attestation_key::open(esys, self.at.attestation_key, &self.device)
     }
 
     /// The counter, if it is one of ours.

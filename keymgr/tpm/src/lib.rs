@@ -8,6 +8,8 @@
 //! A TPM executes one command at a time, so each device has one thread. Keys are persistent objects under the
 //! owner's storage hierarchy; the few transient slots of a TPM are given back after each use.
 
+mod activation;
+mod attestation_key;
 mod custody;
 mod error;
 mod esys;
@@ -22,7 +24,7 @@ use std::sync::Arc;
 
 use undercroft_keymgr::{Backend, Device, Error, ErrorKind, KeyManager, KeyUri, Scheme, Sighting};
 
-pub use custody::CUSTODY_FORMAT;
+pub use custody::{CERTIFIED_FORMAT, CUSTODY_FORMAT};
 use tpm::Tpm;
 
 /// The backend of `tpm:` URIs.

@@ -1,17 +1,20 @@
 //! A TPM and the keys in it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use undercroft_keymgr::{
-    CommandNumber, Counted, Device, Error, ErrorKind, Key, KeyManager, KeyUri, Ledger, LedgerPlaces, Pin,
-    Recently, SessionThreads, SignPrehashed, SigningKey, StoredKey, TimeLimit, ToSign, TpmUri,
+    Activate, AttestationPlace, CommandNumber, Counted, Device, Error, ErrorKind, Key, KeyManager, KeyUri,
+    Ledger, LedgerPlaces, Pin, Recently, SessionThreads, SignPrehashed, SigningKey, StoredKey, TimeLimit,
+    ToSign, TpmUri,
 };
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 use undercroft_tpm_wire::{ObjectAttributes, PublicArea, Scheme, policy};
 
+use crate::activation::TpmActivation;
 use crate::custody::Custody;
 use crate::esys::{Esys, Hierarchy, Object};
 use crate::gated::{self, GatedKey, Slots};
@@ -34,6 +37,10 @@ const MOMENT: Duration = Duration::from_millis(20);
 pub(crate) struct Tpm {
     name: String,
     uri: TpmUri,
+    /// The key that certifies the others, if configuration names one.
+    attestation: Option<AttestationPlace>,
+    /// How often a session was opened.
+    connections: Arc<AtomicU64>,
     threads: Arc<SessionThreads<Session>>,
     /// Policy sessions for gated keys: TPMs hold few.
     slots: Slots,
@@ -77,6 +84,8 @@ impl Tpm {
         let refused = Arc::new(Mutex::new(None));
         let ledger = Arc::new(Mutex::new(None));
         let first = Mutex::new(Some(Esys::connect(&tcti)?));
+        let connections = Arc::new(AtomicU64::new(0));
+        let counted = connections.clone();
         let threads = SessionThreads::start(&name, 1, QUEUE, device.time_limit.duration(), move || {
             // The connection that showed that the TPM is there serves the first session.
             let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -85,6 +94,7 @@ impl Tpm {
                 None => Esys::connect(&tcti)?,
             };
             esys.clear_slots().map_err(|error| error.failed("cannot clear what others left in the TPM"))?;
+            counted.fetch_add(1, Ordering::Relaxed);
             Ok(Session {
                 esys,
                 auth: auth.clone(),
@@ -95,7 +105,9 @@ impl Tpm {
                 ledger: ledger.clone(),
             })
         })?;
-        Ok(Self { name, uri: uri.clone(), threads: Arc::new(threads), slots: Slots::new() })
+        let (uri, attestation) = (uri.clone(), device.attestation.clone());
+        let (threads, slots) = (Arc::new(threads), Slots::new());
+        Ok(Self { name, uri, attestation, connections, threads, slots })
     }
 
     fn handle(&self, uri: &KeyUri) -> Result<u32, Error> {
@@ -111,7 +123,13 @@ impl Tpm {
 
     fn key(&self, identity: Identity, area: &PublicArea) -> Key {
         let threads = self.threads.clone();
-        let custody = Arc::new(Custody { threads: threads.clone(), identity: identity.clone() });
+        let custody = Arc::new(Custody {
+            device: self.name.clone(),
+            threads: threads.clone(),
+            identity: identity.clone(),
+            attestation: self.attestation.clone(),
+            connections: self.connections.clone(),
+        });
         if !area.signs_by_policy_alone() {
             let signer = Arc::new(TpmKey { threads, identity });
             let prehashed: Arc<dyn SignPrehashed> = signer.clone();
@@ -158,6 +176,10 @@ impl KeyManager for Tpm {
         gates: &[PublicKey],
     ) -> Result<Key, Error> {
         self.make(uri, algorithm, Some(policy::gated_by(&gated::names(gates)?))).await
+    }
+
+    fn activation(&self, handle: u32) -> Result<Arc<dyn Activate>, Error> {
+        Ok(Arc::new(TpmActivation::new(self.name.clone(), self.threads.clone(), handle)))
     }
 
     fn ledger(&self, places: LedgerPlaces) -> Result<Arc<dyn Ledger>, Error> {

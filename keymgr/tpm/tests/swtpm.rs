@@ -6,7 +6,7 @@ mod device;
 use futures::executor::block_on;
 use hsm_sim::conformance::{self, Subject};
 use hsm_sim::swtpm::{Manufacture, Swtpm};
-use undercroft_keymgr::{Backend as _, Device, ErrorKind, SecretSource, TimeLimit};
+use undercroft_keymgr::{Backend as _, Device, ErrorKind, SecretSource};
 use undercroft_keys::{KeyAlgorithm, RsaBits};
 use undercroft_tpm::{CUSTODY_FORMAT, TpmBackend};
 
@@ -124,13 +124,7 @@ fn a_tpm_that_went_away_and_came_back_serves_again() {
 #[test]
 fn what_is_missing_is_named() {
     let refusal = |uri: &str| {
-        let device = Device {
-            name: "edge".into(),
-            uri: uri.parse().unwrap(),
-            pin: None,
-            sessions: None,
-            time_limit: TimeLimit::default(),
-        };
+        let device = Device::new("edge", uri.parse().unwrap());
         TpmBackend.open(&device).unwrap_err()
     };
     let absent = refusal("tpm:tcti=swtpm:path=/nonexistent/sock");

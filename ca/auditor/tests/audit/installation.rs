@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use futures::executor::block_on;
 use hsm_sim::software::SoftwareKey;
 use jiff::Timestamp;
+use undercroft_attestors::trust::Trust;
 use undercroft_ca::authority::Authority;
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::csr::{Csr, request_for};
@@ -232,7 +233,8 @@ async fn steps(plan: &Plan, log: &sequencer::Log<Effect>, log_key: &Arc<Software
         Body::Ceremony(Ceremony { event, plan: plan.digest(), text: text.to_owned(), transcript: None })
     };
     let record = async |key: Key, event, purpose: &str| {
-        CustodyRecord::of(&key, event, purpose.to_owned(), format!("pkcs11:object={purpose}"))
+        let (purpose, uri) = (purpose.to_owned(), format!("pkcs11:object={purpose}"));
+        CustodyRecord::of(&key, event, purpose, uri, &Trust::default(), jiff::Timestamp::UNIX_EPOCH)
             .await
             .unwrap()
             .entry
@@ -344,6 +346,7 @@ impl Daemon<'_> {
                     roots,
                     replicas: Vec::new(),
                     custody: undercroft_attestors::custody::Demand::Declared,
+                    log_custody: undercroft_attestors::custody::Demand::Declared,
                 });
             }
             let setup = Setup {
@@ -357,6 +360,7 @@ impl Daemon<'_> {
                 ceremonies: vec![self.transcript.clone()],
                 witness_grace: undercroft_ca::time::Lifetime::seconds(600),
                 facts: self.memory.clone(),
+                trust: Arc::default(),
                 clock: self.clock.clone(),
                 entropy: self.entropy.clone(),
             };

@@ -77,6 +77,9 @@ impl Body {
         match self {
             Self::Intent(Intent { tbs: ToBeSigned::Blob { sha256, length }, .. }) => Some((*sha256, *length)),
             Self::Policy(Policy { sha256, text: Text::Blob(length), .. }) => Some((*sha256, *length)),
+            Self::Key(Key { evidence: KeyEvidence::Blob(BlobOf { sha256, length }), .. }) => {
+                Some((*sha256, *length))
+            }
             _ => None,
         }
     }
@@ -383,7 +386,28 @@ pub struct Key {
     /// The format of the evidence.
     pub format: String,
     /// The evidence, so that anyone can judge it again.
-    pub evidence: Base64Bytes,
+    pub evidence: KeyEvidence,
+}
+
+/// Evidence of where a key lives: whole, or as a blob when it is large.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum KeyEvidence {
+    /// The evidence itself.
+    Inline(Base64Bytes),
+    /// A blob.
+    Blob(BlobOf),
+}
+
+/// A blob that stands for evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlobOf {
+    /// SHA-256 of the evidence.
+    pub sha256: Digest,
+    /// Its length in bytes.
+    #[serde(deserialize_with = "integer::deserialize")]
+    pub length: u64,
 }
 
 /// The roots of a domain as they are published from here on.

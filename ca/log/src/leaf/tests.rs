@@ -96,7 +96,7 @@ fn every_kind_reads_back_as_it_was_written() {
             grade: Grade::Declared,
             findings: vec!["the token says so".into()],
             format: "pkcs11-attributes-v1".into(),
-            evidence: Base64Bytes(b"{}".to_vec()),
+            evidence: KeyEvidence::Inline(Base64Bytes(b"{}".to_vec())),
         }),
         Body::Bundle(Bundle {
             domain: "prod.example".into(),

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use undercroft_attestors::custody;
 use undercroft_attestors::custody::Grade;
+use undercroft_attestors::trust::Trust;
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{ExitStatus, Failure, StrictArgs, Terminal};
 use undercroft_keymgr::{Key, KeyUri, Secrecy, Sighting};
@@ -117,7 +118,8 @@ async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {
     }
     for domain in &config.domains {
         let required = domain.custody.grade(config.development);
-        let found = examine_log_keys(config, domain, required).await;
+        let of_log = domain.log_custody.grade(config.development);
+        let found = examine_log_keys(config, domain, of_log, now).await;
         checks.push(Check::new(format!("{} log key", domain.name.as_str()), found));
         for authority in &domain.authorities {
             checks.extend(examine_authority(config, domain, authority, required, now).await);
@@ -129,12 +131,17 @@ async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {
 }
 
 /// With the vkeys that witnesses and auditors are given, before the first start, too.
-async fn examine_log_keys(config: &Config, domain: &Domain, required: Grade) -> Result<String, Failure> {
+async fn examine_log_keys(
+    config: &Config,
+    domain: &Domain,
+    required: Grade,
+    now: Timestamp,
+) -> Result<String, Failure> {
     let log_key = log_key(config, domain).await?;
     let vkeys = [Some(log_key.verifier().to_string()), log_key.second().map(ToString::to_string)];
     let mut found = Vec::new();
     for (key, vkey) in log_key.keys().zip(vkeys.into_iter().flatten()) {
-        found.push(format!("{}; vkey {vkey}", judge(key, required).await?));
+        found.push(format!("{}; vkey {vkey}", judge(key, required, &config.trust, now).await?));
     }
     Ok(found.join("; second key: "))
 }
@@ -160,7 +167,7 @@ async fn examine_authority(
             0 => what.clone(),
             number => format!("{what}, replica {number}"),
         };
-        checks.push(Check::new(what, authority_key(config, authority, uri, required).await));
+        checks.push(Check::new(what, authority_key(config, authority, uri, required, now).await));
     }
     checks.push(Check::new(what.clone(), certificate));
     if validity.contains(now) && validity.not_after() < now + SOON {
@@ -175,6 +182,7 @@ async fn authority_key(
     authority: &Authority,
     uri: &KeyUri,
     required: Grade,
+    now: Timestamp,
 ) -> Result<String, Failure> {
     let key = config.tokens.open(uri, authority.algorithm).await?;
     let held = key.signer.public_key();
@@ -184,13 +192,13 @@ async fn authority_key(
             held.id()
         )));
     }
-    judge(&key, required).await
+    judge(&key, required, &config.trust, now).await
 }
 
 /// What a key is and where it lives, if that is good enough.
-async fn judge(key: &Key, required: Grade) -> Result<String, Failure> {
+async fn judge(key: &Key, required: Grade, trust: &Trust, now: Timestamp) -> Result<String, Failure> {
     let evidence = key.custody.custody_evidence().await?;
-    let judged = custody::judge(evidence.format, &evidence.bytes, key.signer.public_key());
+    let judged = custody::judge(evidence.format, &evidence.bytes, key.signer.public_key(), trust, now);
     match judged.grade >= required {
         true => Ok(format!("{}, custody {}", key.signer.algorithm(), judged.grade)),
         false => Err(Failure::refused(format!(

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use futures::executor::block_on;
 use serde_json::json;
-use undercroft_attestors::custody;
 use undercroft_ca::certificate::to_pem;
 use undercroft_ca::csr::{RequestError, request_for, request_info, signed_request};
 use undercroft_ca::custody::CustodyFile;
@@ -14,6 +13,7 @@ use undercroft_cli::{Environment, Failure, StrictArgs, Terminal, write_file};
 use undercroft_keymgr::{KeyUri, LedgerPlaces};
 use undercroft_keys::KeyAlgorithm;
 
+use super::activation::{ActivateArgs, activate};
 use crate::config::{GateAddress, hexadecimal};
 use crate::gates::ForRequest;
 use crate::http::Http;
@@ -33,6 +33,10 @@ pub(super) enum KeysCommand {
     /// Compare what a provider of keys has logged of their use (CloudTrail's files) with the intents of an exported log.
     /// Exits with 5 if a signature has no intent.
     Reconcile(ReconcileArgs),
+    /// Have a witness certify the attestation key of a TPM, so that it can prove where keys live.
+    Activate(ActivateArgs),
+    /// Write evidence of where a key lives, for an auditor: `undercroft-audit custody` judges it.
+    Attest(AttestArgs),
     /// List the keys in the devices.
     List {
         #[command(flatten)]
@@ -111,6 +115,24 @@ pub(super) struct ProvisionArgs {
     counter: String,
 }
 
+/// Arguments of `keys attest`.
+#[derive(Debug, clap::Args)]
+pub(super) struct AttestArgs {
+    #[command(flatten)]
+    devices: DevicesArgs,
+    /// The key's URI.
+    uri: KeyUri,
+    /// What the key is and how it signs.
+    #[arg(long)]
+    algorithm: KeyAlgorithm,
+    /// 32 bytes in hexadecimal that the auditor chose: a TPM answers them, so that the evidence is no older than they are.
+    #[arg(long)]
+    challenge: Option<String>,
+    /// The custody file that is written.
+    #[arg(long)]
+    out: PathBuf,
+}
+
 #[derive(Debug, clap::Args)]
 pub(super) struct DevicesArgs {
     /// The environment file with the devices.
@@ -121,7 +143,7 @@ pub(super) struct DevicesArgs {
 }
 
 impl DevicesArgs {
-    fn read(&self) -> Result<Environment, Failure> {
+    pub(super) fn read(&self) -> Result<Environment, Failure> {
         Environment::read(&self.environment, self.strict.secrecy(), crate::backends(self.strict.secrecy()))
     }
 }
@@ -138,6 +160,13 @@ impl KeysCommand {
             }
             Self::Provision(args) => block_on(provision(&args, terminal)),
             Self::Reconcile(args) => args.run(terminal),
+            Self::Activate(args) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime =
+                    runtime.map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
+                runtime.block_on(activate(&args, terminal))
+            }
+            Self::Attest(args) => block_on(attest(&args, terminal)),
             Self::List { devices } => block_on(list(&devices.read()?, terminal)),
             Self::Show { devices, uri, algorithm } => {
                 block_on(show(&devices.read()?, &uri, algorithm, terminal))
@@ -172,7 +201,7 @@ async fn create(args: &CreateArgs, terminal: &Terminal) -> Result<(), Failure> {
         None => Some(request_for(&*key.signer).await.map_err(not_made)?),
     };
     let evidence = key.custody.custody_evidence().await?;
-    let judged = custody::judge(evidence.format, &evidence.bytes, key.signer.public_key());
+    let judged = environment.judge(&evidence, &key);
     let file = CustodyFile::new(args.uri.to_string(), args.algorithm, evidence);
     let json = serde_json::to_vec_pretty(&file).map_err(|error| Failure::failed(error.to_string()))?;
     write_file(&custody_path, &json)?;
@@ -219,6 +248,36 @@ async fn request(args: &RequestArgs, terminal: &Terminal) -> Result<(), Failure>
     let id = key.signer.public_key().id().to_string();
     terminal.result(&json!({ "key-id": id, "csr": csr_path }), || {
         format!("{} is the request of key {id}\n", csr_path.display())
+    })
+}
+
+async fn attest(args: &AttestArgs, terminal: &Terminal) -> Result<(), Failure> {
+    let environment = args.devices.read()?;
+    nothing_is_there(&[&args.out])?;
+    let challenge = args.challenge.as_deref().map(|text| {
+        let mut challenge = [0; 32];
+        hex::decode_to_slice(text, &mut challenge)
+            .map(|()| challenge)
+            .map_err(|error| Failure::usage(format!("--challenge: 32 bytes in hexadecimal: {error}")))
+    });
+    let key = environment.tokens.open(&args.uri, args.algorithm).await?;
+    let evidence = match challenge.transpose()? {
+        Some(challenge) => key.custody.answer(challenge).await?,
+        None => key.custody.custody_evidence().await?,
+    };
+    let judged = environment.judge(&evidence, &key);
+    let file = CustodyFile::new(args.uri.to_string(), args.algorithm, evidence);
+    let json = serde_json::to_vec_pretty(&file).map_err(|error| Failure::failed(error.to_string()))?;
+    write_file(&args.out, &json)?;
+    let id = key.signer.public_key().id().to_string();
+    let value = json!({
+        "key-id": id,
+        "custody": judged.grade.to_string(),
+        "findings": judged.findings,
+        "custody-file": args.out,
+    });
+    terminal.result(&value, || {
+        format!("{} holds the evidence of key {id}, custody {}\n", args.out.display(), judged.grade)
     })
 }
 
@@ -308,7 +367,7 @@ async fn show(
 ) -> Result<(), Failure> {
     let key = environment.tokens.open(uri, algorithm).await?;
     let evidence = key.custody.custody_evidence().await?;
-    let judged = custody::judge(evidence.format, &evidence.bytes, key.signer.public_key());
+    let judged = environment.judge(&evidence, &key);
     let value = json!({
         "uri": uri.to_string(),
         "algorithm": algorithm.to_string(),

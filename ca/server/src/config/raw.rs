@@ -10,6 +10,7 @@ use undercroft_ca::names::DnsName;
 use undercroft_ca::profile::{PolicyArc, ProfileConfig};
 use undercroft_ca::tbs::Urls;
 use undercroft_ca::time::Lifetime;
+use undercroft_cli::ActivatorConfig;
 use undercroft_keymgr::DeviceConfig;
 
 #[derive(Deserialize)]
@@ -28,6 +29,16 @@ pub(super) struct Config {
     /// How long leaves go on while too few witnesses answer.
     #[serde(default = "ten_minutes")]
     pub(super) witness_grace: Lifetime,
+    /// The folder of manufacturers' certificates that are believed about TPMs.
+    pub(super) endorsement_anchors: Option<PathBuf>,
+    /// The folder of roots that are believed about HSMs in clouds.
+    pub(super) hsm_anchors: Option<PathBuf>,
+    /// Who is believed about attestation keys.
+    #[serde(default, rename = "activator")]
+    pub(super) activators: Vec<ActivatorConfig>,
+    /// How often the custody of every key is proved again, even if no token was away.
+    #[serde(default = "hour")]
+    pub(super) custody_every: Lifetime,
     #[serde(default = "svid")]
     pub(super) caller_profile: String,
     pub(super) listen: ListenConfig,
@@ -68,8 +79,12 @@ pub(super) struct DomainConfig {
     pub(super) epoch: u32,
     #[serde(default)]
     pub(super) server_names: Vec<DnsName>,
+    /// Of authorities' keys.
     #[serde(default)]
     pub(super) custody: Demand,
+    /// Of the log's keys.
+    #[serde(default)]
+    pub(super) log_custody: Demand,
     #[serde(default, rename = "authority")]
     pub(super) authorities: Vec<AuthorityConfig>,
     pub(super) ledger: Option<LedgerConfig>,
@@ -107,6 +122,10 @@ pub(super) struct AnchorConfig {
 
 fn ten_minutes() -> Lifetime {
     Lifetime::seconds(600)
+}
+
+fn hour() -> Lifetime {
+    Lifetime::seconds(3600)
 }
 
 fn minute() -> Lifetime {

@@ -385,6 +385,7 @@ impl Rig {
                 ceremonies: vec![],
                 witness_grace: undercroft_ca::time::Lifetime::seconds(600),
                 facts: Arc::new(database.clone()),
+                trust: Arc::default(),
                 clock: self.clock.clone(),
                 entropy: Arc::new(SystemEntropy),
             };
@@ -442,6 +443,7 @@ impl Rig {
             roots,
             replicas: Vec::new(),
             custody: Demand::Declared,
+            log_custody: Demand::Declared,
         };
         (setup, driver)
     }

@@ -7,7 +7,7 @@ use undercroft_ca::provider_log::cloudtrail::CloudTrail;
 use undercroft_ca::provider_log::{Comparison, KeyComparison, Signed, Uses};
 use undercroft_cli::{Failure, Terminal, read_text};
 use undercroft_log::checkpoint::Checkpoint;
-use undercroft_log::leaf::Leaf;
+use undercroft_log::leaf::{Body, KeyEvidence, Leaf};
 use undercroft_log::note::VerifierKey;
 use undercroft_log::tree::{GrowingTree, TILE_WIDTH, leaf_hash};
 use undercroft_log_files::{Folder, FolderError, read_plain};
@@ -78,7 +78,21 @@ fn uses(folder: &Folder, key: &VerifierKey, terminal: &Terminal) -> Result<Uses,
             let leaf = Leaf::parse(&entry).map_err(|error| {
                 Failure::tampered(format!("{}: entry {}: {error}", head.origin, tree.size() - 1))
             })?;
-            uses.enter(&leaf);
+            let evidence = match &leaf.body {
+                Body::Key(key) => Some(match &key.evidence {
+                    KeyEvidence::Inline(bytes) => bytes.0.clone(),
+                    KeyEvidence::Blob(blob) => {
+                        folder.blob(blob.sha256).map_err(|error| unread(&error))?.ok_or_else(|| {
+                            Failure::tampered(format!(
+                                "entry {}: its blob {} is missing",
+                                leaf.index, blob.sha256
+                            ))
+                        })?
+                    }
+                }),
+                _ => None,
+            };
+            uses.enter(&leaf, evidence.as_deref());
             progress.advance(1);
         }
     }

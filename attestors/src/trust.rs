@@ -1,0 +1,17 @@
+//! Whom a judge trusts: data, given by whoever judges.
+
+use undercroft_log::cosignature::WitnessKey;
+
+use crate::chain::Anchors;
+use crate::custody::HsmAnchors;
+
+/// Whom a judge trusts. The default is nobody, which proves nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// Manufacturers of TPMs.
+    pub endorsement: Anchors,
+    /// Who may certify attestation keys: parties other than the CA.
+    pub activators: Vec<WitnessKey>,
+    /// Makers and owners of the HSMs of clouds.
+    pub hsm: HsmAnchors,
+}
