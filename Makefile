@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .PHONY: demo test clouds soak interop build packages bench fuzz lint clean
 
 # What the programs link (libtss2) and what the simulated devices and foreign verifiers are.
-PACKAGES := pkg-config g++ gdb libtss2-dev softhsm2 swtpm swtpm-tools tpm2-tools openssl gnutls-bin libnss3-tools opensc openssh-client python3-venv
+PACKAGES := pkg-config g++ gdb libtss2-dev softhsm2 libtpm2-pkcs11-1 tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon swtpm swtpm-tools tpm2-tools openssl gnutls-bin libnss3-tools opensc openssh-client python3-venv
 PKILINT  := target/pkilint/bin/lint_pkix_cert
 MOTO     := target/moto/bin/moto_server
 
@@ -75,7 +75,6 @@ interop: build
 bench: packages
 	cargo bench --locked --package undercroft --bench issuance
 	cargo bench --locked --package undercroft-pkcs11 --bench trait
-	cargo bench --locked --package undercroft-tpm --bench trait
 	cargo bench --locked --package undercroft-tpm --bench gated
 	cargo bench --locked --package undercroft-witness --bench gate
 	ENTRIES=$(ENTRIES) cargo bench --locked --package undercroft --bench log

@@ -40,7 +40,11 @@ impl FaultyModule {
         let defined = |name: &str, path: &Path| format!("-D{name}=\"{}\"", path.display());
         let mut compile = Command::new("cc");
         compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library);
-        compile.arg(defined("MODULE", &real)).arg(defined("FAULTS", &faults)).arg(source).arg("-ldl");
+        compile
+            .arg(defined("MODULE", &real))
+            .arg(defined("FAULTS", &faults))
+            .arg(source)
+            .args(["-ldl", "-pthread"]);
         run(&mut compile, "gcc")?;
         Ok(Self { library, faults })
     }

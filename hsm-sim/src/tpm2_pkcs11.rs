@@ -1,8 +1,12 @@
 //! Tokens of tpm2-pkcs11: a second real PKCS#11 module, whose keys are in a TPM.
+//!
+//! It leaves its objects in the TPM's few slots, so that a resource manager stands in between, as on real machines the
+//! kernel's: tpm2-abrmd, on a message bus of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use undercroft_keymgr::{Device, KeyUri, Pkcs11Uri, SecretSource};
 
@@ -15,18 +19,18 @@ const MODULE: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so";
 
 const PIN: &str = "1234567";
 
-/// A store of one token, whose TPM must run whenever it is used.
-#[derive(Clone, Debug)]
+/// A store of one token, and the resource manager that runs for it. It stops when this is dropped.
+#[derive(Debug)]
 pub struct Tpm2Pkcs11 {
     folder: PathBuf,
-    tpm: Swtpm,
+    running: Vec<Child>,
 }
 
 impl Tpm2Pkcs11 {
     /// Makes a token of that label in `folder`, with its keys in `tpm`, which runs.
     ///
     /// # Errors
-    /// tpm2-pkcs11 or OpenSC is not installed, or one of them refuses.
+    /// tpm2-pkcs11, OpenSC, D-Bus or tpm2-abrmd is not installed, or one of them refuses.
     pub fn token(folder: &Path, tpm: &Swtpm, label: &str) -> Result<Self, SimError> {
         if !Path::new(MODULE).exists() {
             return Err(SimError::Missing {
@@ -36,7 +40,8 @@ impl Tpm2Pkcs11 {
             });
         }
         fs::create_dir_all(folder).map_err(SimError::file(folder))?;
-        let own = Self { folder: folder.to_owned(), tpm: tpm.clone() };
+        let mut own = Self { folder: folder.to_owned(), running: Vec::new() };
+        own.manage(tpm)?;
         let tool = |arguments: &[&str]| {
             let mut tool = Command::new("pkcs11-tool");
             tool.args(["--module", MODULE]).args(arguments).envs(own.variables());
@@ -54,7 +59,9 @@ impl Tpm2Pkcs11 {
     pub fn variables(&self) -> Vec<(String, String)> {
         [
             ("TPM2_PKCS11_STORE", self.folder.display().to_string()),
-            ("TPM2_PKCS11_TCTI", self.tpm.tcti()),
+            ("TPM2_PKCS11_TCTI", "tabrmd:bus_type=session".to_owned()),
+            ("TPM2TOOLS_TCTI", "tabrmd:bus_type=session".to_owned()),
+            ("DBUS_SESSION_BUS_ADDRESS", self.bus()),
             ("TPM2_PKCS11_LOG_LEVEL", "0".to_owned()),
             ("TSS2_LOG", "all+NONE".to_owned()),
         ]
@@ -82,7 +89,55 @@ impl Tpm2Pkcs11 {
         }
     }
 
+    fn bus(&self) -> String {
+        format!("unix:path={}", self.folder.join("bus").display())
+    }
+
+    /// Starts the message bus and the resource manager, and waits until the TPM answers through them.
+    fn manage(&mut self, tpm: &Swtpm) -> Result<(), SimError> {
+        let mut bus = Command::new("dbus-daemon");
+        bus.args(["--session", "--nofork", "--nopidfile", "--address"]).arg(self.bus());
+        self.start(bus, "dbus-daemon")?;
+        self.until(|own| own.folder.join("bus").exists(), "the message bus")?;
+        let mut manager = Command::new("tpm2-abrmd");
+        manager.args(["--session", "--allow-root", "--tcti", &tpm.tcti()]).envs(self.variables());
+        self.start(manager, "tpm2-abrmd")?;
+        let answers = |own: &Self| {
+            let mut tool = Command::new("tpm2_getrandom");
+            run(tool.args(["--hex", "1"]).envs(own.variables()), "tpm2-tools").is_ok()
+        };
+        self.until(answers, "tpm2-abrmd")
+    }
+
+    fn start(&mut self, mut command: Command, package: &'static str) -> Result<(), SimError> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().map_err(|error| SimError::Missing { program, package, error })?;
+        self.running.push(child);
+        Ok(())
+    }
+
+    fn until(&self, ready: impl Fn(&Self) -> bool, what: &str) -> Result<(), SimError> {
+        for _ in 0..200 {
+            if ready(self) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Err(SimError::NotReady(format!("{what} did not come up within ten seconds")))
+    }
+
     fn pin_file(&self) -> PathBuf {
         self.folder.join("pin")
+    }
+}
+
+impl Drop for Tpm2Pkcs11 {
+    fn drop(&mut self) {
+        for child in self.running.iter_mut().rev() {
+            // It may have stopped by itself; then there is nothing to do.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }

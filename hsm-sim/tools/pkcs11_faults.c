@@ -14,6 +14,7 @@
  * Functions are those below. Their arguments are numbers and pointers, eight at most, which are passed on as they are. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,13 +29,15 @@ struct list {
 
 enum {
 	INITIALIZE = 0, FINALIZE = 1, FUNCTION_LIST = 3, SLOT_LIST = 4, TOKEN_INFO = 6, OPEN_SESSION = 12,
-	CLOSE_ALL_SESSIONS = 14, LOGIN = 18, CREATE_OBJECT = 20, ATTRIBUTES = 24, FIND_INIT = 26, FIND = 27,
+	CLOSE_SESSION = 13, CLOSE_ALL_SESSIONS = 14, LOGIN = 18, CREATE_OBJECT = 20, DESTROY_OBJECT = 22, ATTRIBUTES = 24, FIND_INIT = 26, FIND = 27, FIND_FINAL = 28,
 	SIGN_INIT = 42, SIGN = 43, GENERATE_KEY_PAIR = 59
 };
 enum { OK = 0, DEVICE_ERROR = 0x30, DEVICE_REMOVED = 0x32 };
 
 static struct list real, own;
 static int was_removed;
+/* SoftHSM does not survive that a session is closed which another thread is using. */
+static pthread_rwlock_t in_use = PTHREAD_RWLOCK_INITIALIZER;
 
 static int path_of(const char *name, const char *suffix, char *path, size_t length)
 {
@@ -79,9 +82,11 @@ static unsigned long code_of(const char *name, const char *suffix, int once)
 static void close_all(void)
 {
 	unsigned long slots[4096], count = 4096;
+	pthread_rwlock_wrlock(&in_use);
 	if (real.functions[SLOT_LIST](1, (long)slots, (long)&count, 0, 0, 0, 0, 0) == OK)
 		for (unsigned long n = 0; n < count; n++)
 			real.functions[CLOSE_ALL_SESSIONS]((long)slots[n], 0, 0, 0, 0, 0, 0, 0);
+	pthread_rwlock_unlock(&in_use);
 }
 
 static unsigned long through(int number, const char *name, long a, long b, long c, long d, long e, long f, long g, long h)
@@ -105,7 +110,9 @@ static unsigned long through(int number, const char *name, long a, long b, long 
 	}
 	if ((code = code_of(name, "", 0)) || (code = code_of(name, "-once", 1)))
 		return code;
+	pthread_rwlock_rdlock(&in_use);
 	code = real.functions[number](a, b, c, d, e, f, g, h);
+	pthread_rwlock_unlock(&in_use);
 	if (number == INITIALIZE && code == OK)
 		takes("dead");
 	if (number == TOKEN_INFO && code == OK) {
@@ -136,11 +143,14 @@ WRAP(FINALIZE, Finalize)
 WRAP(SLOT_LIST, GetSlotList)
 WRAP(TOKEN_INFO, GetTokenInfo)
 WRAP(OPEN_SESSION, OpenSession)
+WRAP(CLOSE_SESSION, CloseSession)
 WRAP(LOGIN, Login)
 WRAP(CREATE_OBJECT, CreateObject)
+WRAP(DESTROY_OBJECT, DestroyObject)
 WRAP(ATTRIBUTES, GetAttributeValue)
 WRAP(FIND_INIT, FindObjectsInit)
 WRAP(FIND, FindObjects)
+WRAP(FIND_FINAL, FindObjectsFinal)
 WRAP(SIGN_INIT, SignInit)
 WRAP(SIGN, Sign)
 WRAP(GENERATE_KEY_PAIR, GenerateKeyPair)
@@ -160,11 +170,14 @@ unsigned long C_GetFunctionList(struct list **list)
 		own.functions[SLOT_LIST] = wrapped_GetSlotList;
 		own.functions[TOKEN_INFO] = wrapped_GetTokenInfo;
 		own.functions[OPEN_SESSION] = wrapped_OpenSession;
+		own.functions[CLOSE_SESSION] = wrapped_CloseSession;
 		own.functions[LOGIN] = wrapped_Login;
 		own.functions[CREATE_OBJECT] = wrapped_CreateObject;
+		own.functions[DESTROY_OBJECT] = wrapped_DestroyObject;
 		own.functions[ATTRIBUTES] = wrapped_GetAttributeValue;
 		own.functions[FIND_INIT] = wrapped_FindObjectsInit;
 		own.functions[FIND] = wrapped_FindObjects;
+		own.functions[FIND_FINAL] = wrapped_FindObjectsFinal;
 		own.functions[SIGN_INIT] = wrapped_SignInit;
 		own.functions[GENERATE_KEY_PAIR] = wrapped_GenerateKeyPair;
 		own.functions[SIGN] = wrapped_Sign;

@@ -2,12 +2,12 @@
 
 use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
-use undercroft_keymgr::{Error, ErrorKind};
-use undercroft_keys::KeyAlgorithm;
+use undercroft_keymgr::{Error, ErrorKind, ToSign};
+use undercroft_keys::{KeyAlgorithm, PublicKey};
 
 use crate::attributes::Protection;
 use crate::error::failed;
-use crate::mechanism;
+use crate::{mechanism, session};
 
 /// How long the key pair lives.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,8 +38,9 @@ pub(crate) fn key_pair(
         [Attribute::Token(token), Attribute::Id(id.clone()), Attribute::Label(label.as_bytes().to_vec())];
     let (mechanism, mut public) = mechanism::generation(algorithm);
     public.extend(common.clone());
-    // Nothing of CKA_ENCRYPT: what a public half may do protects nobody, and tpm2-pkcs11 takes it for the bit that signs.
-    public.extend([Attribute::Private(false), Attribute::Verify(true)]);
+    // Nothing of CKA_ENCRYPT and CKA_VERIFY: what a public half may do protects nobody, and tpm2-pkcs11 takes the one for
+    // the TPM's bit that signs, and the other for that which decrypts.
+    public.push(Attribute::Private(false));
     let mut private = common.to_vec();
     private.extend([
         Attribute::Private(true),
@@ -67,6 +68,50 @@ pub(crate) fn key_pair(
         )),
         Err(error) => Err(undo(session, [public, private], error)),
     }
+}
+
+/// Has a private key that was just made sign, and verifies the signature.
+pub(crate) fn first_signature(
+    session: &Session,
+    algorithm: KeyAlgorithm,
+    private: ObjectHandle,
+    public_key: &PublicKey,
+    subject: &str,
+) -> Result<(), Error> {
+    let input = ToSign::Message(b"undercroft: a new key signs for the first time".to_vec());
+    let signature = session::sign(session, private, algorithm, &input, subject)?;
+    input.verify(public_key, algorithm, &signature).map_err(|_| {
+        Error::new(ErrorKind::Fault, format!("the first signature of {subject} does not verify"))
+    })
+}
+
+/// Destroys a key pair that was made a moment ago and cannot sign, as `error` says: some modules make such keys, and say so
+/// only then. It is done in a session of its own, since some keep what an operation that failed has used.
+pub(crate) fn take_back(session: &Session, id: &[u8], algorithm: KeyAlgorithm, error: &Error) -> Error {
+    for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
+        let found = session.find_objects(&[Attribute::Class(class), Attribute::Id(id.to_vec())]);
+        let destroyed =
+            found.and_then(|found| found.into_iter().try_for_each(|key| session.destroy_object(key)));
+        if let Err(left) = destroyed {
+            return Error::new(
+                error.kind(),
+                format!(
+                    "{error}. The key was made and could not be destroyed again ({left}); remove it with the token's own tool"
+                ),
+            );
+        }
+    }
+    // The token was there to destroy it, so that it is not what failed.
+    let kind = match error.kind() {
+        ErrorKind::Unavailable => ErrorKind::Unsupported,
+        kind => kind,
+    };
+    Error::new(
+        kind,
+        format!(
+            "the token makes keys as {algorithm} and does not sign with them: {error}; it was destroyed again"
+        ),
+    )
 }
 
 /// Destroys a key pair that was made a moment ago and that nobody has used.

@@ -76,7 +76,9 @@ pub(crate) fn kind(error: &Pkcs11Error) -> ErrorKind {
         | RvError::OperationActive
         | RvError::FunctionFailed
         | RvError::GeneralError => ErrorKind::Unavailable,
-        RvError::MechanismInvalid
+        // A module that makes no session objects in sessions that cannot write.
+        RvError::SessionReadOnly
+        | RvError::MechanismInvalid
         | RvError::MechanismParamInvalid
         | RvError::CurveNotSupported
         | RvError::DomainParamsInvalid

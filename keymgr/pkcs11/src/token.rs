@@ -175,7 +175,7 @@ impl KeyManager for Token {
             .threads
             .run_within(TimeLimit::TO_MAKE_KEYS, move |_| {
                 // A read-write session of its own, closed at once: the ones that sign need not be able to write.
-                door.open(Access::ReadWrite)?.with(|writer| {
+                let (signs, found) = door.open(Access::ReadWrite)?.with(|writer| {
                     if create::exists(&writer.session, &label, id.as_deref(), &what)? {
                         return Err(Error::new(
                             ErrorKind::Exists,
@@ -183,17 +183,22 @@ impl KeyManager for Token {
                         ));
                     }
                     writer.supports(algorithm, &what)?;
-                    let (_, id) =
+                    let (private, id) =
                         create::key_pair(&writer.session, algorithm, &label, id, Lifetime::Token, &what)?;
                     let public_key = attributes::public_key(&writer.session, &id, &what)?;
-                    Ok(Found { id, label, public_key })
-                })
+                    let signs =
+                        create::first_signature(&writer.session, algorithm, private, &public_key, &what);
+                    Ok((signs, Found { id, label, public_key }))
+                })?;
+                match signs {
+                    Ok(()) => Ok(found),
+                    Err(error) => door
+                        .open(Access::ReadWrite)?
+                        .with(|writer| Err(create::take_back(&writer.session, &found.id, algorithm, &error))),
+                }
             })
             .await?;
-        let key = self.key(found, algorithm, subject);
-        // Its first signature is verified by the session; after that the key is known to work.
-        key.signer.sign(b"undercroft: a new key signs for the first time").await?;
-        Ok(key)
+        Ok(self.key(found, algorithm, subject))
     }
 
     async fn open(&self, uri: &KeyUri, algorithm: KeyAlgorithm) -> Result<Key, Error> {

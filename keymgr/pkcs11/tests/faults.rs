@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures::executor::block_on;
 use futures::future::join_all;
@@ -29,20 +29,25 @@ fn tokens() -> &'static BTreeMap<&'static str, Device> {
     })
 }
 
+/// One at a time: a module that is finalised cleans up the OpenSSL that the others use, too.
+static ALONE: Mutex<()> = Mutex::new(());
+
 struct Rig {
     faults: FaultyModule,
     device: Device,
     _folder: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Rig {
     fn new(token: &str, change: impl FnOnce(&mut Device)) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let mut device = tokens()[token].clone();
         let faults = FaultyModule::before(&softhsm::module().unwrap(), folder.path()).unwrap();
         device = faults.in_front_of(&device);
         change(&mut device);
-        Self { faults, device, _folder: folder }
+        Self { faults, device, _folder: folder, _alone: alone }
     }
 
     fn open(&self) -> Arc<dyn KeyManager> {
