@@ -3,11 +3,12 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test soak interop build packages bench fuzz lint clean
+.PHONY: demo test clouds soak interop build packages bench fuzz lint clean
 
 # What the programs link (libtss2) and what the simulated devices and foreign verifiers are.
-PACKAGES := pkg-config g++ libtss2-dev softhsm2 swtpm swtpm-tools tpm2-tools openssl gnutls-bin libnss3-tools opensc openssh-client python3-venv
+PACKAGES := pkg-config g++ gdb libtss2-dev softhsm2 swtpm swtpm-tools tpm2-tools openssl gnutls-bin libnss3-tools opensc openssh-client python3-venv
 PKILINT  := target/pkilint/bin/lint_pkix_cert
+MOTO     := target/moto/bin/moto_server
 
 # The main job with the real binaries, on simulated devices. Everything is left in target/demo/.
 demo: build
@@ -15,6 +16,13 @@ demo: build
 
 test: build $(PKILINT)
 	cargo test --workspace --locked --quiet
+
+# The backends of clouds on simulated clouds, and the programs with these backends. Apart from the others, since the
+# SDKs take longer to build than all the rest.
+clouds: packages $(MOTO)
+	cargo test --locked --quiet --package undercroft-kms --features awskms
+	cargo clippy --locked --package undercroft-kms --package undercroft --package undercroft-witness \
+	  --features undercroft-kms/awskms,undercroft/awskms,undercroft-witness/awskms --all-targets -- -D warnings
 
 # kill -9 under load, 1,000 times (make test: 50); `make soak ROUNDS=100` for fewer, SEED=… for the same ones again.
 soak: build
@@ -39,6 +47,15 @@ $(PKILINT): tests/tools/pkilint.txt | packages
 	python3 -m venv --clear target/pkilint
 	target/pkilint/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+# moto stands for AWS. Its version is fixed: so is what hsm-sim/src/aws/moto_kms.py adds to it.
+$(MOTO): tests/tools/moto.txt | packages
+	python3 -m venv --clear target/moto
+	target/moto/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+.PHONY: target/moto
+target/moto: $(MOTO)
 
 # Foreign transparency log tools on our exports. Needs Go 1.24 or later, and fetches its modules.
 interop: build

@@ -1,5 +1,7 @@
 //! Where a key lives, and how well that is known.
 
+mod aws;
+
 use std::fmt;
 
 use jiff::Timestamp;
@@ -96,12 +98,22 @@ pub fn judge(format: &str, evidence: &[u8], key: &PublicKey, trust: &Trust, now:
         "pkcs11-attributes-v1" => judge_pkcs11(evidence, key),
         "tpm2-public-v1" => judge_tpm(evidence, key),
         evidence::FORMAT => evidence::judge(evidence, key, trust, now),
+        "aws-kms-v1" => aws::judge(evidence, key),
         "software-v1" => {
             Custody::new(Grade::Software, vec!["the key is held in memory by a simulator".into()])
         }
         other => {
             Custody::unknown(format!("evidence of the format `{other}` cannot be judged by this version"))
         }
+    }
+}
+
+/// What a cloud calls the key that evidence is about: the ARN of a key in AWS KMS; none for other formats, and for
+/// evidence that cannot be read.
+pub fn key_arn(format: &str, evidence: &[u8]) -> Option<String> {
+    match format {
+        "aws-kms-v1" => aws::arn(evidence),
+        _ => None,
     }
 }
 

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use undercroft_keymgr::{Authorisation, Counted, Error, Gate, SignGated, SigningKey};
+use undercroft_keymgr::{Authorisation, Counted, Error, ErrorKind, Gate, SignGated, SigningKey};
 use undercroft_keys::PublicKey;
-use undercroft_log::Receipt;
+use undercroft_log::{Logged, Receipt};
 
 /// The gates of one authority, and how they are reached.
 #[async_trait]
@@ -39,11 +39,18 @@ impl Signing<'_> {
         }
     }
 
-    /// Signs `message`, which the entry of `receipt` is about.
-    pub(crate) async fn sign(&self, receipt: &Receipt, message: &[u8]) -> Result<Counted, Error> {
-        match self {
-            Self::Directly(key) => key.sign_counted(message).await,
-            Self::AtGates(key, gates) => {
+    /// Signs `message`, which the entry that was `logged` is about. Gates want its receipt.
+    pub(crate) async fn sign(&self, logged: &impl Logged, message: &[u8]) -> Result<Counted, Error> {
+        match (self, logged.receipt()) {
+            (Self::Directly(key), _) => key.sign_counted(message).await,
+            (Self::AtGates(key, _), None) => Err(Error::new(
+                ErrorKind::Denied,
+                format!(
+                    "{key:?} signs what stands under a signed checkpoint, and entry {} does not yet",
+                    logged.index()
+                ),
+            )),
+            (Self::AtGates(key, gates), Some(receipt)) => {
                 key.sign(message, gates.keys(), &Application { gates: *gates, receipt, message }).await
             }
         }

@@ -8,6 +8,9 @@
 //!
 //! A [`Prepared`] owns the bytes that were linted and the text of the intent that describes them. [`issue`] takes a
 //! receipt of exactly that text, hands exactly those bytes to the key, and verifies the signature before it leaves.
+//! Where a profile says `durable`, the key signs what is durable while the head over it is being signed, too: a
+//! [`Promise`](undercroft_log::Promise) stands for the receipt, which whoever asked gets with the certificate.
+//!
 //! A power cut between the log and the key leaves an intent that shows what would have been signed, and nothing else.
 //!
 //! Neither can be used twice, which the compiler sees to:
@@ -33,12 +36,12 @@ use std::sync::Arc;
 
 use undercroft_keymgr::{CommandNumber, Counted};
 use undercroft_keys::{KeyId, PublicKey, SignatureAlgorithm};
-use undercroft_log::Receipt;
 use undercroft_log::leaf::{
-    Base64Bytes, Body, Caller, Digest, Draft, Evidence, HexKeyId, Intent, LeafError, LedgerNumber, Object,
-    Outcome, OutcomeResult, ToBeSigned as LoggedBytes,
+    Base64Bytes, Body, Caller, Digest, Draft, Evidence, HexKeyId, Intent, Leaf, LeafError, LedgerNumber,
+    Object, Outcome, OutcomeResult, ToBeSigned as LoggedBytes,
 };
 use undercroft_log::sequencer::Append;
+use undercroft_log::{Logged, Receipt};
 
 use crate::gated::Signing;
 use crate::lint::{self, Finding};
@@ -172,27 +175,27 @@ impl Prepared {
 
 /// What came out: DER that a key of ours has signed, and the proof that it was logged before.
 #[derive(Debug)]
-pub struct Issued {
+pub struct Issued<L = Receipt> {
     der: Arc<[u8]>,
     signature: Vec<u8>,
     command: Option<CommandNumber>,
-    receipt: Receipt,
+    logged: L,
 }
 
-impl Issued {
+impl<L: Logged> Issued<L> {
     /// The DER of the certificate or CRL.
     pub fn der(&self) -> &Arc<[u8]> {
         &self.der
     }
 
     /// That its intent stands in the log.
-    pub fn receipt(&self) -> &Receipt {
-        &self.receipt
+    pub fn logged(&self) -> &L {
+        &self.logged
     }
 
     /// Gives the proof away.
-    pub fn into_receipt(self) -> Receipt {
-        self.receipt
+    pub fn into_logged(self) -> L {
+        self.logged
     }
 
     /// The entry that says what became of the intent. The certificate leaves when it is durable.
@@ -201,7 +204,7 @@ impl Issued {
     /// It cannot be written as JSON.
     pub fn outcome(&self) -> Result<Append<Effect>, LeafError> {
         let result = OutcomeResult::Signature(Base64Bytes(self.signature.clone()));
-        outcome(self.receipt.index(), result, self.command)
+        outcome(self.logged.index(), result, self.command)
     }
 }
 
@@ -228,21 +231,25 @@ fn outcome(
 /// # Errors
 /// The key is another one, the receipt is of another entry, the token does not sign, or its signature is wrong. The
 /// intent is then to be abandoned by whoever called.
-pub async fn issue(prepared: Prepared, receipt: Receipt, key: Signing<'_>) -> Result<Issued, IssueError> {
+pub async fn issue<L: Logged>(
+    prepared: Prepared,
+    logged: L,
+    key: Signing<'_>,
+) -> Result<Issued<L>, IssueError> {
     if key.public_key().id() != prepared.key_id {
         return Err(IssueError::OtherKey { expected: prepared.key_id, found: key.public_key().id() });
     }
-    // Written by us a moment ago and stamped by the sequencer: the body in the receipt's entry is ours to the byte, so
-    // what is logged is what was linted.
-    if receipt.body().ok() != Some(prepared.draft.body()) {
-        return Err(IssueError::OtherEntry { index: receipt.index() });
+    // Written by us a moment ago and stamped by the sequencer: the body in the entry is ours to the byte, so what is
+    // logged is what was linted.
+    if Leaf::raw_body(logged.leaf()).ok() != Some(prepared.draft.body()) {
+        return Err(IssueError::OtherEntry { index: logged.index() });
     }
-    let Counted { signature, command } = key.sign(&receipt, prepared.tbs.der()).await?;
+    let Counted { signature, command } = key.sign(&logged, prepared.tbs.der()).await?;
     key.public_key()
         .verify(prepared.algorithm, prepared.tbs.der(), &signature)
         .map_err(|_| IssueError::WrongSignature(prepared.key_id))?;
     let der = assemble(prepared.tbs.der(), prepared.algorithm, &signature).map_err(TbsError::Der)?;
-    Ok(Issued { der: der.into(), signature, command, receipt })
+    Ok(Issued { der: der.into(), signature, command, logged })
 }
 
 /// Why nothing could be prepared.

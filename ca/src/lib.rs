@@ -23,6 +23,7 @@ pub mod noted_head;
 pub mod plan;
 pub mod policy;
 pub mod profile;
+pub mod provider_log;
 pub mod recovery;
 pub mod review;
 pub mod serial;

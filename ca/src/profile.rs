@@ -55,10 +55,12 @@ impl Kind {
 }
 
 /// How much a profile demands to be known of an intent before the key signs. It is the last arc of its certificate policy.
-/// Arc 1 is kept for `durable`, which no certificate has: a receipt is always under a signed checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Assured {
+    /// It is durable: arc 1. The key signs while the head over it is being signed, and who asked gets both together. Only for
+    /// leaves, and only of authorities without gates, which want a signed checkpoint.
+    Durable,
     /// It stands under a signed checkpoint: arc 2.
     #[default]
     Signed,
@@ -69,6 +71,7 @@ pub enum Assured {
 impl Assured {
     const fn arc(self) -> u32 {
         match self {
+            Self::Durable => 1,
             Self::Signed => 2,
             Self::Witnessed => 3,
         }
@@ -89,7 +92,7 @@ pub struct ProfileConfig {
     pub max_lifetime: Option<Lifetime>,
     /// The kinds of keys that may be certified: `p256`, `p384`, `rsa`, `ed25519`.
     pub keys: Option<Vec<KeyFamily>>,
-    /// `signed`, or `witnessed`: then nothing of this profile is signed while witnesses are away.
+    /// `durable`, `signed`, or `witnessed`: then nothing of this profile is signed while witnesses are away.
     #[serde(default)]
     pub assurance: Assured,
 }
@@ -150,7 +153,7 @@ impl Profile {
     /// Validates a table.
     ///
     /// # Errors
-    /// Its lifetimes contradict each other or its kind, or it takes no keys.
+    /// Its lifetimes contradict each other or its kind, it takes no keys, or its assurance is too little for its kind.
     pub fn from_config(config: ProfileConfig) -> Result<Self, ProfileError> {
         let standard = Self::standard(config.kind);
         let refuse = |rule: String| ProfileError { profile: config.name.clone(), rule };
@@ -170,6 +173,9 @@ impl Profile {
             return Err(refuse("keys is empty, so that nothing could be certified".into()));
         }
         let assurance = config.assurance;
+        if assurance == Assured::Durable && config.kind.is_authority() {
+            return Err(refuse("assurance is durable, and a CA certificate is `signed` at least".into()));
+        }
         Ok(Self { name: config.name, kind: config.kind, lifetime, max_lifetime, keys, assurance })
     }
 
@@ -256,6 +262,15 @@ pub struct ProfileError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_an_authority_is_signed_at_least() {
+        for kind in Kind::ALL {
+            let durable = ProfileConfig { assurance: Assured::Durable, ..config(kind) };
+            let refusal = Profile::from_config(durable).map_err(|error| error.to_string());
+            assert_eq!(refusal.is_err(), kind.is_authority(), "{refusal:?}");
+        }
+    }
 
     fn config(kind: Kind) -> ProfileConfig {
         ProfileConfig {

@@ -20,7 +20,7 @@ use undercroft_log::leaf::{
     RefusedAction,
 };
 use undercroft_log::sequencer::{Append, AppendError, Assurance, Log};
-use undercroft_log::{Clock, Receipt};
+use undercroft_log::{Clock, Logged, Receipt};
 
 use custody::HeldKey;
 pub use enrol::EnrolmentToken;
@@ -31,7 +31,7 @@ use crate::bundle::Bundle;
 use crate::certificate::AuthorityCertificate;
 use crate::csr::{Csr, CsrError};
 use crate::gated::Signing;
-use crate::issuance::{IssueError, Prepared, abandoned, issue};
+use crate::issuance::{IssueError, Issued, Prepared, abandoned, issue};
 use crate::names::{Identity, SERVER_PATH, SpiffeId, TrustDomain, parse_spiffe_id};
 use crate::policy::{Grant, Policy, Refusal, Request};
 use crate::profile::{Assured, Kind, PolicyArc, Profile};
@@ -66,6 +66,14 @@ pub struct Domain {
     away_is_told: AtomicBool,
 }
 
+/// What must be known of an intent before its key signs.
+enum Needed {
+    /// That it is durable.
+    Promise,
+    /// That it stands under a signed checkpoint, and more.
+    Receipt(Assurance),
+}
+
 impl Domain {
     /// Its name.
     pub fn name(&self) -> &TrustDomain {
@@ -95,16 +103,35 @@ impl Domain {
         }
     }
 
-    /// How much must be known of an intent before its key signs. CA certificates wait for witnesses; leaves go on without
+    /// What must be known of an intent before its key signs. CA certificates wait for witnesses; leaves go on without
     /// them for a while, which the log says, and wait like the others when that is over.
-    async fn assurance(&self, profile: &Profile, now: Timestamp) -> Result<Assurance, ServiceError> {
+    async fn needed(
+        &self,
+        profile: &Profile,
+        authority: &Authority,
+        now: Timestamp,
+    ) -> Result<Needed, ServiceError> {
         let away = self.tell_of_witnesses().await?;
         let is_over = away.is_some_and(|since| since + self.grace.0 < now);
         let always = profile.kind().is_authority() || profile.assurance() == Assured::Witnessed;
-        match always || is_over {
-            true => Ok(Assurance::Witnessed),
-            false => Ok(Assurance::Signed),
+        Ok(match (always || is_over, profile.assurance(), authority.signing()) {
+            (true, ..) => Needed::Receipt(Assurance::Witnessed),
+            (false, Assured::Durable, Signing::Directly(_)) => Needed::Promise,
+            (false, ..) => Needed::Receipt(Assurance::Signed),
+        })
+    }
+
+    /// Appends an intent and waits for its receipt. One that gets none is abandoned.
+    async fn receipt(&self, intent: Append<Effect>, assurance: Assurance) -> Result<Receipt, ServiceError> {
+        let appended = self.log.append_assured(intent, assurance).await;
+        if let Err(AppendError::Unsigned { index, why } | AppendError::Unwitnessed { index, why }) = &appended
+        {
+            // The entry is there, and nobody will sign for it: say so now and not at the next start.
+            self.abandon(*index, why).await;
         }
+        // If it cannot be told now, the next request does it.
+        let _ = self.tell_of_witnesses().await;
+        Ok(appended?)
     }
 
     /// Says in the log that too few witnesses answer, or that enough do again. Gives since when they do not.
@@ -299,35 +326,33 @@ impl CertificateAuthority {
     ) -> Result<IssuedCertificate, ServiceError> {
         let profile = order.grant.profile();
         let (domain, authority, prepared) = self.prepare(order)?;
-        let assurance = domain.assurance(profile, self.clock.now()).await?;
+        let needed = domain.needed(profile, authority, self.clock.now()).await?;
         let intent = match effect {
             Some(effect) => prepared.intent_with(effect),
             None => prepared.intent(),
         };
-        let receipt = match domain.log.append_assured(intent, assurance).await {
-            Ok(receipt) => receipt,
-            Err(error) => {
-                // The entry is there, and nobody will sign for it: say so now and not at the next start.
-                if let AppendError::Unsigned { index, why } | AppendError::Unwitnessed { index, why } = &error
-                {
-                    domain.abandon(*index, why).await;
-                }
-                let _ = domain.tell_of_witnesses().await;
-                return Err(error.into());
+        let (certificate, receipt) = match needed {
+            Needed::Receipt(assurance) => {
+                let receipt = domain.receipt(intent, assurance).await?;
+                let issued = self.sign(domain, authority, prepared, receipt).await?;
+                (issued.der().clone(), issued.into_logged())
+            }
+            Needed::Promise => {
+                let promise = domain.log.append_promised(intent).await?;
+                let issued = self.sign(domain, authority, prepared, promise).await?;
+                // Nobody is given a certificate without its proof: it stands in the log, and whoever asks again gets another.
+                (issued.der().clone(), issued.into_logged().kept().await?)
             }
         };
-        // If it cannot be told now, the next request does it.
-        let _ = domain.tell_of_witnesses().await;
-        let issued = self.sign(domain, authority, prepared, receipt).await?;
         Ok(IssuedCertificate {
-            chain: vec![issued.der().clone(), authority.certificate().der().into()],
+            chain: vec![certificate, authority.certificate().der().into()],
             roots: domain
                 .bundle
                 .roots()
                 .iter()
                 .map(|root: &AuthorityCertificate| root.der().to_vec())
                 .collect(),
-            receipt: issued.into_receipt(),
+            receipt,
         })
     }
 
@@ -355,15 +380,15 @@ impl CertificateAuthority {
         Ok((domain, authority, prepared))
     }
 
-    async fn sign(
+    async fn sign<L: Logged>(
         &self,
         domain: &Domain,
         authority: &Authority,
         prepared: Prepared,
-        receipt: Receipt,
-    ) -> Result<crate::issuance::Issued, ServiceError> {
-        let index = receipt.index();
-        match issue(prepared, receipt, authority.signing()).await {
+        logged: L,
+    ) -> Result<Issued<L>, ServiceError> {
+        let index = logged.index();
+        match issue(prepared, logged, authority.signing()).await {
             Ok(issued) => {
                 let outcome = issued.outcome().map_err(|error| ServiceError::Internal(error.to_string()))?;
                 // The certificate leaves when its outcome is durable: what a caller holds is never lost here.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures::executor::block_on;
 use futures::future::join_all;
 use undercroft_keymgr::{ErrorKind, Key, KeyManager, KeyUri};
-use undercroft_keys::KeyAlgorithm;
+use undercroft_keys::{DigestAlgorithm, KeyAlgorithm, MessageDigest};
 
 /// A backend under test.
 pub struct Subject<'a> {
@@ -19,6 +19,8 @@ pub struct Subject<'a> {
     pub uri: &'a dyn Fn(u32) -> KeyUri,
     /// Algorithms that the token cannot make, each with the reason.
     pub unsupported: &'a [(KeyAlgorithm, &'static str)],
+    /// Why the token has no keys that are forgotten at once, where that is so.
+    pub no_throwaway: Option<&'static str>,
     /// The format of its custody evidence.
     pub custody_format: &'static str,
 }
@@ -43,7 +45,10 @@ pub fn run(subject: &Subject<'_>) -> Vec<KeyAlgorithm> {
     finds_nothing_where_nothing_is(&*manager, &(subject.uri)(900));
     let shared = (subject.uri)(901);
     signs_for_many_at_once(&*manager, &shared);
-    forgets_throwaway_keys(&*manager);
+    match subject.no_throwaway {
+        None => forgets_throwaway_keys(&*manager),
+        Some(reason) => refuses_throwaway_keys(&*manager, reason),
+    }
     worked
 }
 
@@ -81,6 +86,7 @@ fn makes_and_uses(subject: &Subject<'_>, manager: &dyn KeyManager, uri: &KeyUri,
         "{algorithm}: another key after opening"
     );
     signs(&opened, algorithm);
+    signs_digests(&opened, algorithm);
 
     // Never as something that it is not.
     for other in KeyAlgorithm::ALL.into_iter().filter(|other| other.key_type() != algorithm.key_type()) {
@@ -107,6 +113,41 @@ fn signs(key: &Key, algorithm: KeyAlgorithm) {
             .public_key()
             .verify(algorithm.signature_algorithm(), message, &signature)
             .unwrap_or_else(|_| panic!("{algorithm}, {} bytes: the signature is wrong", message.len()));
+    }
+}
+
+/// The one kind of digest that the algorithm hashes with, and no other. A digest of another length does not exist
+/// ([`MessageDigest::new`]).
+fn signs_digests(key: &Key, algorithm: KeyAlgorithm) {
+    let Some(wanted) = algorithm.signature_algorithm().digest() else {
+        assert!(key.prehashed.is_none(), "{algorithm} signs whole messages, and no digests");
+        return;
+    };
+    let prehashed = key.prehashed.as_ref();
+    let prehashed = prehashed.unwrap_or_else(|| panic!("{algorithm}: it signs no digests"));
+    assert_eq!((prehashed.algorithm(), prehashed.public_key()), (algorithm, key.signer.public_key()));
+    let message = b"hashed elsewhere";
+    for kind in DigestAlgorithm::ALL {
+        let digest = MessageDigest::of(kind, message);
+        for length in [0, 1, 20, 31, 33, 47, 49, 63, 65].into_iter().filter(|length| *length != kind.length())
+        {
+            let bytes = vec![0x5a; length];
+            let refused = MessageDigest::new(kind, &bytes).map(|_| ());
+            assert!(refused.is_err(), "{algorithm}: a {kind} digest of {length} bytes");
+        }
+        match (block_on(prehashed.sign_digest(&digest)), kind == wanted) {
+            (Ok(signature), true) => key
+                .signer
+                .public_key()
+                .verify(algorithm.signature_algorithm(), message, &signature)
+                .unwrap_or_else(|_| panic!("{algorithm}: the signature over a digest is wrong")),
+            (Err(error), false) => {
+                assert_eq!(error.kind(), ErrorKind::Unsupported, "{algorithm}, {kind}: {error}");
+                assert!(error.to_string().contains(&wanted.to_string()), "{error}");
+            }
+            (Ok(_), false) => panic!("{algorithm}: it signed a {kind} digest"),
+            (Err(error), true) => panic!("{algorithm}: {error}"),
+        }
     }
 }
 
@@ -142,4 +183,15 @@ fn forgets_throwaway_keys(manager: &dyn KeyManager) {
     }
     drop((first, second));
     assert_eq!(block_on(manager.list()).expect("list").len(), before, "a throwaway key was left behind");
+}
+
+fn refuses_throwaway_keys(manager: &dyn KeyManager, reason: &str) {
+    let before = block_on(manager.list()).expect("list").len();
+    for algorithm in KeyAlgorithm::ALL {
+        match block_on(manager.throwaway(algorithm)) {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{algorithm}: {error}"),
+            Ok(_) => panic!("throwaway {algorithm} keys work now; drop the exception that says: {reason}"),
+        }
+    }
+    assert_eq!(block_on(manager.list()).expect("list").len(), before, "a refused key left something behind");
 }

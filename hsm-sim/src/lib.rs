@@ -4,6 +4,7 @@
 //! for tests. What it starts is real software (SoftHSM, swtpm) wherever that exists; its own
 //! [`SoftwareKeys`](software::SoftwareKeys) serve the tests of code above the joint, where a token adds nothing.
 
+pub mod aws;
 pub mod conformance;
 pub mod installation;
 pub mod programs;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use aws_lc_rs::digest::{Digest, SHA256, SHA384, SHA512};
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
@@ -13,9 +14,10 @@ use aws_lc_rs::signature::{
     KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair,
 };
 use undercroft_keymgr::{
-    CustodyEvidence, Error, ErrorKind, Key, KeyManager, KeyUri, ProveCustody, SigningKey, StoredKey,
+    CustodyEvidence, Error, ErrorKind, Key, KeyManager, KeyUri, ProveCustody, SignPrehashed, SigningKey,
+    StoredKey,
 };
-use undercroft_keys::{KeyAlgorithm, PublicKey, RsaBits};
+use undercroft_keys::{DigestAlgorithm, KeyAlgorithm, MessageDigest, PublicKey, RsaBits};
 
 /// A key manager whose keys are in memory. Any key URI names a key.
 #[derive(Debug, Default)]
@@ -73,7 +75,9 @@ impl SoftwareKey {
     }
 
     fn key(self: &Arc<Self>) -> Key {
-        Key { signer: self.clone(), custody: self.clone(), gated: None }
+        let prehashed = self.algorithm.signature_algorithm().digest();
+        let prehashed = prehashed.map(|_| self.clone() as Arc<dyn SignPrehashed>);
+        Key { signer: self.clone(), custody: self.clone(), gated: None, prehashed }
     }
 }
 
@@ -139,6 +143,41 @@ impl SigningKey for SoftwareKey {
                 match self.algorithm {
                     KeyAlgorithm::RsaPss(_) => pair.sign(&RSA_PSS_SHA256, &rng, message, &mut signature),
                     _ => pair.sign(&RSA_PKCS1_SHA256, &rng, message, &mut signature),
+                }
+                .map_err(fault)?;
+                Ok(signature)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl SignPrehashed for SoftwareKey {
+    fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm
+    }
+
+    fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    async fn sign_digest(&self, digest: &MessageDigest) -> Result<Vec<u8>, Error> {
+        digest.suits(self.algorithm)?;
+        let fault = |_| Error::new(ErrorKind::Fault, "a software key refused to sign");
+        let function = match digest.algorithm() {
+            DigestAlgorithm::Sha256 => &SHA256,
+            DigestAlgorithm::Sha384 => &SHA384,
+            DigestAlgorithm::Sha512 => &SHA512,
+        };
+        let digest = Digest::import_less_safe(digest.as_bytes(), function).map_err(fault)?;
+        match &self.pair {
+            Pair::Ecdsa(pair) => Ok(pair.sign_digest(&digest).map_err(fault)?.as_ref().to_vec()),
+            Pair::Ed25519(_) => Err(Error::new(ErrorKind::Unsupported, "Ed25519 signs whole messages")),
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                match self.algorithm {
+                    KeyAlgorithm::RsaPss(_) => pair.sign_digest(&RSA_PSS_SHA256, &digest, &mut signature),
+                    _ => pair.sign_digest(&RSA_PKCS1_SHA256, &digest, &mut signature),
                 }
                 .map_err(fault)?;
                 Ok(signature)

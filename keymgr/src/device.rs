@@ -64,11 +64,7 @@ impl Device {
         let device = config.name;
         let uri: KeyUri =
             config.uri.parse().map_err(|error| DeviceError::Uri { device: device.clone(), error })?;
-        let names_a_key = match &uri {
-            KeyUri::Pkcs11(uri) => uri.object.is_some() || uri.id.is_some(),
-            KeyUri::Tpm(uri) => uri.handle.is_some(),
-        };
-        if names_a_key {
+        if uri.names_a_key() {
             return Err(DeviceError::NamesKey { device });
         }
         let mut sources = [
@@ -82,6 +78,9 @@ impl Device {
         let pin = sources.next();
         if sources.next().is_some() {
             return Err(DeviceError::SeveralPins { device });
+        }
+        if uri.scheme().is_cloud() && pin.is_some() {
+            return Err(DeviceError::PinOfCloud { device });
         }
         if let (Secrecy::Strict, Some(SecretSource::Environment(variable))) = (secrecy, &pin) {
             return Err(DeviceError::EnvironmentPin { device, variable: variable.clone() });
@@ -125,7 +124,9 @@ pub enum DeviceError {
         error: UriError,
     },
     /// The URI has attributes of a key.
-    #[error("device `{device}`: its URI names a key (object, id or handle); leave that to the keys")]
+    #[error(
+        "device `{device}`: its URI names a key; leave attributes such as object, id, handle, alias, key-id, key and version to the keys"
+    )]
     NamesKey {
         /// The device.
         device: String,
@@ -153,6 +154,14 @@ pub enum DeviceError {
         "device `{device}`: give one of pin-file, pin-credential, pin-prompt and pin-environment, not several"
     )]
     SeveralPins {
+        /// The device.
+        device: String,
+    },
+    /// A PIN for a cloud.
+    #[error(
+        "device `{device}` is a cloud's, which has no PIN: it knows this program by its ambient identity (instance role, workload identity); remove its pin-… line"
+    )]
+    PinOfCloud {
         /// The device.
         device: String,
     },
@@ -200,5 +209,43 @@ mod tests {
             let names_a_key = config(|device| device.uri = uri.into());
             assert!(matches!(refused(names_a_key), DeviceError::NamesKey { .. }), "{uri}");
         }
+    }
+
+    fn device(uri: &str, pin: Option<&str>) -> Result<Device, String> {
+        let config = config(|device| {
+            device.uri = uri.into();
+            device.pin_file = pin.map(Into::into);
+        });
+        let device = Device::from_config(config, Path::new("/etc/undercroft"), Secrecy::Strict);
+        device.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_devices_uri_names_no_key() {
+        for uri in [
+            "pkcs11:token=prod;object=ca",
+            "tpm:handle=0x81010001",
+            "awskms:region=eu-central-1;alias=ca",
+            "awskms:key-id=mrk-1234abcd12ab34cd56ef1234567890ab",
+            "gcpkms:key=ca",
+            "gcpkms:version=1",
+            "azurekv:key=ca",
+            "azurekv:version=78deebed173b48e48f55abf87ed4cf71",
+        ] {
+            let refusal = device(uri, None).unwrap_err();
+            assert!(refusal.contains("`prod`: its URI names a key"), "{uri}: {refusal}");
+        }
+        device("awskms:region=eu-central-1;account=111122223333", None).unwrap();
+    }
+
+    #[test]
+    fn a_cloud_has_no_pin() {
+        for uri in
+            ["awskms:region=eu-central-1", "gcpkms:key-ring=prod", "azurekv:vault=prod.vault.azure.net"]
+        {
+            let refusal = device(uri, Some("prod.pin")).unwrap_err();
+            assert!(refusal.contains("ambient identity") && refusal.contains("remove its pin-"), "{refusal}");
+        }
+        assert!(device("pkcs11:token=prod", Some("prod.pin")).unwrap().pin.is_some());
     }
 }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 
-use crate::{Activate, CommandNumber, Error, ErrorKind, KeyUri, Ledger, LedgerPlaces, SignGated, TokenNote};
+use crate::{
+    Activate, CommandNumber, Error, ErrorKind, KeyUri, Ledger, LedgerPlaces, SignGated, SignPrehashed,
+    TokenNote,
+};
 
 /// A token, opened: it makes keys, finds them again and lists them. Destroying a key is a ceremony and no method.
 ///
@@ -161,6 +164,8 @@ pub struct Key {
     pub custody: Arc<dyn ProveCustody>,
     /// For a key that signs only what a gate has authorised: how. [`Key::signer`] is refused by its token.
     pub gated: Option<Arc<dyn SignGated>>,
+    /// Signs digests that others have made; nothing for Ed25519 and for gated keys.
+    pub prehashed: Option<Arc<dyn SignPrehashed>>,
 }
 
 /// A key as [`KeyManager::list`] found it.

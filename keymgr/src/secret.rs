@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::{Device, Error, ErrorKind};
+
 /// The longest PIN that is read; PKCS#11 tokens take 255 bytes at most in practice.
-const MAX_SECRET: u64 = 1024;
+const MAX_SECRET: usize = 1024;
 
 /// A PIN or authorisation value. It is wiped when dropped and never printed.
 #[derive(Clone)]
@@ -83,6 +85,46 @@ impl SecretSource {
     }
 }
 
+/// The PIN of a device, for as long as the device is open. It is read from its source whenever the token wants it, and
+/// wiped right after; only what a person typed is held, since nobody is there to be asked again.
+#[derive(Clone, Debug)]
+pub struct Pin {
+    source: SecretSource,
+    /// `device `name``, in prompts and errors.
+    subject: String,
+    typed: Option<Secret>,
+}
+
+impl Pin {
+    /// Reads the PIN of `device` once, so that what is wrong with its source is told now. Nothing if it needs none.
+    ///
+    /// # Errors
+    /// `Denied`, with what [`SecretSource::read`] says.
+    pub fn of(device: &Device) -> Result<Option<Self>, Error> {
+        let Some(source) = device.pin.clone() else { return Ok(None) };
+        let mut pin = Self { source, subject: format!("device `{}`", device.name), typed: None };
+        let secret = pin.read()?;
+        if pin.source == SecretSource::Prompt {
+            pin.typed = Some(secret);
+        }
+        Ok(Some(pin))
+    }
+
+    /// The PIN, to be handed to the token and dropped.
+    ///
+    /// # Errors
+    /// `Denied` if its source does not give it any more.
+    pub fn read(&self) -> Result<Secret, Error> {
+        match &self.typed {
+            Some(typed) => Ok(typed.clone()),
+            None => self
+                .source
+                .read(&self.subject)
+                .map_err(|error| Error::with_source(ErrorKind::Denied, &*self.subject, error)),
+        }
+    }
+}
+
 fn read_private_file(path: &Path) -> Result<Secret, SecretError> {
     let file = open(path)?;
     // Of the file that is read, which may be another than the one that the path names by now.
@@ -98,14 +140,23 @@ fn open(path: &Path) -> Result<fs::File, SecretError> {
     fs::File::open(path).map_err(|error| SecretError::Unreadable(path.to_owned(), error))
 }
 
-fn read_file(path: &Path, file: fs::File) -> Result<Secret, SecretError> {
+fn read_file(path: &Path, mut file: fs::File) -> Result<Secret, SecretError> {
     let unreadable = |error| SecretError::Unreadable(path.to_owned(), error);
-    let mut text = Zeroizing::new(String::new());
-    file.take(MAX_SECRET + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > MAX_SECRET {
+    // Of a fixed size: one that grows leaves pieces of the secret in memory that it gave back.
+    let mut bytes = Zeroizing::new([0; MAX_SECRET + 1]);
+    let mut length = 0;
+    while length < bytes.len() {
+        match file.read(&mut bytes[length..]).map_err(unreadable)? {
+            0 => break,
+            read => length += read,
+        }
+    }
+    if length > MAX_SECRET {
         return Err(SecretError::TooLong(path.to_owned()));
     }
-    let secret = text.strip_suffix('\n').unwrap_or(&text);
+    let text = std::str::from_utf8(&bytes[..length])
+        .map_err(|error| unreadable(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))?;
+    let secret = text.strip_suffix('\n').unwrap_or(text);
     non_empty(secret.to_owned(), || path.display().to_string())
 }
 
@@ -184,6 +235,26 @@ mod tests {
         // One that cargo sets for every test.
         let source = SecretSource::Environment("CARGO_PKG_NAME".into());
         assert_eq!(source.read("token").unwrap().expose(), "undercroft-keymgr");
+    }
+
+    #[test]
+    fn a_pin_is_read_anew_each_time_and_what_is_wrong_is_told_at_once() {
+        let (directory, source) = file(b"1234", 0o600);
+        let device = |pin| Device {
+            name: "prod".into(),
+            uri: "pkcs11:token=prod".parse().unwrap(),
+            pin,
+            sessions: None,
+            attestation: None,
+        };
+        let pin = Pin::of(&device(Some(source.clone()))).unwrap().unwrap();
+        fs::write(directory.path().join("pin"), "5678").unwrap();
+        assert_eq!(pin.read().unwrap().expose(), "5678");
+        fs::remove_file(directory.path().join("pin")).unwrap();
+        assert_eq!(pin.read().unwrap_err().kind(), ErrorKind::Denied);
+        let refusal = Pin::of(&device(Some(source))).unwrap_err().to_string();
+        assert!(refusal.contains("`prod`") && refusal.contains("cannot read"), "{refusal}");
+        assert!(Pin::of(&device(None)).unwrap().is_none());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use undercroft_keys::KeyAlgorithm;
 
-use crate::{Device, Error, ErrorKind, Key, KeyManager, KeyUri, Scheme};
+use crate::{Device, Error, ErrorKind, Key, KeyManager, KeyUri, Scheme, Sighting};
 
 /// Opens devices of one scheme. Binaries register the backends that they were built with.
 pub trait Backend: Send + Sync {
@@ -18,6 +18,10 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// As [`KeyManager`]'s methods.
     fn open(&self, device: &Device) -> Result<Arc<dyn KeyManager>, Error>;
+
+    /// Looks for what this machine has of its kind, where distributions and vendors put it. Nothing is changed, no PIN is
+    /// tried.
+    fn survey(&self) -> Vec<Sighting>;
 }
 
 /// The devices of an installation, opened when first used.

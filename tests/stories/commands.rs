@@ -44,6 +44,13 @@ fn commands_say_the_same_to_people_and_to_programs() {
     assert!(checks.iter().all(|check| check["verdict"] != "bad"), "{checks:?}");
     assert!(checks.iter().any(|check| check["what"] == "prod.example authority i1"), "{checks:?}");
     assert!(doctor("text").contains("custody software"));
+    // What this machine has is told as it would be written down.
+    let token = checks.iter().find(|check| check["what"].as_str().unwrap().contains("token `prod`")).unwrap();
+    let found = token["text"].as_str().unwrap();
+    assert!(
+        found.starts_with("uri = \"pkcs11:token=prod;serial=") && found.contains("module-path="),
+        "{token}"
+    );
 
     let environment = ("UNDERCROFT_ENVIRONMENT".to_owned(), place.site.devices().display().to_string());
     let keys = |arguments: &[&str]| {
@@ -90,4 +97,56 @@ fn a_ceremony_is_rehearsed_and_is_never_run_over_its_own_output() {
     let audit = audit.arg("--key").arg(site.path("ceremony/transcript/log.vkey")).args(["--output", "json"]);
     let report: Value = serde_json::from_str(&audit.done().unwrap().stdout).unwrap();
     assert!(report.to_string().contains("ca.example/undercroft/ceremony/first/1"), "{report}");
+}
+
+#[test]
+fn a_token_is_measured_with_scratch_keys_and_never_with_those_of_an_authority() {
+    let mut place = Place::new(vec![
+        Domain::softhsm("prod.example", "ecdsa-p256"),
+        Domain::tpm("edge.example", "ecdsa-p256"),
+    ]);
+    let svg = place.path("bench.svg");
+    let bench = |arguments: &[&str]| {
+        let bench = Tool::ours("undercroft").unwrap().args(["bench", "--output", "json", "--seconds", "1"]);
+        let bench = bench.arg("--environment").arg(place.site.devices()).with(&place.site.variables());
+        bench.args(arguments)
+    };
+    let keys = |place: &Place| {
+        let list =
+            Tool::ours("undercroft").unwrap().args(["keys", "list", "--output", "json", "--environment"]);
+        list.arg(place.site.devices()).with(&place.site.variables()).done().unwrap().stdout
+    };
+    let before = keys(&place);
+    for (device, threads) in [("prod", "4,1,2,1"), ("edge", "1,2")] {
+        let run = bench(&[device, "--threads", threads, "--svg", svg.to_str().unwrap()]).done().unwrap();
+        let measured: Value = serde_json::from_str(&run.stdout).unwrap();
+        let rows = measured["rows"].as_array().unwrap();
+        let threads: Vec<_> = rows.iter().map(|row| row["threads"].as_u64().unwrap()).collect();
+        assert!(threads.is_sorted_by(|one, next| one < next), "{measured}");
+        for row in rows {
+            let number = |name: &str| row[name].as_f64().unwrap();
+            assert!(number("rate") > 1.0 && number("p50-ms") <= number("p99-ms"), "{row}");
+            // Little's law: what is under way is the rate times the time that each takes.
+            assert!(number("rate") * number("p50-ms") / 1e3 <= 2.0 * number("threads"), "{row}");
+        }
+        assert!(std::fs::read_to_string(&svg).unwrap().starts_with("<svg"));
+        std::fs::remove_file(&svg).unwrap();
+    }
+    assert_eq!(keys(&place), before, "a scratch key was left behind");
+
+    let config = place.path("daemon/undercroft.toml");
+    let configuration = std::fs::read_to_string(&config).unwrap();
+    let log_key =
+        configuration.lines().filter_map(|line| line.strip_prefix("log-key = ")).next_back().unwrap();
+    for (device, algorithm, used) in [
+        ("prod", "ecdsa-p256", "pkcs11:token=prod;object=intermediate-i1"),
+        ("logs", "ed25519", log_key.trim_matches('"')),
+    ] {
+        let bench = bench(&[device, "--threads", "1", "--algorithm", algorithm, "--key", used, "--config"]);
+        bench.arg(&config).run().unwrap().expect(4).unwrap().says("scratch key").unwrap();
+    }
+    // Which keys are in use must be known.
+    bench(&["prod", "--key", "pkcs11:token=prod;object=intermediate-i1"]).run().unwrap().expect(2).unwrap();
+    bench(&["nowhere"]).run().unwrap().expect(3).unwrap().says("`prod`").unwrap();
+    place.stop();
 }

@@ -73,6 +73,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "undercroft-cli",
             "undercroft-keymgr",
             "undercroft-keys",
+            "undercroft-kms",
             "undercroft-log",
             "undercroft-log-files",
             "undercroft-pkcs11",
@@ -111,8 +112,14 @@ const ARROWS: &[(&str, &[&str])] = &[
 const UNRELEASED: [&str; 2] = ["hsm-sim", "e2e"];
 
 /// Libraries that one place alone may name: the library as Rust code spells it, and the folder.
-const NAMED_IN: [(&str, &str); 3] =
-    [("tss_esapi", "keymgr/tpm"), ("cryptoki", "keymgr/pkcs11"), ("sqlx", "ca/server/src/store")];
+const NAMED_IN: [(&str, &str); 6] = [
+    ("tss_esapi", "keymgr/tpm"),
+    ("cryptoki", "keymgr/pkcs11"),
+    ("sqlx", "ca/server/src/store"),
+    ("aws_config", "keymgr/kms/src/aws"),
+    ("aws_credential_types", "keymgr/kms/src/aws"),
+    ("aws_sdk_kms", "keymgr/kms/src/aws"),
+];
 
 /// Packages that decide, and so never name a runtime.
 const WITHOUT_RUNTIME: [&str; 7] = [
@@ -288,11 +295,14 @@ fn dependencies_are_those_that_deny_toml_allows() {
     }
 }
 
-/// The names of all packages that are built. The lock file, and so the metadata, holds others that no feature asks for.
+/// The names of all packages that are built, by default and for clouds. The lock file, and so the metadata, holds others
+/// that no feature asks for.
 fn built() -> BTreeSet<String> {
     let tree = ["tree", "--workspace", "--edges", "all", "--prefix", "none", "--format", "{p}", "--locked"];
+    let clouds = ["--features", "undercroft/awskms"];
     let ran = e2e::Tool::foreign(env!("CARGO"))
         .args(tree)
+        .args(clouds)
         .arg("--manifest-path")
         .arg(workspace().join("Cargo.toml"));
     let names: BTreeSet<_> = ran
@@ -303,7 +313,7 @@ fn built() -> BTreeSet<String> {
         .filter_map(|line| line.split(' ').next())
         .map(str::to_owned)
         .collect();
-    assert!(names.contains("rustls"), "{names:?}");
+    assert!(names.contains("rustls") && names.contains("aws-sdk-kms"), "{names:?}");
     names
 }
 

@@ -143,6 +143,12 @@ fn locate(tokens: &Tokens, planned: &PlannedKey) -> Result<(Arc<dyn KeyManager>,
                 planned.label, planned.device
             )));
         }
+        KeyUri::AwsKms(_) | KeyUri::GcpKms(_) | KeyUri::AzureKv(_) => {
+            return Err(Failure::usage(format!(
+                "the plan wants the key `{}` in device `{}`, which is a cloud's, and a ceremony is offline. Use a PKCS#11 token for roots",
+                planned.label, planned.device
+            )));
+        }
     };
     Ok((tokens.manager(device)?, uri))
 }

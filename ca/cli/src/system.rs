@@ -1,5 +1,7 @@
 //! The system's clock and randomness. This is the one file that reads them.
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 use undercroft_ca::serial::{Entropy, NoEntropy};
 use undercroft_log::Clock;
@@ -12,6 +14,23 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+}
+
+/// Time that passes, for those who measure: it never goes back.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// One that starts now.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// How long ago it started.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 

@@ -17,7 +17,7 @@
 //! | [`leaf`] | what an entry says |
 //! | [`stored`] | tiles and proofs of a log that is stored |
 //! | [`scrub`] | going through a stored log again, to see that nothing older was lost or changed |
-//! | [`store`], [`sequencer`], [`Receipt`] | how entries become durable, signed and provable |
+//! | [`store`], [`sequencer`], [`Receipt`], [`Promise`] | how entries become durable, signed and provable |
 
 pub mod add_checkpoint;
 pub mod authorise;
@@ -37,7 +37,7 @@ pub mod tile;
 pub mod tree;
 pub mod witnesses;
 
-pub use receipt::Receipt;
+pub use receipt::{Logged, Promise, Receipt};
 
 /// Gives the time, in whole seconds. Binaries read the system's clock in one file; tests own theirs.
 pub trait Clock: Send + Sync {

@@ -2,12 +2,33 @@
 
 use std::sync::Arc;
 
+use futures::channel::oneshot;
 use jiff::Timestamp;
 
 use crate::checkpoint::SignedCheckpoint;
-use crate::leaf::{Leaf, LeafError};
 use crate::proof::TlogProof;
+use crate::sequencer::AppendError;
 use crate::tree::{Hash, ProofError, leaf_hash, verify_inclusion};
+
+/// What shows that an entry is durable: a [`Receipt`], or the [`Promise`] of one. Only the sequencer makes either, and each
+/// can be used up once.
+pub trait Logged: sealed::Sealed {
+    /// The index of the entry.
+    fn index(&self) -> u64;
+
+    /// The exact bytes of the entry.
+    fn leaf(&self) -> &[u8];
+
+    /// The receipt, if there is one already.
+    fn receipt(&self) -> Option<&Receipt>;
+}
+
+mod sealed {
+    #[expect(unnameable_types, reason = "so that nobody else can say that something was logged")]
+    pub trait Sealed {}
+    impl Sealed for super::Receipt {}
+    impl Sealed for super::Promise {}
+}
 
 /// Proof that an entry is durable and stands under a signed checkpoint.
 ///
@@ -64,14 +85,6 @@ impl Receipt {
         self.leaf_hash
     }
 
-    /// The body of the entry, as it stands in its bytes.
-    ///
-    /// # Errors
-    /// The entry is malformed, which the sequencer never makes.
-    pub fn body(&self) -> Result<&str, LeafError> {
-        Leaf::raw_body(&self.leaf)
-    }
-
     /// The checkpoint that it stands under.
     pub fn checkpoint(&self) -> &SignedCheckpoint {
         &self.checkpoint
@@ -80,5 +93,52 @@ impl Receipt {
     /// The proof for anyone else.
     pub fn proof(&self) -> TlogProof {
         TlogProof { index: self.index, path: self.path.clone(), checkpoint: self.checkpoint.note().clone() }
+    }
+}
+
+impl Logged for Receipt {
+    fn index(&self) -> u64 {
+        self.index
+    }
+
+    fn leaf(&self) -> &[u8] {
+        &self.leaf
+    }
+
+    fn receipt(&self) -> Option<&Receipt> {
+        Some(self)
+    }
+}
+
+/// An entry that is durable, and whose receipt follows when the head over it has been signed.
+#[derive(Debug)]
+pub struct Promise {
+    pub(crate) index: u64,
+    pub(crate) leaf: Arc<[u8]>,
+    pub(crate) receipt: oneshot::Receiver<Result<Receipt, AppendError>>,
+}
+
+impl Promise {
+    /// Waits for the receipt.
+    ///
+    /// # Errors
+    /// `Unsigned` if the log key could not sign; the entry stays durable.
+    pub async fn kept(self) -> Result<Receipt, AppendError> {
+        let stopped = || AppendError::Stopped("it ended before the head was signed".to_owned());
+        self.receipt.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+impl Logged for Promise {
+    fn index(&self) -> u64 {
+        self.index
+    }
+
+    fn leaf(&self) -> &[u8] {
+        &self.leaf
+    }
+
+    fn receipt(&self) -> Option<&Receipt> {
+        None
     }
 }

@@ -38,7 +38,7 @@ use crate::checkpoint::{Checkpoint, CheckpointSigner, SignedCheckpoint};
 use crate::cosigning::{Cosigner, NotCosigned, Wait};
 use crate::leaf::{Draft, LeafError};
 use crate::note::VerifierKey;
-use crate::receipt::Receipt;
+use crate::receipt::{Promise, Receipt};
 use crate::store::{Batch, CommitError, Entry, Head, LogReader, LogStore, StoreError};
 use crate::tile::MAX_ENTRY;
 use crate::tree::{GrowingTree, Hash, TILE_WIDTH, leaf_hash, partial_width, tile_root};
@@ -123,6 +123,7 @@ struct Queued<E> {
 
 enum Answer {
     WhenDurable(oneshot::Sender<Result<Durable, AppendError>>),
+    WithPromise(oneshot::Sender<Result<Promise, AppendError>>),
     WithReceipt(Assurance, oneshot::Sender<Result<Receipt, AppendError>>),
 }
 
@@ -131,6 +132,7 @@ impl Answer {
         // Callers that went away need no answer.
         match self {
             Self::WhenDurable(answer) => drop(answer.send(Err(error))),
+            Self::WithPromise(answer) => drop(answer.send(Err(error))),
             Self::WithReceipt(_, answer) => drop(answer.send(Err(error))),
         }
     }
@@ -184,6 +186,16 @@ impl<E> Log<E> {
         let (answer, receipt) = oneshot::channel();
         self.enqueue(append, Answer::WithReceipt(assurance, answer))?;
         receipt.await.unwrap_or_else(|_| Err(self.stopped()))
+    }
+
+    /// Appends an entry and waits until it is durable. Its receipt, under a signed checkpoint, is waited for later.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append_promised(&self, append: Append<E>) -> Result<Promise, AppendError> {
+        let (answer, promise) = oneshot::channel();
+        self.enqueue(append, Answer::WithPromise(answer))?;
+        promise.await.unwrap_or_else(|_| Err(self.stopped()))
     }
 
     /// Appends an entry and waits until it is durable.
@@ -631,6 +643,12 @@ impl<E: Send + Sync + 'static> Appender<E> {
             match queued.answer {
                 Answer::WhenDurable(answer) => {
                     drop(answer.send(Ok(Durable { index, time: stamped.time })));
+                }
+                Answer::WithPromise(promised) => {
+                    let (answer, receipt) = oneshot::channel();
+                    let (time, leaf, assurance) = (stamped.time, entry.leaf.clone(), Assurance::Signed);
+                    state.pending.push(Pending { index, time, leaf, assurance, answer });
+                    drop(promised.send(Ok(Promise { index, leaf: entry.leaf, receipt })));
                 }
                 Answer::WithReceipt(assurance, answer) => {
                     let time = stamped.time;

@@ -2,6 +2,7 @@
 
 mod activation;
 mod admin;
+mod bench;
 mod client;
 mod doctor;
 mod export;
@@ -36,6 +37,8 @@ enum Command {
     /// Make and list keys in devices.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Measure a token: signatures a second and how long each takes, by how many are asked for at once.
+    Bench(bench::BenchArgs),
     /// Show what the daemon is doing.
     Status(admin::StatusArgs),
     /// Show the trust domains of the installation.
@@ -68,6 +71,7 @@ impl Program for Undercroft {
             Command::Issue(args) => args.run(terminal),
             Command::Enrol(args) => args.run(terminal),
             Command::Keys(command) => command.run(terminal),
+            Command::Bench(args) => args.run(terminal),
             Command::Status(args) => args.run(terminal),
             Command::Domain(command) => command.run(terminal),
             Command::Bundle(args) => args.run(terminal),

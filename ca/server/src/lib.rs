@@ -15,14 +15,20 @@ pub mod store;
 mod tiles;
 mod witnesses;
 
-use undercroft_keymgr::Backend;
+use undercroft_keymgr::{Backend, Secrecy};
 
-/// The backends that this program was built with.
-pub fn backends() -> Vec<Box<dyn Backend>> {
+/// The backends that this program was built with. `secrecy` says which credentials those of clouds take.
+#[cfg_attr(
+    not(any(feature = "awskms", feature = "gcpkms", feature = "azurekv")),
+    expect(unused_variables, reason = "backends of clouds alone have credentials")
+)]
+pub fn backends(secrecy: Secrecy) -> Vec<Box<dyn Backend>> {
     vec![
         #[cfg(feature = "pkcs11")]
         Box::new(undercroft_pkcs11::Pkcs11Backend),
         #[cfg(feature = "tpm")]
         Box::new(undercroft_tpm::TpmBackend),
+        #[cfg(feature = "awskms")]
+        Box::new(undercroft_kms::AwsKmsBackend { secrecy }),
     ]
 }

@@ -53,7 +53,7 @@ fn with_log<T>(story: impl AsyncFnOnce(&Log<Effect>) -> T) -> T {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(FolderStore::open(folder.path()).unwrap());
     let key = software(KeyAlgorithm::Ed25519);
-    let key = Key { signer: key.clone(), custody: key, gated: None };
+    let key = Key { signer: key.clone(), custody: key, gated: None, prehashed: None };
     let log_key =
         Arc::new(LogKey::new("ca.example/undercroft/prod.example/1".parse().unwrap(), key).unwrap());
     let (log, driver) = block_on(sequencer::open(store, log_key, Arc::new(Noon), Limits::default())).unwrap();
@@ -112,7 +112,7 @@ fn what_was_linted_is_logged_and_signed() {
         (issued, Leaf::parse(outcome.leaf()).unwrap())
     });
     let Body::Outcome(outcome) = outcome.body else { panic!() };
-    assert_eq!(outcome.intent, issued.receipt().index());
+    assert_eq!(outcome.intent, issued.logged().index());
     let OutcomeResult::Signature(signature) = outcome.result else { panic!() };
     assert!(issued.der().ends_with(&signature.0));
 }

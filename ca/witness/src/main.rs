@@ -13,7 +13,7 @@ use undercroft_cli::system::{SystemClock, SystemEntropy};
 use undercroft_cli::{
     Common, Failure, LogArgs, Meta, OutputFormat, Program, StrictArgs, Terminal, read_text, ready,
 };
-use undercroft_keymgr::Backend;
+use undercroft_keymgr::{Backend, Secrecy};
 use undercroft_keys::KeyAlgorithm;
 use undercroft_log::cosignature::WitnessKey;
 use undercroft_log::note::VerifierKey;
@@ -103,7 +103,7 @@ struct GateArgs {
 
 impl GateArgs {
     fn read(&self) -> Result<gate::config::Config, Failure> {
-        gate::config::Config::read(&self.config, self.strict.secrecy(), backends())
+        gate::config::Config::read(&self.config, self.strict.secrecy(), backends(self.strict.secrecy()))
     }
 }
 
@@ -118,17 +118,23 @@ struct ConfigArgs {
 
 impl ConfigArgs {
     fn read(&self) -> Result<Config, Failure> {
-        Config::read(&self.config, self.strict.secrecy(), backends())
+        Config::read(&self.config, self.strict.secrecy(), backends(self.strict.secrecy()))
     }
 }
 
-/// The backends that this program was built with.
-fn backends() -> Vec<Box<dyn Backend>> {
+/// The backends that this program was built with. `secrecy` says which credentials those of clouds take.
+#[cfg_attr(
+    not(any(feature = "awskms", feature = "gcpkms", feature = "azurekv")),
+    expect(unused_variables, reason = "backends of clouds alone have credentials")
+)]
+fn backends(secrecy: Secrecy) -> Vec<Box<dyn Backend>> {
     vec![
         #[cfg(feature = "pkcs11")]
         Box::new(undercroft_pkcs11::Pkcs11Backend),
         #[cfg(feature = "tpm")]
         Box::new(undercroft_tpm::TpmBackend),
+        #[cfg(feature = "awskms")]
+        Box::new(undercroft_kms::AwsKmsBackend { secrecy }),
     ]
 }
 

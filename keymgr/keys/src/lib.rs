@@ -7,6 +7,7 @@
 //! function that takes one need not ask whether the key is on its curve, long enough or canonically encoded.
 
 mod algorithm;
+mod digest;
 mod key_id;
 mod ml_dsa;
 mod possession;
@@ -14,6 +15,7 @@ mod public_key;
 mod weak_rsa;
 
 pub use algorithm::{KeyAlgorithm, KeyType, RsaBits, SignatureAlgorithm, UnknownAlgorithm};
+pub use digest::{DigestAlgorithm, MessageDigest, WrongDigest};
 pub use key_id::{KeyId, SubjectKeyIdentifier};
 pub use ml_dsa::MlDsa44Key;
 pub use possession::{NoPossession, verify_possession};

@@ -9,6 +9,7 @@ use der::{Decode, Encode, Sequence};
 use spki::SubjectPublicKeyInfoRef;
 
 use crate::algorithm::{KeyType, RsaBits, SignatureAlgorithm};
+use crate::digest::MessageDigest;
 use crate::key_id::{KeyId, SubjectKeyIdentifier};
 use crate::weak_rsa::{self, Weakness};
 
@@ -232,6 +233,39 @@ impl PublicKey {
             }
             (RsaPkcs1Sha256, KeyType::Rsa(_), Verifier::Rsa(key)) => {
                 UnparsedPublicKey::new(&signature::RSA_PKCS1_2048_8192_SHA256, key).verify(message, signature)
+            }
+            _ => return Err(BadSignature),
+        };
+        verified.map_err(|_| BadSignature)
+    }
+
+    /// Verifies a signature over a message of which there is only the digest.
+    ///
+    /// # Errors
+    /// [`BadSignature`] if the algorithm is none of this key's or hashes with another function, or the signature does
+    /// not verify.
+    pub fn verify_digest(
+        &self,
+        algorithm: SignatureAlgorithm,
+        digest: &MessageDigest,
+        signature: &[u8],
+    ) -> Result<(), BadSignature> {
+        use SignatureAlgorithm::{EcdsaP256Sha256, EcdsaP384Sha384, RsaPkcs1Sha256, RsaPssSha256};
+        if algorithm.digest() != Some(digest.algorithm()) {
+            return Err(BadSignature);
+        }
+        let verified = match (algorithm, self.0.key_type, &self.0.verifier) {
+            (EcdsaP256Sha256, KeyType::P256, Verifier::Fixed(key))
+            | (EcdsaP384Sha384, KeyType::P384, Verifier::Fixed(key)) => {
+                key.verify_digest_sig(digest.value(), signature)
+            }
+            (RsaPssSha256, KeyType::Rsa(_), Verifier::Rsa(key)) => {
+                UnparsedPublicKey::new(&signature::RSA_PSS_2048_8192_SHA256, key)
+                    .verify_digest(digest.value(), signature)
+            }
+            (RsaPkcs1Sha256, KeyType::Rsa(_), Verifier::Rsa(key)) => {
+                UnparsedPublicKey::new(&signature::RSA_PKCS1_2048_8192_SHA256, key)
+                    .verify_digest(digest.value(), signature)
             }
             _ => return Err(BadSignature),
         };

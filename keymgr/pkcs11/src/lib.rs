@@ -16,11 +16,12 @@ mod mechanism;
 mod module;
 mod note;
 mod session;
+mod survey;
 mod token;
 
 use std::sync::Arc;
 
-use undercroft_keymgr::{Backend, Device, Error, ErrorKind, KeyManager, KeyUri, Scheme};
+use undercroft_keymgr::{Backend, Device, Error, ErrorKind, KeyManager, KeyUri, Scheme, Sighting};
 
 pub use custody::CUSTODY_FORMAT;
 use token::Token;
@@ -42,5 +43,9 @@ impl Backend for Pkcs11Backend {
             ));
         };
         Ok(Arc::new(Token::open(device, uri)?))
+    }
+
+    fn survey(&self) -> Vec<Sighting> {
+        survey::survey()
     }
 }

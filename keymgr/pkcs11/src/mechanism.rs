@@ -1,13 +1,12 @@
 //! How each algorithm is made and signed with, and what tokens give back.
 
-use aws_lc_rs::digest;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::Attribute;
 use der::asn1::UintRef;
 use der::{Encode, Sequence};
-use undercroft_keymgr::{Error, ErrorKind};
+use undercroft_keymgr::{Error, ErrorKind, ToSign};
 use undercroft_keys::{KeyAlgorithm, KeyType};
 
 /// DER of OBJECT IDENTIFIER secp256r1, as CKA_EC_PARAMS wants it.
@@ -39,27 +38,25 @@ pub(crate) fn generation(algorithm: KeyAlgorithm) -> (Mechanism<'static>, Vec<At
     }
 }
 
-/// The mechanism that signs, and the input that it takes for `message`.
-pub(crate) fn signing(algorithm: KeyAlgorithm, message: &[u8]) -> (Mechanism<'static>, Vec<u8>) {
-    let sha256 = || digest::digest(&digest::SHA256, message).as_ref().to_vec();
-    match algorithm {
-        KeyAlgorithm::EcdsaP256 => (Mechanism::Ecdsa, sha256()),
-        KeyAlgorithm::EcdsaP384 => {
-            (Mechanism::Ecdsa, digest::digest(&digest::SHA384, message).as_ref().to_vec())
-        }
-        KeyAlgorithm::RsaPkcs1(_) => (Mechanism::RsaPkcs, [&SHA256_DIGEST_INFO[..], &sha256()].concat()),
+/// The mechanism that signs, and the bytes that it takes for `input`.
+pub(crate) fn signing(
+    algorithm: KeyAlgorithm,
+    input: &ToSign,
+) -> Result<(Mechanism<'static>, Vec<u8>), Error> {
+    let bytes = input.bytes(algorithm)?;
+    Ok(match algorithm {
+        KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384 => (Mechanism::Ecdsa, bytes),
+        KeyAlgorithm::RsaPkcs1(_) => (Mechanism::RsaPkcs, [&SHA256_DIGEST_INFO[..], &bytes].concat()),
         KeyAlgorithm::RsaPss(_) => {
             let parameters = PkcsPssParams {
                 hash_alg: MechanismType::SHA256,
                 mgf: PkcsMgfType::MGF1_SHA256,
                 s_len: 32.into(),
             };
-            (Mechanism::RsaPkcsPss(parameters), sha256())
+            (Mechanism::RsaPkcsPss(parameters), bytes)
         }
-        KeyAlgorithm::Ed25519 => {
-            (Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)), message.to_vec())
-        }
-    }
+        KeyAlgorithm::Ed25519 => (Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)), bytes),
+    })
 }
 
 /// A token's signature, as X.509 carries it.

@@ -9,7 +9,7 @@ use cryptoki::error::{Error as Pkcs11Error, RvError};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::AuthPin;
-use undercroft_keymgr::{Error, ErrorKind, Secret};
+use undercroft_keymgr::{Error, ErrorKind, Pin};
 
 use crate::error::failed;
 
@@ -50,6 +50,13 @@ impl Module {
 
     pub(crate) fn pkcs11(&self) -> &Pkcs11 {
         &self.pkcs11
+    }
+
+    /// What the module says of its tokens.
+    pub(crate) fn token_infos(&self) -> Result<Vec<TokenInfo>, Error> {
+        let slots = self.pkcs11.get_slots_with_token().map_err(failed("cannot list its tokens"))?;
+        // A token that goes away while we look is not there.
+        Ok(slots.into_iter().filter_map(|slot| self.pkcs11.get_token_info(slot).ok()).collect())
     }
 
     /// The one token that `wanted` accepts, and its slot. `name` is the device's, for errors.
@@ -94,7 +101,7 @@ impl Module {
         session: &Session,
         slot: Slot,
         serial: &str,
-        pin: Option<&Secret>,
+        pin: Option<&Pin>,
     ) -> Result<(), Error> {
         // Held during the attempt: threads that open sessions at the same time wait for its outcome.
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,10 +111,13 @@ impl Module {
         let Some(pin) = pin else {
             return Err(Error::new(
                 ErrorKind::Denied,
-                format!("device `{name}` needs a PIN; give it a pin-file, pin-credential or pin-prompt"),
+                format!(
+                    "device `{name}` needs a PIN; give it a pin-file, pin-credential, pin-prompt or pin-environment"
+                ),
             ));
         };
-        match session.login(UserType::User, Some(&AuthPin::from(pin.expose().to_owned()))) {
+        let pin = AuthPin::from(pin.read()?.expose().to_owned());
+        match session.login(UserType::User, Some(&pin)) {
             Ok(()) | Err(Pkcs11Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
             Err(
                 error @ Pkcs11Error::Pkcs11(

@@ -7,7 +7,7 @@ use cryptoki::context::Info;
 use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 use cryptoki::slot::{Slot, TokenInfo};
-use undercroft_keymgr::{Error, ErrorKind};
+use undercroft_keymgr::{Error, ErrorKind, ToSign};
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 
 use crate::attributes;
@@ -75,15 +75,15 @@ impl TokenSession {
         id: &[u8],
         algorithm: KeyAlgorithm,
         expected: &PublicKey,
-        message: &[u8],
+        input: &ToSign,
         subject: &str,
     ) -> Result<Vec<u8>, Error> {
         let handle = self.private_key(id, expected, subject)?;
-        let signature = sign(&self.session, handle, algorithm, message, subject)?;
+        let signature = sign(&self.session, handle, algorithm, input, subject)?;
         if let Some(known) = self.keys.get_mut(id)
             && !known.proven
         {
-            expected.verify(algorithm.signature_algorithm(), message, &signature).map_err(|_| {
+            input.verify(expected, algorithm, &signature).map_err(|_| {
                 Error::new(
                     ErrorKind::Fault,
                     format!("the first signature of {subject} does not verify under its public key {}; its token has another private key under that name", expected.id()),
@@ -106,15 +106,15 @@ impl TokenSession {
     }
 }
 
-/// Signs `message` with the key at `handle`.
+/// Signs `input` with the key at `handle`.
 pub(crate) fn sign(
     session: &Session,
     handle: ObjectHandle,
     algorithm: KeyAlgorithm,
-    message: &[u8],
+    input: &ToSign,
     subject: &str,
 ) -> Result<Vec<u8>, Error> {
-    let (mechanism, input) = mechanism::signing(algorithm, message);
+    let (mechanism, input) = mechanism::signing(algorithm, input)?;
     let raw =
         session.sign(&mechanism, handle, &input).map_err(failed(format!("cannot sign with {subject}")))?;
     mechanism::x509_signature(algorithm, raw)

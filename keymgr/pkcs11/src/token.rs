@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use cryptoki::slot::{Limit, Slot, TokenInfo};
 use undercroft_keymgr::{
-    Device, Error, ErrorKind, Key, KeyManager, KeyUri, Pkcs11Uri, Secret, SessionThreads, SigningKey,
-    StoredKey, TokenNote,
+    Device, Error, ErrorKind, Key, KeyManager, KeyUri, Pin, Pkcs11Uri, SessionThreads, SignPrehashed,
+    SigningKey, StoredKey, ToSign, TokenNote,
 };
-use undercroft_keys::{KeyAlgorithm, PublicKey};
+use undercroft_keys::{KeyAlgorithm, MessageDigest, PublicKey};
 
 use crate::attributes::{self, Protection};
 use crate::create::{self, Lifetime};
@@ -44,7 +44,7 @@ pub(crate) struct Door {
     module: Arc<Module>,
     name: String,
     uri: Pkcs11Uri,
-    pin: Option<Secret>,
+    pin: Option<Pin>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,12 +65,7 @@ impl Token {
         })?;
         let module = Module::load(path)?;
         let (_, info) = module.find_token(&name, |slot, info| is_wanted(uri, slot, info))?;
-        let pin = device
-            .pin
-            .as_ref()
-            .map(|source| source.read(&format!("device `{name}`")))
-            .transpose()
-            .map_err(|error| Error::with_source(ErrorKind::Denied, format!("device `{name}`"), error))?;
+        let pin = Pin::of(device)?;
         let door = Door { module, name, uri: uri.clone(), pin };
         // A PIN is tried here, once, before any thread could.
         drop(door.open(Access::ReadOnly)?);
@@ -88,14 +83,17 @@ impl Token {
 
     fn key(&self, found: Found, algorithm: KeyAlgorithm, subject: String) -> Key {
         let Found { id, label, public_key } = found;
+        let signer = Arc::new(TokenKey {
+            token: self.0.clone(),
+            id: id.clone(),
+            algorithm,
+            public_key: public_key.clone(),
+            subject: subject.clone(),
+        });
+        let prehashed = algorithm.signature_algorithm().digest();
         Key {
-            signer: Arc::new(TokenKey {
-                token: self.0.clone(),
-                id: id.clone(),
-                algorithm,
-                public_key: public_key.clone(),
-                subject: subject.clone(),
-            }),
+            prehashed: prehashed.map(|_| signer.clone() as Arc<dyn SignPrehashed>),
+            signer,
             custody: Arc::new(Custody { token: self.0.clone(), id, label, public_key, subject }),
             gated: None,
         }
@@ -233,7 +231,7 @@ impl KeyManager for Token {
 fn pkcs11_uri(uri: &KeyUri) -> Result<&Pkcs11Uri, Error> {
     match uri {
         KeyUri::Pkcs11(uri) => Ok(uri),
-        KeyUri::Tpm(_) => Err(Error::new(ErrorKind::Unsupported, format!("{uri} names no PKCS#11 key"))),
+        _ => Err(Error::new(ErrorKind::Unsupported, format!("{uri} names no PKCS#11 key"))),
     }
 }
 
@@ -297,11 +295,33 @@ impl SigningKey for TokenKey {
     }
 
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        self.sign_any(ToSign::Message(message.to_vec())).await
+    }
+}
+
+#[async_trait]
+impl SignPrehashed for TokenKey {
+    fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm
+    }
+
+    fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    async fn sign_digest(&self, digest: &MessageDigest) -> Result<Vec<u8>, Error> {
+        digest.suits(self.algorithm)?;
+        self.sign_any(ToSign::Digest(digest.clone())).await
+    }
+}
+
+impl TokenKey {
+    async fn sign_any(&self, input: ToSign) -> Result<Vec<u8>, Error> {
         let (id, algorithm, public_key) = (self.id.clone(), self.algorithm, self.public_key.clone());
-        let (message, subject) = (message.to_vec(), self.subject.clone());
+        let subject = self.subject.clone();
         self.token
             .threads
-            .run(move |session| session.sign(&id, algorithm, &public_key, &message, &subject))
+            .run(move |session| session.sign(&id, algorithm, &public_key, &input, &subject))
             .await
     }
 }
@@ -331,10 +351,9 @@ impl SigningKey for ThrowawayKey {
     }
 
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        let (algorithm, message, subject) = (self.algorithm, message.to_vec(), self.subject.clone());
-        self.threads
-            .run(move |own| sign(&own.session.session, own.handle, algorithm, &message, &subject))
-            .await
+        let (algorithm, input) = (self.algorithm, ToSign::Message(message.to_vec()));
+        let subject = self.subject.clone();
+        self.threads.run(move |own| sign(&own.session.session, own.handle, algorithm, &input, &subject)).await
     }
 }
 

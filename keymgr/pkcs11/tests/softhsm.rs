@@ -42,6 +42,7 @@ fn conforms() {
         open: &|| open(device),
         uri: &|number| uri(device, &format!("object=key-{number}")),
         unsupported: &[],
+        no_throwaway: None,
         custody_format: CUSTODY_FORMAT,
     });
     assert_eq!(worked, KeyAlgorithm::ALL);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use async_channel::{Receiver, Sender};
 use async_trait::async_trait;
-use undercroft_keymgr::{Authorisation, Counted, Error, ErrorKind, Gate, SessionThreads, SignGated};
+use undercroft_keymgr::{Authorisation, Counted, Error, ErrorKind, Gate, SessionThreads, SignGated, ToSign};
 use undercroft_keys::{KeyId, PublicKey};
 use undercroft_tpm_wire::policy::{self, OR_BRANCHES, PolicyDigest};
 use undercroft_tpm_wire::{HashAlgorithm, Name, PublicArea, Scheme, Signature, command};
@@ -71,15 +71,16 @@ impl SignGated for GatedKey {
                 ),
             ));
         }
+        let input = ToSign::Message(message.to_vec());
+        let digest = input.bytes(self.identity.algorithm)?;
         let slot = self.slots.take().await?;
         let number = slot.number;
         let nonce = self.threads.run(move |session| session.nonce(number)).await?;
         let authorisation = gate.authorise(&nonce).await?;
-        let command =
-            command::sign(&self.name, &key::digest_of(self.identity.algorithm, message)?, self.scheme);
-        let (identity, message) = (self.identity.clone(), message.to_vec());
+        let command = command::sign(&self.name, &digest, self.scheme);
+        let identity = self.identity.clone();
         let released = Release { gates, nonce, command, authorisation };
-        self.threads.run(move |session| session.sign_gated(number, &identity, &message, &released)).await
+        self.threads.run(move |session| session.sign_gated(number, &identity, &input, &released)).await
     }
 }
 
@@ -177,10 +178,10 @@ impl Session {
         &mut self,
         slot: usize,
         identity: &Identity,
-        message: &[u8],
+        input: &ToSign,
         release: &Release,
     ) -> Result<Counted, Error> {
-        let signed = self.release_and_sign(slot, identity, message, release);
+        let signed = self.release_and_sign(slot, identity, input, release);
         if signed.is_err() {
             // Half satisfied, it is good for nothing.
             self.end(slot);
@@ -192,7 +193,7 @@ impl Session {
         &mut self,
         slot: usize,
         identity: &Identity,
-        message: &[u8],
+        input: &ToSign,
         release: &Release,
     ) -> Result<Counted, Error> {
         let subject = &identity.subject;
@@ -229,7 +230,7 @@ impl Session {
         self.esys
             .policy_or(session, &release.gates.branches())
             .map_err(|error| error.failed(format!("the TPM does not know the gate {gate} for {subject}")))?;
-        let digest = key::digest_of(identity.algorithm, message)?;
+        let digest = input.bytes(identity.algorithm)?;
         let scheme = template::signature_scheme(identity.algorithm)?;
         let (signature, nonce) = self
             .esys
@@ -240,7 +241,7 @@ impl Session {
         }
         let signature = key::x509_signature(&signature)?;
         let command = self.count();
-        self.proves(identity, known, message, &signature)?;
+        self.proves(identity, known, input, &signature)?;
         Ok(Counted { signature, command })
     }
 

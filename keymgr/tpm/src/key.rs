@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_lc_rs::digest;
-use undercroft_keymgr::{Counted, Error, ErrorKind, SessionThreads, SigningKey};
-use undercroft_keys::{KeyAlgorithm, PublicKey};
+use undercroft_keymgr::{Counted, Error, ErrorKind, SessionThreads, SignPrehashed, SigningKey, ToSign};
+use undercroft_keys::{KeyAlgorithm, MessageDigest, PublicKey};
 use undercroft_tpm_wire::{PublicArea, Signature};
 
 use crate::esys::{Esys, Hierarchy, Object};
@@ -43,9 +42,30 @@ impl SigningKey for TpmKey {
     }
 
     async fn sign_counted(&self, message: &[u8]) -> Result<Counted, Error> {
+        self.sign_any(ToSign::Message(message.to_vec())).await
+    }
+}
+
+#[async_trait]
+impl SignPrehashed for TpmKey {
+    fn algorithm(&self) -> KeyAlgorithm {
+        self.identity.algorithm
+    }
+
+    fn public_key(&self) -> &PublicKey {
+        &self.identity.public_key
+    }
+
+    async fn sign_digest(&self, digest: &MessageDigest) -> Result<Vec<u8>, Error> {
+        digest.suits(self.identity.algorithm)?;
+        Ok(self.sign_any(ToSign::Digest(digest.clone())).await?.signature)
+    }
+}
+
+impl TpmKey {
+    async fn sign_any(&self, input: ToSign) -> Result<Counted, Error> {
         let identity = self.identity.clone();
-        let message = message.to_vec();
-        self.threads.run(move |session| session.sign(&identity, &message)).await
+        self.threads.run(move |session| session.sign(&identity, &input)).await
     }
 }
 
@@ -94,11 +114,12 @@ impl SigningKey for ThrowawayKey {
     }
 
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        let (algorithm, unique, message) = (self.algorithm, self.unique.clone(), message.to_vec());
+        let (algorithm, unique) = (self.algorithm, self.unique.clone());
+        let input = ToSign::Message(message.to_vec());
         self.threads
             .run(move |session| {
                 with_throwaway(&mut session.esys, algorithm, &unique, |esys, object| {
-                    sign(esys, object, algorithm, &message, "a throwaway key")
+                    sign(esys, object, algorithm, &input, "a throwaway key")
                 })
             })
             .await
@@ -159,27 +180,17 @@ pub(crate) fn read(esys: &mut Esys, object: Object, subject: &str) -> Result<(Pu
     Ok((area, key))
 }
 
-/// The digest that a key of `algorithm` signs for `message`.
-pub(crate) fn digest_of(algorithm: KeyAlgorithm, message: &[u8]) -> Result<Vec<u8>, Error> {
-    let hash = match algorithm {
-        KeyAlgorithm::EcdsaP384 => &digest::SHA384,
-        KeyAlgorithm::EcdsaP256 | KeyAlgorithm::RsaPss(_) | KeyAlgorithm::RsaPkcs1(_) => &digest::SHA256,
-        KeyAlgorithm::Ed25519 => return Err(template::no_ed25519()),
-    };
-    Ok(digest::digest(hash, message).as_ref().to_vec())
-}
-
-/// Hashes `message` as the algorithm says and lets the TPM sign the digest.
+/// Lets the TPM sign the digest, after hashing what is not one yet.
 pub(crate) fn sign(
     esys: &mut Esys,
     object: Object,
     algorithm: KeyAlgorithm,
-    message: &[u8],
+    input: &ToSign,
     subject: &str,
 ) -> Result<Vec<u8>, Error> {
-    let digest = digest_of(algorithm, message)?;
+    let scheme = template::signature_scheme(algorithm)?;
     let signature = esys
-        .sign(object, &digest, template::signature_scheme(algorithm)?)
+        .sign(object, &input.bytes(algorithm)?, scheme)
         .map_err(|error| error.failed(format!("cannot sign with {subject}")))?;
     x509_signature(&signature)
 }

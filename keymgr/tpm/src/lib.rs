@@ -16,12 +16,13 @@ mod esys;
 mod gated;
 mod key;
 mod ledger;
+mod survey;
 mod template;
 mod tpm;
 
 use std::sync::Arc;
 
-use undercroft_keymgr::{Backend, Device, Error, ErrorKind, KeyManager, KeyUri, Scheme};
+use undercroft_keymgr::{Backend, Device, Error, ErrorKind, KeyManager, KeyUri, Scheme, Sighting};
 
 pub use custody::{CERTIFIED_FORMAT, CUSTODY_FORMAT};
 use tpm::Tpm;
@@ -43,5 +44,9 @@ impl Backend for TpmBackend {
             ));
         };
         Ok(Arc::new(Tpm::open(device, uri)?))
+    }
+
+    fn survey(&self) -> Vec<Sighting> {
+        survey::survey()
     }
 }

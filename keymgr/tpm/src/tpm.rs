@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use undercroft_keymgr::{
     Activate, AttestationPlace, CommandNumber, Counted, Device, Error, ErrorKind, Key, KeyManager, KeyUri,
-    Ledger, LedgerPlaces, Secret, SessionThreads, SigningKey, StoredKey, TpmUri,
+    Ledger, LedgerPlaces, Pin, SessionThreads, SignPrehashed, SigningKey, StoredKey, ToSign, TpmUri,
 };
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 use undercroft_tpm_wire::{ObjectAttributes, PublicArea, Scheme, policy};
@@ -43,7 +43,7 @@ pub(crate) struct Tpm {
 /// A connection, and what it knows.
 pub(crate) struct Session {
     pub(crate) esys: Esys,
-    auth: Option<Secret>,
+    auth: Option<Pin>,
     /// Persistent keys whose public half was compared in this connection, and whether they have signed verifiably.
     keys: HashMap<u32, Known>,
     /// Why the TPM refused our authValue, shared by all connections: it is not tried again.
@@ -72,12 +72,7 @@ impl Tpm {
                 ),
             )
         })?;
-        let auth = device
-            .pin
-            .as_ref()
-            .map(|source| source.read(&format!("device `{name}`")))
-            .transpose()
-            .map_err(|error| Error::with_source(ErrorKind::Denied, format!("device `{name}`"), error))?;
+        let auth = Pin::of(device)?;
         let refused = Arc::new(Mutex::new(None));
         let ledger = Arc::new(Mutex::new(None));
         let first = Mutex::new(Some(Esys::connect(&tcti)?));
@@ -113,7 +108,7 @@ impl Tpm {
                 ErrorKind::NotFound,
                 format!("{uri} names a TPM but no key; add handle=0x81… to it"),
             )),
-            KeyUri::Pkcs11(_) => Err(Error::new(ErrorKind::Unsupported, format!("{uri} names no TPM key"))),
+            _ => Err(Error::new(ErrorKind::Unsupported, format!("{uri} names no TPM key"))),
         }
     }
 
@@ -127,10 +122,12 @@ impl Tpm {
             connections: self.connections.clone(),
         });
         if !area.signs_by_policy_alone() {
-            return Key { signer: Arc::new(TpmKey { threads, identity }), custody, gated: None };
+            let signer = Arc::new(TpmKey { threads, identity });
+            let prehashed: Arc<dyn SignPrehashed> = signer.clone();
+            return Key { signer, custody, gated: None, prehashed: Some(prehashed) };
         }
         let gated = GatedKey::new(threads, self.slots.clone(), identity.clone(), area);
-        Key { signer: Arc::new(Refused(identity)), custody, gated: Some(Arc::new(gated)) }
+        Key { signer: Arc::new(Refused(identity)), custody, gated: Some(Arc::new(gated)), prehashed: None }
     }
 
     async fn make(
@@ -251,7 +248,7 @@ impl Session {
             (None, None) => Use::ByAuth(Guessing::Exempt),
         };
         let template = template::signing_key(algorithm, usable, &[])?;
-        let auth = self.auth.clone();
+        let auth = self.auth.as_ref().map(Pin::read).transpose()?;
         let auth = auth.as_ref().map_or(&[][..], |secret| secret.expose().as_bytes());
         let failed = |what: &str| format!("cannot {what} {subject} as {algorithm}");
         let root = self
@@ -292,13 +289,13 @@ impl Session {
         Ok((area, public_key))
     }
 
-    pub(crate) fn sign(&mut self, identity: &Identity, message: &[u8]) -> Result<Counted, Error> {
+    pub(crate) fn sign(&mut self, identity: &Identity, input: &ToSign) -> Result<Counted, Error> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(refusal) = refused {
             return Err(Error::new(ErrorKind::Denied, refusal));
         }
         let known = self.known(identity)?;
-        let signed = key::sign(&mut self.esys, known.object, identity.algorithm, message, &identity.subject);
+        let signed = key::sign(&mut self.esys, known.object, identity.algorithm, input, &identity.subject);
         let signature = match signed {
             Err(error) if error.kind() == ErrorKind::Denied => {
                 let refusal = format!(
@@ -310,7 +307,7 @@ impl Session {
             other => other?,
         };
         let command = self.count();
-        self.proves(identity, known, message, &signature)?;
+        self.proves(identity, known, input, &signature)?;
         Ok(Counted { signature, command })
     }
 
@@ -319,14 +316,13 @@ impl Session {
         &mut self,
         identity: &Identity,
         known: Known,
-        message: &[u8],
+        input: &ToSign,
         signature: &[u8],
     ) -> Result<(), Error> {
         if known.proven {
             return Ok(());
         }
-        let algorithm = identity.algorithm.signature_algorithm();
-        identity.public_key.verify(algorithm, message, signature).map_err(|_| {
+        input.verify(&identity.public_key, identity.algorithm, signature).map_err(|_| {
             Error::new(
                 ErrorKind::Fault,
                 format!("the first signature of {} does not verify under its public key", identity.subject),
@@ -372,7 +368,7 @@ impl Session {
         }
         if let Some(auth) = &self.auth {
             self.esys
-                .set_auth(object, auth.expose().as_bytes())
+                .set_auth(object, auth.read()?.expose().as_bytes())
                 .map_err(|error| error.failed(format!("cannot set the authorisation of {subject}")))?;
         }
         let known = Known { object, proven: false };

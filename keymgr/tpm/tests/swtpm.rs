@@ -24,6 +24,7 @@ fn conforms() {
         open: &|| open(&device),
         uri: &|number| uri(&device, 0x8101_0000 + number),
         unsupported: &unsupported,
+        no_throwaway: None,
         custody_format: CUSTODY_FORMAT,
     });
 }

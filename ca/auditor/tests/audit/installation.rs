@@ -399,7 +399,8 @@ impl Installation {
         };
         let roots = || [vec![control.root.clone()], vec![prod.root.clone()]];
         let unplugged = Arc::new(Unplugged { key: prod.key.clone(), gone: AtomicBool::new(false) });
-        let prod_key = Key { signer: unplugged.clone(), custody: prod.key.clone(), gated: None };
+        let prod_key =
+            Key { signer: unplugged.clone(), custody: prod.key.clone(), gated: None, prehashed: None };
         daemon.run("first", roots(), [(control, key(&control.key)), (prod, prod_key)], async |ca| {
             first_run(ca, &unplugged).await;
         });

@@ -17,7 +17,7 @@ use undercroft_log_files::Folder;
 
 /// A software key as the CA wants keys.
 pub(crate) fn key(key: &Arc<SoftwareKey>) -> Key {
-    Key { signer: key.clone(), custody: key.clone(), gated: None }
+    Key { signer: key.clone(), custody: key.clone(), gated: None, prehashed: None }
 }
 
 /// The entries and blobs of a log, and the key that signs it.

@@ -301,7 +301,7 @@ fn every_entry_gets_a_receipt_that_anyone_can_verify() {
         let receipt = receipt.unwrap();
         assert_eq!(receipt.index(), n as u64);
         assert_eq!(receipt.time(), at(100));
-        assert!(receipt.body().unwrap().contains(&format!("e{n}")));
+        assert!(std::str::from_utf8(receipt.leaf()).unwrap().contains(&format!("e{n}")));
         let text = receipt.proof().to_string();
         let proof: crate::proof::TlogProof = text.parse().unwrap();
         proof.verify(receipt.leaf(), &Key::new(&[]).verifier).unwrap();

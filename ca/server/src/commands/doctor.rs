@@ -11,7 +11,7 @@ use undercroft_attestors::custody::Grade;
 use undercroft_attestors::trust::Trust;
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{ExitStatus, Failure, StrictArgs, Terminal};
-use undercroft_keymgr::Key;
+use undercroft_keymgr::{Key, Secrecy, Sighting};
 use undercroft_log::Clock as _;
 
 use crate::config::{Authority, Config, Domain};
@@ -19,16 +19,6 @@ use crate::serve::log_key;
 
 /// An authority that ends sooner than this is told of.
 const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// Where distributions put PKCS#11 modules, and the devices of TPMs.
-const KNOWN: [(&str, &str); 6] = [
-    ("/dev/tpmrm0", "a TPM: name it with uri = \"tpm:tcti=device:/dev/tpmrm0\""),
-    ("/usr/lib/softhsm/libsofthsm2.so", "SoftHSM, for tests and demos alone"),
-    ("/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so", "OpenSC, for smart cards and YubiKeys"),
-    ("/usr/lib/x86_64-linux-gnu/libykcs11.so", "YubiKey PIV"),
-    ("/usr/lib/x86_64-linux-gnu/pkcs11/yubihsm_pkcs11.so", "YubiHSM 2"),
-    ("/opt/nfast/toolkits/pkcs11/libcknfast.so", "Entrust nShield"),
-];
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -80,9 +70,9 @@ impl Check {
 
 impl DoctorArgs {
     pub(super) fn run(self, terminal: &Terminal) -> Result<(), Failure> {
-        let mut checks = machine();
+        let mut checks = machine(self.strict.secrecy());
         if let Some(path) = &self.config {
-            match Config::read(path, self.strict.secrecy(), crate::backends()) {
+            match Config::read(path, self.strict.secrecy(), crate::backends(self.strict.secrecy())) {
                 Ok(config) => checks.extend(block_on(examine(&config, SystemClock.now()))),
                 Err(failure) => checks.push(Check::new("configuration", Err(failure))),
             }
@@ -106,20 +96,15 @@ impl DoctorArgs {
     }
 }
 
-/// What this machine has.
-fn machine() -> Vec<Check> {
-    let found: Vec<_> = KNOWN
-        .iter()
-        .filter(|(path, _)| Path::new(path).exists())
-        .map(|(path, what)| Check::note(*path, *what))
-        .collect();
-    match found.is_empty() {
-        true => vec![Check::note(
-            "key hardware",
-            "no TPM device and no PKCS#11 module in the usual places; name your module with module-path",
-        )],
-        false => found,
-    }
+/// What this machine has: it can be used, or it says what is missing. Nothing of it is bad, since nobody may want it.
+fn machine(secrecy: Secrecy) -> Vec<Check> {
+    let found = crate::backends(secrecy).into_iter().flat_map(|backend| backend.survey());
+    found
+        .map(|Sighting { what, usable }| match usable {
+            Ok(uri) => Check::new(what, Ok(format!("uri = \"{uri}\""))),
+            Err(missing) => Check::note(what, missing),
+        })
+        .collect()
 }
 
 async fn examine(config: &Config, now: Timestamp) -> Vec<Check> {

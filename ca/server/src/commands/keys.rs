@@ -1,5 +1,7 @@
 //! `undercroft keys`: keys are made on the machine where they live, and only requests leave it.
 
+mod reconcile;
+
 use std::path::{Path, PathBuf};
 
 use futures::executor::block_on;
@@ -16,6 +18,8 @@ use crate::config::{GateAddress, hexadecimal};
 use crate::gates::ForRequest;
 use crate::http::Http;
 
+use self::reconcile::ReconcileArgs;
+
 /// Commands about keys.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum KeysCommand {
@@ -30,6 +34,9 @@ pub(super) enum KeysCommand {
     Activate(ActivateArgs),
     /// Write evidence of where a key lives, for an auditor: `undercroft-audit custody` judges it.
     Attest(AttestArgs),
+    /// Compare what a provider of keys has logged of their use (CloudTrail's files) with the intents of an exported log.
+    /// Exits with 5 if a signature has no intent.
+    Reconcile(ReconcileArgs),
     /// List the keys in the devices.
     List {
         #[command(flatten)]
@@ -137,7 +144,7 @@ pub(super) struct DevicesArgs {
 
 impl DevicesArgs {
     pub(super) fn read(&self) -> Result<Environment, Failure> {
-        Environment::read(&self.environment, self.strict.secrecy(), crate::backends())
+        Environment::read(&self.environment, self.strict.secrecy(), crate::backends(self.strict.secrecy()))
     }
 }
 
@@ -159,6 +166,7 @@ impl KeysCommand {
                 runtime.block_on(activate(&args, terminal))
             }
             Self::Attest(args) => block_on(attest(&args, terminal)),
+            Self::Reconcile(args) => args.run(terminal),
             Self::List { devices } => block_on(list(&devices.read()?, terminal)),
             Self::Show { devices, uri, algorithm } => {
                 block_on(show(&devices.read()?, &uri, algorithm, terminal))

@@ -114,7 +114,8 @@ struct Place {
 
 impl Place {
     async fn open(args: &LogArgs) -> Result<Self, Failure> {
-        let config = Config::read(&args.config, args.strict.secrecy(), crate::backends())?;
+        let config =
+            Config::read(&args.config, args.strict.secrecy(), crate::backends(args.strict.secrecy()))?;
         let at = config.domains.iter().position(|domain| domain.name.as_str() == args.domain);
         let at = at.ok_or_else(|| Failure::usage(format!("no domain `{}`", args.domain)))?;
         let domain = &config.domains[at];

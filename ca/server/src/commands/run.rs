@@ -22,7 +22,8 @@ pub(super) struct ServeArgs {
 impl ServeArgs {
     pub(super) fn run(self) -> Result<(), Failure> {
         self.log.start()?;
-        let config = Config::read(&self.config, self.strict.secrecy(), crate::backends())?;
+        let config =
+            Config::read(&self.config, self.strict.secrecy(), crate::backends(self.strict.secrecy()))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

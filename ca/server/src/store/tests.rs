@@ -61,7 +61,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let key = Arc::new(SoftwareKey::generate(KeyAlgorithm::Ed25519).unwrap());
-        let key = Key { signer: key.clone(), custody: key, gated: None };
+        let key = Key { signer: key.clone(), custody: key, gated: None, prehashed: None };
         Self {
             folder: tempfile::tempdir().unwrap(),
             key: Arc::new(LogKey::new(ORIGIN.parse().unwrap(), key).unwrap()),

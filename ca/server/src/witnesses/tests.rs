@@ -40,9 +40,11 @@ impl Witnessed {
         let database = Database::open(&folder.path().join("undercroft.db")).await.unwrap();
         let store = Arc::new(database.log(ORIGIN).await.unwrap());
         let key = Arc::new(SoftwareKey::generate(KeyAlgorithm::Ed25519).unwrap());
-        let key =
-            LogKey::new(ORIGIN.parse().unwrap(), Key { signer: key.clone(), custody: key, gated: None })
-                .unwrap();
+        let key = LogKey::new(
+            ORIGIN.parse().unwrap(),
+            Key { signer: key.clone(), custody: key, gated: None, prehashed: None },
+        )
+        .unwrap();
         let (clock, limits) = (Arc::new(SystemClock), Limits::default());
         let opened = sequencer::open::<Effect>(store.clone(), Arc::new(key), clock, limits).await;
         let (log, driver) = opened.unwrap();

@@ -43,6 +43,40 @@ fn a_key_that_fails_leaves_an_abandoned_intent_and_no_certificate() {
     }
 }
 
+/// Where `durable` is enough, the authority's key signs what is in the log before the log's key has signed its head; and
+/// nobody is given a certificate without its proof.
+#[test]
+fn what_is_signed_when_it_is_durable_leaves_with_its_proof_or_not_at_all() {
+    let rig = Rig::new();
+    let soon = || IssueRequest { profile: "soon".into(), ..workload() };
+    rig.run(async |ca| {
+        rig.domains[1].log_key.set(Mood::Fails);
+        for request in [soon(), workload()] {
+            let error = ask(ca, request).await.unwrap_err();
+            assert!(
+                matches!(&error, ServiceError::Unavailable(why) if why.contains("pulled out")),
+                "{error}"
+            );
+        }
+        rig.domains[1].key.set(Mood::Fails);
+        let error = ask(ca, soon()).await.unwrap_err();
+        assert!(matches!(&error, ServiceError::Unavailable(why) if why.contains("pulled out")), "{error}");
+        rig.domains[1].key.set(Mood::Signs);
+        rig.domains[1].log_key.set(Mood::Signs);
+        let issued = ask(ca, soon()).await.unwrap();
+        let key = ca.domain("prod.example").unwrap().log().key();
+        issued.receipt.proof().verify(issued.receipt.leaf(), key).unwrap();
+        // 1.3.6.1.4.1.32473.1.<svid>.<durable>
+        let policy = [0x06, 0x0b, 0x2b, 0x06, 0x01, 0x04, 0x01, 0x81, 0xfd, 0x59, 0x01, 0x04, 0x01];
+        assert!(issued.chain[0].windows(policy.len()).any(|window| window == &policy[..]));
+    });
+    let log = rig.log_of("prod.example");
+    let fates = fates(&log);
+    let signed = |fate: &Option<&OutcomeResult>| matches!(fate, Some(OutcomeResult::Signature(_)));
+    assert_eq!(fates.iter().map(signed).collect::<Vec<_>>(), [true, false, false, true], "{fates:?}");
+    assert!(fates.iter().all(Option::is_some), "{fates:?}");
+}
+
 /// The token of the log keys and that of the authority go one after the other, in the middle of a batch, and come back.
 #[test]
 fn a_log_key_that_goes_away_and_comes_back_leaves_nothing_signed_and_nothing_open() {

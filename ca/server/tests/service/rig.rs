@@ -19,7 +19,7 @@ use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::log_key::{LogKey, LogOf, origin};
 use undercroft_ca::names::{parse_spiffe_id, parse_trust_domain};
 use undercroft_ca::policy::{Known, Policy};
-use undercroft_ca::profile::{Kind, Profile};
+use undercroft_ca::profile::{Assured, Kind, Profile, ProfileConfig};
 use undercroft_ca::service::{
     CertificateAuthority, DomainSetup, IssueRequest, IssuedCertificate, ServiceError, Setup, StartError,
 };
@@ -51,7 +51,26 @@ name = "spire"
 callers = ["spiffe://control.example/server/prod"]
 domain = "prod.example"
 profile = "spire-ca"
+
+[[rule]]
+name = "soon"
+callers = ["spiffe://control.example/operator/*"]
+domain = "prod.example"
+profile = "soon"
+spiffe-ids = ["spiffe://prod.example/ns/*/sa/*"]
 "#;
+
+/// Workloads whose certificates are signed when their intents are durable.
+fn soon() -> ProfileConfig {
+    ProfileConfig {
+        name: "soon".into(),
+        kind: Kind::Svid,
+        lifetime: None,
+        max_lifetime: None,
+        keys: None,
+        assurance: Assured::Durable,
+    }
+}
 
 /// What a key does when it is asked to sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +95,7 @@ impl MoodyKey {
     }
 
     fn key(self: &Arc<Self>) -> Key {
-        Key { signer: self.clone(), custody: self.clone(), gated: None }
+        Key { signer: self.clone(), custody: self.clone(), gated: None, prehashed: None }
     }
 
     pub(crate) fn set(&self, mood: Mood) {
@@ -87,7 +106,7 @@ impl MoodyKey {
 /// A key in this process.
 fn software(algorithm: KeyAlgorithm) -> Key {
     let key = Arc::new(SoftwareKey::generate(algorithm).unwrap());
-    Key { signer: key.clone(), custody: key, gated: None }
+    Key { signer: key.clone(), custody: key, gated: None, prehashed: None }
 }
 
 #[async_trait]
@@ -352,7 +371,8 @@ impl Rig {
                 drivers.push(tokio::spawn(driver));
             }
             let names: Vec<_> = domains.iter().map(|domain| domain.name.clone()).collect();
-            let profiles = Kind::ALL.map(Profile::standard);
+            let mut profiles = Kind::ALL.map(Profile::standard).to_vec();
+            profiles.push(Profile::from_config(soon()).unwrap());
             let known = Known { domains: &names, profiles: &profiles };
             let setup = Setup {
                 version: "0.0.0".into(),

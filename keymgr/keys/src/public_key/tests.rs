@@ -178,3 +178,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_digest_is_verified_as_its_message_and_nothing_else_is() {
+    use crate::digest::{DigestAlgorithm, MessageDigest};
+    let (ec, rsa, rng) = (p256(), rsa(), SystemRandom::new());
+    let key = PublicKey::from_spki(&ec.public_key().der_bytes()).unwrap();
+    let rsa_key = PublicKey::from_spki(&spki_of(&rsa)).unwrap();
+    let digest = |message: &[u8]| MessageDigest::of(DigestAlgorithm::Sha256, message);
+    let signature = ec.sign(&rng, b"message").unwrap();
+    let signature = signature.as_ref();
+    key.verify_digest(Alg::EcdsaP256Sha256, &digest(b"message"), signature).unwrap();
+    for (algorithm, digest) in [
+        (Alg::EcdsaP256Sha256, digest(b"massage")),
+        (Alg::EcdsaP384Sha384, digest(b"message")),
+        (Alg::RsaPssSha256, digest(b"message")),
+        (Alg::Ed25519, digest(b"message")),
+        (Alg::EcdsaP256Sha256, MessageDigest::of(DigestAlgorithm::Sha384, b"message")),
+    ] {
+        assert!(key.verify_digest(algorithm, &digest, signature).is_err(), "{algorithm} {digest:?}");
+    }
+    for (padding, algorithm, other) in [
+        (&RSA_PKCS1_SHA256, Alg::RsaPkcs1Sha256, Alg::RsaPssSha256),
+        (&RSA_PSS_SHA256, Alg::RsaPssSha256, Alg::RsaPkcs1Sha256),
+    ] {
+        let mut signature = vec![0; rsa.public_modulus_len()];
+        rsa.sign(padding, &rng, b"message", &mut signature).unwrap();
+        rsa_key.verify_digest(algorithm, &digest(b"message"), &signature).unwrap();
+        assert!(rsa_key.verify_digest(other, &digest(b"message"), &signature).is_err());
+        assert!(rsa_key.verify_digest(algorithm, &digest(b"massage"), &signature).is_err());
+    }
+}
