@@ -304,7 +304,7 @@ fn comes_back(proven: &Proven, daemon: Daemon) {
     fs::write(site.devices(), devices).unwrap();
     assert!((0..100).any(|_| proven.issues(&daemon, &alice) == 0), "the TPM does not come back");
     let records = (0..200).map(|_| proven.records()).find(|records| records.len() > before);
-    let again = records.expect("custody is not proved again");
+    let Some(again) = records else { panic!("custody is not proved again") };
     assert_eq!(again.last().unwrap().grade, Grade::Proven, "{again:?}");
     assert_eq!(daemon.stop().unwrap(), 0);
     // For an auditor who asks, fresh; and not for one who asked something else.
