@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use azure_core::http::headers::HeaderName;
@@ -28,9 +27,6 @@ use super::key::VaultKey;
 use super::transport::Transport;
 use super::version::{self, Listed};
 use crate::calls::{AT_ONCE, Calls};
-
-/// How long a call may take from asking to the answer.
-const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 const READ: (&str, &str) = ("Microsoft.KeyVault/vaults/keys/read", "Key Vault Crypto User");
 
@@ -72,7 +68,8 @@ impl Vault {
         };
         let client = KeyClient::new(&format!("https://{host}/"), credential, Some(options))
             .map_err(|error| Error::with_source(ErrorKind::Fault, format!("{about}: no client"), error))?;
-        let calls = Calls::start(&device.name, device.sessions.unwrap_or(AT_ONCE), TIME_LIMIT)?;
+        let calls =
+            Calls::start(&device.name, device.sessions.unwrap_or(AT_ONCE), device.time_limit.duration())?;
         Ok(Self(Arc::new(VaultInner { calls, client: Arc::new(client), host, uri: uri.clone(), source })))
     }
 

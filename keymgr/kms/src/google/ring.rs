@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use base64ct::{Base64, Encoding as _};
@@ -21,7 +20,7 @@ use undercroft_keymgr::{
 };
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 
-use super::credentials::{self, Source};
+use super::credentials;
 use super::custody::Custody;
 use super::error::Doing;
 use super::key::RingKey;
@@ -30,9 +29,6 @@ use crate::calls::{AT_ONCE, Calls, Failed};
 
 /// CRC-32C, the checksum of Google's interfaces.
 pub(super) const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
-
-/// The time limit of a call.
-const LIMIT: Duration = Duration::from_secs(10);
 
 const GET: (&str, &str) = ("cloudkms.cryptoKeyVersions.get", "roles/cloudkms.viewer");
 
@@ -48,7 +44,6 @@ pub(super) struct RingInner {
     /// `projects/…/locations/…/keyRings/…`
     pub(super) name: String,
     pub(super) uri: GcpKmsUri,
-    _source: Source,
 }
 
 impl Ring {
@@ -72,9 +67,8 @@ impl Ring {
         let simulator = uri.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
         let credentials = credentials::find(simulator, secrecy, |name| std::env::var_os(name))?;
         let at_once = device.sessions.unwrap_or(AT_ONCE);
-        let calls = Calls::start(&device.name, at_once, LIMIT)?;
+        let calls = Calls::start(&device.name, at_once, device.time_limit.duration())?;
         let (endpoint, about) = (uri.endpoint.clone(), format!("device `{}`", device.name));
-        let source = credentials.source.clone();
         // On the thread of the calls: there credentials are renewed in the background.
         let client = block_on(calls.run(move || {
             let (credentials, endpoint, about) = (credentials.clone(), endpoint.clone(), about.clone());
@@ -95,7 +89,7 @@ impl Ring {
                 })
             }
         }))?;
-        Ok(Self(Arc::new(RingInner { calls, client, name, uri: uri.clone(), _source: source })))
+        Ok(Self(Arc::new(RingInner { calls, client, name, uri: uri.clone() })))
     }
 
     fn key(&self, found: Found, algorithm: KeyAlgorithm, subject: String) -> Key {
