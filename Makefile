@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test clouds soak interop build packages bench fuzz lint clean
+.PHONY: demo test clouds table soak interop build packages bench fuzz lint clean
 
 # What the programs link (libtss2) and what the simulated devices and foreign verifiers are.
 PACKAGES := pkg-config g++ gdb libtss2-dev softhsm2 libtpm2-pkcs11-1 tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon swtpm swtpm-tools tpm2-tools openssl gnutls-bin libnss3-tools opensc openssh-client python3-venv
@@ -26,6 +26,12 @@ clouds: packages $(MOTO)
 	cargo clippy --locked --package undercroft-kms --package undercroft --package undercroft-witness \
 	  --features "$(foreach cloud,$(CLOUDS),undercroft-kms/$(cloud) undercroft/$(cloud) undercroft-witness/$(cloud))" \
 	  --all-targets -- -D warnings
+
+# What each backend did when the suite ran on it, into docs/keys.md. `make test` and `make clouds` fail when it is not true.
+table: packages $(MOTO)
+	UNDERCROFT_WRITE_TABLE=1 cargo test --locked --quiet --package undercroft-pkcs11 --test softhsm --test tpm2_pkcs11 conforms
+	UNDERCROFT_WRITE_TABLE=1 cargo test --locked --quiet --package undercroft-tpm --test swtpm conforms
+	UNDERCROFT_WRITE_TABLE=1 cargo test --locked --quiet --package undercroft-kms --features "$(CLOUDS)" conforms
 
 # kill -9 under load, 1,000 times (make test: 50); `make soak ROUNDS=100` for fewer, SEED=… for the same ones again. Before
 # it, ten thousand signatures (make test: 500) by tokens that are killed every second.

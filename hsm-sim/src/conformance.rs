@@ -4,6 +4,8 @@
 //! fails when an exception has become untrue, so that a table made from it never lags behind the token.
 #![allow(clippy::panic, clippy::expect_used, reason = "a conformance suite fails by panicking, as tests do")]
 
+pub mod table;
+
 use std::sync::Arc;
 
 use futures::executor::block_on;

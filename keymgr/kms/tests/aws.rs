@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::executor::block_on;
 use hsm_sim::aws::{ACCOUNT, Answer, Moto, Proxy, REGION, device};
-use hsm_sim::conformance::{self, Subject};
+use hsm_sim::conformance::{self, Subject, table};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use undercroft_attestors::custody::{Grade, judge};
@@ -86,6 +86,7 @@ fn conforms() {
         custody_format: AWS_CUSTODY_FORMAT,
     });
     assert_eq!(worked.len(), KeyAlgorithm::ALL.len() - 1);
+    table::says("AWS KMS (moto 5.2)", &worked, false);
     let way_out = block_on(open(&device).throwaway(EcdsaP256)).map(|_| ()).unwrap_err().to_string();
     assert!(way_out.contains("PKCS#11 token or a TPM"), "{way_out}");
 }

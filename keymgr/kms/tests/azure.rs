@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::executor::block_on;
 use futures::future::join_all;
 use hsm_sim::azure::{AzureVault, Corruption, Failure};
-use hsm_sim::conformance::{self, Subject};
+use hsm_sim::conformance::{self, Subject, table};
 use serde_json::Value;
 use undercroft_keymgr::{Backend as _, Device, Error, ErrorKind, Key, KeyManager, KeyUri, Secrecy};
 use undercroft_keys::{KeyAlgorithm, RsaBits};
@@ -56,6 +56,7 @@ fn conforms() {
         custody_format: AZURE_CUSTODY_FORMAT,
     });
     assert_eq!(worked, KeyAlgorithm::ALL[..8]);
+    table::says("Azure Key Vault (simulated)", &worked, false);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::executor::block_on;
 use futures::future::join_all;
-use hsm_sim::conformance::{self, Subject};
+use hsm_sim::conformance::{self, Subject, table};
 use hsm_sim::google::{Corruption, Failure, GoogleKms, VersionState};
 use serde_json::{Value, json};
 use undercroft_keymgr::{Backend as _, Device, Error, ErrorKind, Key, KeyManager, KeyUri, Secrecy};
@@ -54,6 +54,7 @@ fn conforms() {
     };
     let worked = conformance::run_with_messages_up_to(65_536, &subject);
     assert_eq!(worked, KeyAlgorithm::ALL);
+    table::says("Google Cloud KMS (simulated)", &worked, false);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use futures::executor::block_on;
-use hsm_sim::conformance::{self, Subject};
+use hsm_sim::conformance::{self, Subject, table};
 use hsm_sim::softhsm;
 use undercroft_keymgr::{Backend as _, Device, ErrorKind, KeyManager, KeyUri, SecretSource};
 use undercroft_keys::KeyAlgorithm;
@@ -46,6 +46,7 @@ fn conforms() {
         custody_format: CUSTODY_FORMAT,
     });
     assert_eq!(worked, KeyAlgorithm::ALL);
+    table::says("SoftHSM 2.6", &worked, true);
 }
 
 #[test]
