@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use x509_parser::asn1_rs::{Any, Error, Tag};
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::TbsCertList;
@@ -31,6 +32,18 @@ pub fn crl(tbs: &ToBeSigned, spec: &CrlSpec<'_>) -> Result<(), Vec<Finding>> {
     if findings.is_empty() { Ok(()) } else { Err(findings) }
 }
 
+/// Whether there is a list of revoked certificates without an entry. x509-parser reads it like one that is absent, so that
+/// we look at what follows nextUpdate ourselves.
+fn has_empty_list(tbs: &[u8]) -> Result<bool, Error> {
+    let (_, list) = Any::from_der(tbs).map_err(Error::from)?;
+    let mut rest = list.data;
+    for _ in ["version", "signature", "issuer", "thisUpdate", "nextUpdate"] {
+        (rest, _) = Any::from_der(rest).map_err(Error::from)?;
+    }
+    let (_, next) = Any::from_der(rest).map_err(Error::from)?;
+    Ok(next.tag() == Tag::Sequence && next.data.is_empty())
+}
+
 type Check = fn(&Granted<'_>) -> Result<(), String>;
 
 pub(super) const RULES: &[(Rule, Check)] = &[
@@ -54,9 +67,7 @@ pub(super) const RULES: &[(Rule, Check)] = &[
         hold(g.spec.issuer.validity.covers(period), || "it is not within the validity of its issuer".into())
     }),
     (Rule::new("crl-empty-list-absent", "RFC 5280 5.1.2.6"), |g| {
-        // x509-parser reads an empty list and an absent one alike; the bytes tell: an empty SEQUENCE between
-        // nextUpdate and the extensions is the only `30 00` that a list without entries can have.
-        let empty = g.spec.revoked.is_empty() && g.der.windows(2).any(|bytes| bytes == [0x30, 0x00]);
+        let empty = has_empty_list(g.der).map_err(|error| error.to_string())?;
         hold(!empty, || "an empty list of revoked certificates must be absent".into())
     }),
     (Rule::new("crl-entries", "RFC 5280 5.1.2.6"), |g| {
