@@ -81,6 +81,7 @@ interop: build
 bench: packages
 	cargo bench --locked --package undercroft --bench issuance
 	cargo bench --locked --package undercroft-pkcs11 --bench trait
+	cargo bench --locked --package undercroft-tpm --bench trait
 	cargo bench --locked --package undercroft-tpm --bench gated
 	cargo bench --locked --package undercroft-witness --bench gate
 	ENTRIES=$(ENTRIES) cargo bench --locked --package undercroft --bench log
