@@ -3,6 +3,7 @@
 mod aws;
 mod azure;
 mod google;
+mod yubico;
 
 use std::fmt;
 
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use undercroft_keys::PublicKey;
 use undercroft_tpm_wire::{ObjectAttributes, PublicArea};
 
+use crate::chain::Certificate;
 use crate::tpm::evidence;
 use crate::trust::Trust;
 pub use google::{BadAnchor, HsmAnchors};
@@ -98,7 +100,7 @@ pub fn judge(format: &str, evidence: &[u8], key: &PublicKey, trust: &Trust, now:
         ));
     }
     match format {
-        "pkcs11-attributes-v1" => judge_pkcs11(evidence, key),
+        "pkcs11-attributes-v1" => judge_pkcs11(evidence, key, trust, now),
         "tpm2-public-v1" => judge_tpm(evidence, key),
         evidence::FORMAT => evidence::judge(evidence, key, trust, now),
         "aws-kms-v1" => aws::judge(evidence, key),
@@ -128,6 +130,9 @@ struct Pkcs11Evidence {
     module: Pkcs11Module,
     token: Pkcs11Token,
     key: Pkcs11Key,
+    /// DER in hex.
+    #[serde(default)]
+    certificates: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -168,7 +173,7 @@ struct Pkcs11Key {
 /// attribute of a token is ever graded better than `declared`.
 const SOFTWARE_MODULES: [&str; 4] = ["softhsm", "kryoptic", "nss", "opencryptoki soft"];
 
-fn judge_pkcs11(evidence: &[u8], key: &PublicKey) -> Custody {
+fn judge_pkcs11(evidence: &[u8], key: &PublicKey, trust: &Trust, now: Timestamp) -> Custody {
     let evidence: Pkcs11Evidence = match serde_json::from_slice(evidence) {
         Ok(evidence) => evidence,
         Err(error) => return Custody::unknown(format!("the evidence cannot be read: {error}")),
@@ -203,8 +208,23 @@ fn judge_pkcs11(evidence: &[u8], key: &PublicKey) -> Custody {
         findings.push(format!("{maker} {description} {version} is a software module"));
         return Custody::new(Grade::Software, findings);
     }
-    findings.push("no vendor attestation was offered".into());
-    Custody::new(Grade::Declared, findings)
+    // A module can show whatever it likes; what its vendor has signed it cannot make.
+    let read = evidence.certificates.iter().map(|text| {
+        let der = hex::decode(text).map_err(|error| error.to_string())?;
+        Certificate::from_der(&der).map_err(|error| error.to_string())
+    });
+    // Others of a token's certificates may be of kinds that we do not read.
+    let certificates: Vec<_> = read.filter_map(Result::ok).collect();
+    match yubico::judge(&certificates, key, &trust.endorsement, now) {
+        Ok(proven) => {
+            findings.push(proven);
+            Custody::new(Grade::Proven, findings)
+        }
+        Err(why) => {
+            findings.push(why);
+            Custody::new(Grade::Declared, findings)
+        }
+    }
 }
 
 #[derive(Deserialize)]

@@ -8,7 +8,7 @@ use crate::custody::HsmAnchors;
 /// Whom a judge trusts. The default is nobody, which proves nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
-    /// Manufacturers of TPMs.
+    /// Manufacturers of TPMs and tokens.
     pub endorsement: Anchors,
     /// Who may certify attestation keys: parties other than the CA.
     pub activators: Vec<WitnessKey>,

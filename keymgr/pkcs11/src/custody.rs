@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use cryptoki::object::{Attribute, AttributeType, ObjectClass};
 use serde::Serialize;
 use undercroft_keymgr::{CustodyEvidence, Error, ErrorKind, ProveCustody};
 use undercroft_keys::PublicKey;
 
 use crate::attributes::Protection;
+use crate::error::failed;
 use crate::session::TokenSession;
 use crate::token::TokenInner;
 
@@ -20,10 +22,12 @@ use crate::token::TokenInner;
 ///               "serial": "3f0c…", "hardware": "2.6", "firmware": "2.6"},
 ///   "key":     {"label": "intermediate", "id": "<hex>", "spki": "<hex of the SubjectPublicKeyInfo>",
 ///               "sensitive": true, "always_sensitive": true, "extractable": false,
-///               "never_extractable": true, "local": true} }
+///               "never_extractable": true, "local": true},
+///   "certificates": ["<hex of the DER>"] }
 /// ```
 ///
-/// A token's word is no proof: whoever controls the module controls every value. It is graded `declared` at best.
+/// A token's word is no proof: whoever controls the module controls every value. It is graded `declared` at best, but for
+/// the certificates, which are there if the token shows any of its vendor's: they are judged by who signed them.
 pub const CUSTODY_FORMAT: &str = "pkcs11-attributes-v1";
 
 #[derive(Serialize)]
@@ -31,6 +35,8 @@ struct Evidence {
     module: ModuleSays,
     token: TokenSays,
     key: KeySays,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificates: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -113,7 +119,32 @@ fn collect(
             spki: hex::encode(public_key.spki()),
             protection,
         },
+        certificates: of_vendors(session, subject)?,
     };
     serde_json::to_vec(&evidence)
         .map_err(|error| Error::with_source(ErrorKind::Fault, "cannot write custody evidence", error))
+}
+
+/// 1.3.6.1.4.1.41482 as DER has it: what Yubico's tokens certify has extensions below it.
+const YUBICO: [u8; 8] = [0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0xc4, 0x0a];
+
+/// The most certificates, and bytes of one, that go into evidence.
+const CERTIFICATES: usize = 8;
+const CERTIFICATE: usize = 3072;
+
+/// The certificates in the token that may attest to its keys, as hex.
+fn of_vendors(session: &TokenSession, subject: &str) -> Result<Vec<String>, Error> {
+    let looking = || failed(format!("cannot look for attestations beside {subject}"));
+    let found =
+        session.session.find_objects(&[Attribute::Class(ObjectClass::CERTIFICATE)]).map_err(looking())?;
+    let mut certificates = Vec::new();
+    for object in found {
+        let read = session.session.get_attributes(object, &[AttributeType::Value]).map_err(looking())?;
+        let [Attribute::Value(der)] = &read[..] else { continue };
+        let is_yubicos = der.windows(YUBICO.len()).any(|window| window == YUBICO);
+        if is_yubicos && der.len() <= CERTIFICATE && certificates.len() < CERTIFICATES {
+            certificates.push(hex::encode(der));
+        }
+    }
+    Ok(certificates)
 }

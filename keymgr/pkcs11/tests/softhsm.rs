@@ -3,6 +3,9 @@
 
 use std::sync::{Arc, OnceLock};
 
+use cryptoki::context::Pkcs11;
+use cryptoki::object::{Attribute, CertificateType, ObjectClass};
+use cryptoki::slot::Slot;
 use futures::executor::block_on;
 use hsm_sim::conformance::{self, Subject, table};
 use hsm_sim::softhsm;
@@ -15,6 +18,7 @@ struct Tokens {
     conformance: Device,
     keys: Device,
     locked: Device,
+    vendor: Device,
 }
 
 fn tokens() -> &'static Tokens {
@@ -23,6 +27,7 @@ fn tokens() -> &'static Tokens {
         conformance: softhsm::token_for_this_process("conformance").unwrap(),
         keys: softhsm::token_for_this_process("keys").unwrap(),
         locked: softhsm::token_for_this_process("locked").unwrap(),
+        vendor: softhsm::token_for_this_process("vendor").unwrap(),
     })
 }
 
@@ -152,4 +157,37 @@ fn what_is_missing_is_named() {
     assert!(no_pin.to_string().contains("pin-file"), "{no_pin}");
     let no_label = block_on(open(device).create(&device.uri, KeyAlgorithm::EcdsaP256)).unwrap_err();
     assert!(no_label.to_string().contains("object="), "{no_label}");
+}
+
+/// SoftHSM keeps certificates without reading them: one with Yubico's arc in it is evidence, another is not.
+#[test]
+fn certificates_of_a_vendor_beside_the_key_are_evidence_and_others_are_not() {
+    let device = &tokens().vendor;
+    let key =
+        block_on(open(device).create(&uri(device, "object=attested"), KeyAlgorithm::EcdsaP256)).unwrap();
+    let certificates = || {
+        let evidence = block_on(key.custody.custody_evidence()).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&evidence.bytes).unwrap()["certificates"].clone()
+    };
+    assert_eq!(certificates(), serde_json::Value::Null);
+
+    let of_yubico = [0x30, 0x0a, 0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0xc4, 0x0a, 0x04, 0x03];
+    let of_another = [0x30, 0x09, 0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0xc4, 0x0b, 0x04];
+    let too_long = [&of_yubico[..], &[0; 3072]].concat();
+    let module = Pkcs11::new(softhsm::module().unwrap()).unwrap();
+    let slots = module.get_slots_with_token().unwrap();
+    let is_ours =
+        |slot: &&Slot| module.get_token_info(**slot).is_ok_and(|info| info.label().trim_end() == device.name);
+    let session = module.open_rw_session(*slots.iter().find(is_ours).unwrap()).unwrap();
+    for der in [&of_another[..], &of_yubico, &too_long] {
+        let template = [
+            Attribute::Class(ObjectClass::CERTIFICATE),
+            Attribute::CertificateType(CertificateType::X_509),
+            Attribute::Token(true),
+            Attribute::Subject(vec![0x30, 0x00]),
+            Attribute::Value(der.to_vec()),
+        ];
+        session.create_object(&template).unwrap();
+    }
+    assert_eq!(certificates(), serde_json::json!([hex::encode(of_yubico)]));
 }
