@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -60,12 +61,18 @@ impl<S: 'static> SessionThreads<S> {
             open: Box::new(open),
             roll: Mutex::default(),
             left: Condvar::new(),
+            reopened: AtomicU64::new(0),
         });
         let own = Self { crew, queue: Some(queue), deadlines, limit };
         for _ in 0..count {
             Crew::join(&own.crew, &mut own.crew.roll()).map_err(no_thread)?;
         }
         Ok(own)
+    }
+
+    /// How often a session was opened in place of one that was lost: a greater number says that the token was away.
+    pub fn reopened(&self) -> u64 {
+        self.crew.reopened.load(Ordering::Relaxed)
     }
 
     /// Runs `job` with a session and gives its result.
@@ -236,6 +243,7 @@ struct Crew<S: 'static> {
     open: Box<dyn Fn() -> Result<S, Error> + Send + Sync>,
     roll: Mutex<Roll>,
     left: Condvar,
+    reopened: AtomicU64,
 }
 
 #[derive(Default)]
@@ -266,7 +274,7 @@ impl<S: 'static> Crew<S> {
     }
 
     fn serve(self: Arc<Self>) {
-        let mut slot = Slot { session: None, crew: self.clone() };
+        let mut slot = Slot { session: None, was_open: false, crew: self.clone() };
         for job in &self.jobs {
             if !job(&mut slot) {
                 // Whatever hung for so long is not trusted with another job.
@@ -305,6 +313,8 @@ impl<S: 'static> Crew<S> {
 /// What a thread works with.
 struct Slot<S: 'static> {
     session: Option<S>,
+    /// Whether it had a session before.
+    was_open: bool,
     crew: Arc<Crew<S>>,
 }
 
@@ -312,7 +322,13 @@ impl<S> Slot<S> {
     fn run<T>(&mut self, job: impl FnOnce(&mut S) -> Result<T, Error>) -> Result<T, Error> {
         let session = match &mut self.session {
             Some(session) => session,
-            none => none.insert((self.crew.open)()?),
+            none => {
+                let session = (self.crew.open)()?;
+                if std::mem::replace(&mut self.was_open, true) {
+                    self.crew.reopened.fetch_add(1, Ordering::Relaxed);
+                }
+                none.insert(session)
+            }
         };
         let result = job(session);
         if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unavailable) {

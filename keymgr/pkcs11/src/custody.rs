@@ -84,6 +84,10 @@ impl ProveCustody for Custody {
             self.token.run_again(move |session| collect(session, &id, &label, &public_key, &subject)).await?;
         Ok(CustodyEvidence { format: CUSTODY_FORMAT, bytes })
     }
+
+    fn connections(&self) -> u64 {
+        self.token.reopened()
+    }
 }
 
 fn collect(

@@ -39,6 +39,11 @@ pub(crate) struct TokenInner {
 }
 
 impl TokenInner {
+    /// [`SessionThreads::reopened`].
+    pub(crate) fn reopened(&self) -> u64 {
+        self.threads.reopened()
+    }
+
     /// [`SessionThreads::run`].
     pub(crate) async fn run<T: Send + 'static>(
         &self,

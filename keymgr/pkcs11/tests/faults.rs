@@ -133,6 +133,7 @@ fn a_token_that_is_unplugged_and_comes_back_serves_at_once() {
     let rig = Rig::new("away", |_| {});
     let key = rig.key();
     block_on(join_all((0..16).map(|_| key.signer.sign(b"on every session"))));
+    assert_eq!(key.custody.connections(), 0);
     for _ in 0..3 {
         rig.begin("removed", 0);
         for result in block_on(join_all((0..16).map(|_| key.signer.sign(b"x")))) {
@@ -148,6 +149,8 @@ fn a_token_that_is_unplugged_and_comes_back_serves_at_once() {
             result.unwrap();
         }
     }
+    // Each time some sessions at least were opened anew, so that custody is proved again.
+    assert!(key.custody.connections() >= 3, "{}", key.custody.connections());
 }
 
 #[test]
