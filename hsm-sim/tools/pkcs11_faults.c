@@ -6,6 +6,7 @@
  *   C_Sign-once        the next call does
  *   C_Sign-after       the module is asked, and then the function fails: nobody knows what was done
  *   C_Sign-hangs       calls wait until the file is gone
+ *   C_Sign-takes       a signature takes so many microseconds more, of nobody's processor: as in a device of its own
  *   wrong-signature    a bit of each signature is another
  *   removed            there is no token; sessions that there were are invalid when it is back
  *   sessions-gone      the next call finds all sessions closed, as after the restart of a daemon
@@ -110,6 +111,9 @@ static unsigned long through(int number, const char *name, long a, long b, long 
 	}
 	if ((code = code_of(name, "", 0)) || (code = code_of(name, "-once", 1)))
 		return code;
+	/* Not the call that asks for the length. */
+	if (number == SIGN && d)
+		usleep(code_of(name, "-takes", 0));
 	pthread_rwlock_rdlock(&in_use);
 	code = real.functions[number](a, b, c, d, e, f, g, h);
 	pthread_rwlock_unlock(&in_use);
