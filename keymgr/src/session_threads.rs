@@ -1,9 +1,11 @@
 //! Threads that own a token's sessions, so that callers never block and never share one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -29,7 +31,8 @@ type Job<S> = Box<dyn FnOnce(&mut Slot<S>) -> bool + Send>;
 /// in the middle of a call then is left behind, and another takes its place ([`MOST_LEFT_BEHIND`]); what it answers in
 /// the end goes nowhere, and so does its session.
 ///
-/// Dropping the pool waits for the jobs that run, no longer than the limit.
+/// Dropping the pool waits for the jobs that run, no longer than the limit, and until nothing is left of the threads that
+/// are done.
 pub struct SessionThreads<S: 'static> {
     crew: Arc<Crew<S>>,
     queue: Option<Sender<Job<S>>>,
@@ -256,6 +259,10 @@ struct Roll {
     behind: usize,
     /// Nobody takes anybody's place any more.
     closing: bool,
+    /// All that were started, by number.
+    threads: BTreeMap<usize, JoinHandle<()>>,
+    /// Those that are done, and end by themselves.
+    ended: BTreeSet<usize>,
 }
 
 impl<S: 'static> Crew<S> {
@@ -265,15 +272,15 @@ impl<S: 'static> Crew<S> {
 
     /// Starts a thread.
     fn join(own: &Arc<Self>, roll: &mut Roll) -> std::io::Result<()> {
-        let crew = own.clone();
-        let thread = std::thread::Builder::new().name(format!("{}-{}", own.name, roll.started));
-        thread.spawn(move || crew.serve())?;
+        let (crew, number) = (own.clone(), roll.started);
+        let thread = std::thread::Builder::new().name(format!("{}-{number}", own.name));
+        roll.threads.insert(number, thread.spawn(move || crew.serve(number))?);
         roll.started += 1;
         roll.serving += 1;
         Ok(())
     }
 
-    fn serve(self: Arc<Self>) {
+    fn serve(self: Arc<Self>, number: usize) {
         let mut slot = Slot { session: None, was_open: false, crew: self.clone() };
         for job in &self.jobs {
             if !job(&mut slot) {
@@ -282,13 +289,17 @@ impl<S: 'static> Crew<S> {
                 let mut roll = self.roll();
                 roll.behind -= 1;
                 if roll.serving >= self.count || roll.closing {
+                    roll.ended.insert(number);
                     return;
                 }
                 roll.serving += 1;
             }
         }
         drop(slot);
-        self.roll().serving -= 1;
+        let mut roll = self.roll();
+        roll.serving -= 1;
+        roll.ended.insert(number);
+        drop(roll);
         self.left.notify_all();
     }
 
@@ -352,9 +363,20 @@ impl<S> Drop for SessionThreads<S> {
         self.queue = None;
         let mut roll = self.crew.roll();
         roll.closing = true;
-        let left = self.crew.left.wait_timeout_while(roll, self.limit, |roll| roll.serving > 0);
-        // Those that still run then are left behind.
-        drop(left);
+        let waited = self.crew.left.wait_timeout_while(roll, self.limit, |roll| roll.serving > 0);
+        let (mut roll, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        // Those that still run are left behind. Those that are done are waited for until nothing is left of them: a module's
+        // libraries clean up when a thread ends, and must not when the process, which may be next, has cleaned them up.
+        let ended: Vec<_> = std::mem::take(&mut roll.ended)
+            .into_iter()
+            .filter_map(|number| roll.threads.remove(&number))
+            .collect();
+        drop(roll);
+        let own = std::thread::current().id();
+        for thread in ended.into_iter().filter(|thread| thread.thread().id() != own) {
+            // Jobs cannot unwind past the loop, so there is no panic to hand on.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -375,6 +397,46 @@ mod tests {
 
     /// Long enough never to be reached where it is not what is tested.
     const LIMIT: Duration = Duration::from_secs(60);
+
+    /// What a library does when a thread ends that has used it; it takes its time.
+    struct CleanedUp(Arc<AtomicUsize>);
+
+    impl Drop for CleanedUp {
+        fn drop(&mut self) {
+            (0..10_000).for_each(|_| std::thread::yield_now());
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    thread_local! {
+        static LIBRARY: std::cell::RefCell<Option<CleanedUp>> = const { std::cell::RefCell::new(None) };
+    }
+
+    #[test]
+    fn nothing_is_left_of_the_threads_of_a_pool_that_is_dropped() {
+        let cleaned = Arc::new(AtomicUsize::new(0));
+        let threads = SessionThreads::start("token", 4, 16, LIMIT, || Ok(())).unwrap();
+        let (entered, running) = mpsc::channel();
+        let (release, held) = crossbeam_channel::bounded::<()>(0);
+        let jobs = (0..4).map(|_| {
+            let (cleaned, entered, held) = (cleaned.clone(), entered.clone(), held.clone());
+            threads.run(move |()| {
+                LIBRARY.with(|library| *library.borrow_mut() = Some(CleanedUp(cleaned)));
+                entered.send(()).unwrap();
+                // Until all four are in it, so that each is on a thread of its own.
+                let _ = held.recv();
+                Ok(())
+            })
+        });
+        let jobs = futures::future::join_all(jobs);
+        let mut jobs = Box::pin(jobs);
+        assert!(block_on(async { futures::poll!(&mut jobs) }).is_pending());
+        running.iter().take(4).for_each(drop);
+        drop(release);
+        block_on(jobs).into_iter().for_each(|done| done.unwrap());
+        drop(threads);
+        assert_eq!(cleaned.load(Ordering::SeqCst), 4);
+    }
 
     fn gone() -> Error {
         Error::new(ErrorKind::Unavailable, "gone")
