@@ -1,5 +1,6 @@
 //! The daemon: everything opened in order, served, and closed in the order that loses nothing.
 
+use std::convert::Infallible;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -431,7 +432,8 @@ async fn listen(
         .add_service(limited(IssuanceApi::new(ca.clone())))
         .serve_with_incoming_shutdown(unhurried(admin_socket), stopped(stopping.clone()));
     let renewing = keep_renewed(config, ca, &certificates, stopping.clone());
-    let signals = wait_for_signals(stop);
+    // Before anybody is told that we are ready, and may tell us to stop.
+    let signals = wait_for_signals(stop)?;
     tracing::info!(%address, admin = %config.admin_socket.display(), "ready");
     undercroft_cli::ready(address);
     let serving = async {
@@ -451,7 +453,7 @@ async fn listen(
             Ok(())
         }
         () = renewing => Ok(()),
-        failed = signals => failed,
+        never = signals => match never {},
     };
     // Left behind, it would only puzzle the next start.
     let _ = fs::remove_file(&config.admin_socket);
@@ -481,17 +483,19 @@ fn unhurried(socket: UnixListener) -> impl Stream<Item = std::io::Result<UnixStr
     })
 }
 
-/// Tells everybody to stop when a signal comes. It never ends otherwise.
-async fn wait_for_signals(stop: watch::Sender<bool>) -> Result<(), Failure> {
+/// Listens for signals from now on. What it gives tells everybody to stop when one comes, and never ends.
+fn wait_for_signals(stop: watch::Sender<bool>) -> Result<impl Future<Output = Infallible>, Failure> {
     let failed = |error: std::io::Error| Failure::failed(format!("signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    stop.send_replace(true);
-    std::future::pending().await
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.send_replace(true);
+        std::future::pending().await
+    })
 }
 
 /// Binds the administration socket.

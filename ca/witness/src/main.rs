@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use undercroft_ca::certificate::to_pem;
 use undercroft_cli::system::{SystemClock, SystemEntropy};
 use undercroft_cli::{
-    Common, Failure, LogArgs, Meta, OutputFormat, Program, StrictArgs, Terminal, read_text, ready,
+    Common, Failure, LogArgs, Meta, OutputFormat, Program, StrictArgs, Terminal, read_text,
 };
 use undercroft_keymgr::{Backend, Secrecy};
 use undercroft_keys::KeyAlgorithm;
@@ -215,14 +215,9 @@ async fn run_gate(config: gate::config::Config) -> Result<(), Failure> {
     gate::serve::serve(Arc::new(gate), listener).await
 }
 
-/// Listens, and says so.
 async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     let failed = |error: std::io::Error| Failure::unreachable(format!("cannot listen on {address}: {error}"));
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    tracing::info!(%address, "ready");
-    ready(address);
-    Ok(listener)
+    TcpListener::bind(address).await.map_err(failed)
 }
 
 async fn run(config: &Config) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use undercroft_attestors::tpm::exchange::{BEGIN, Begin, FINISH, Finish, MAX_MESSAGE};
-use undercroft_cli::Failure;
+use undercroft_cli::{Failure, ready};
 use undercroft_log::add_checkpoint::{AddRefusal, MAX_REQUEST};
 
 use crate::activation::{Activator, NotActivated};
@@ -32,11 +32,15 @@ pub async fn serve(
     serve_until_stopped(router, listener).await
 }
 
-/// Serves until a signal comes.
+/// Says that we are ready, and serves until a signal comes.
 pub(crate) async fn serve_until_stopped(router: Router, listener: TcpListener) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::failed(format!("serving: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    // Who is told that we are ready may tell us to stop.
+    let address = listener.local_addr().map_err(failed)?;
+    tracing::info!(%address, "ready");
+    ready(address);
     let stopped = async move {
         tokio::select! {
             _ = terminate.recv() => {}
