@@ -10,6 +10,11 @@ use serde::Deserialize;
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, EcdsaCurve, PublicKey as SshPublicKey, SshSig};
 use undercroft_keys::{KeyType, PublicKey, SignatureAlgorithm};
+use undercroft_log::leaf::Digest;
+
+pub use statement::{Action, Approved, Statement, Wanted};
+
+mod statement;
 
 /// What every approval is signed for (`ssh-keygen -Y sign -n`): no signature that was made for something else counts.
 pub const NAMESPACE: &str = "undercroft-approval-v1";
@@ -67,6 +72,12 @@ pub enum ApprovalError {
         /// Why.
         what: String,
     },
+    /// A statement that is not about what is wanted.
+    #[error("the statement: {0}")]
+    Statement(String),
+    /// The one who asked has approved.
+    #[error("{0} asked for it and cannot approve it; have somebody else sign")]
+    Requester(String),
     /// Too few persons.
     #[error("{} of the {needed} persons that are needed have approved ({}); one person counts once", who.len(), who.join(", "))]
     TooFew {
@@ -112,6 +123,37 @@ impl Roster {
     /// # Errors
     /// See [`ApprovalError`]. One bad signature refuses all: somebody should know why it is there.
     pub fn verify(&self, message: &[u8], approvals: &[String]) -> Result<Vec<String>, ApprovalError> {
+        let who = self.signers(message, approvals)?;
+        self.are_enough(&who)?;
+        Ok(who.into_iter().collect())
+    }
+
+    /// SHA-256 over the quorum and each person with their keys, a line each, in the order of their names and keys: one
+    /// roster has one digest, however it is written.
+    pub fn digest(&self) -> Digest {
+        let mut lines = vec![format!("quorum {}", self.quorum)];
+        let mut keys: Vec<_> =
+            self.persons.iter().flat_map(|(name, keys)| keys.iter().map(move |key| (name, key))).collect();
+        keys.sort();
+        // A key that was read can be written.
+        lines.extend(keys.into_iter().map(|(name, key)| {
+            format!("{name} {}", SshPublicKey::from(key.clone()).to_openssh().unwrap_or_default())
+        }));
+        Digest::of((lines.join("\n") + "\n").as_bytes())
+    }
+
+    /// The persons' names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.persons.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// How many persons must approve.
+    pub fn quorum(&self) -> usize {
+        self.quorum
+    }
+
+    /// Who has signed `message`. One bad signature refuses all: somebody should know why it is there.
+    fn signers(&self, message: &[u8], approvals: &[String]) -> Result<BTreeSet<String>, ApprovalError> {
         let mut who = BTreeSet::new();
         for (number, armoured) in (1..).zip(approvals) {
             let signature = SshSig::from_pem(armoured)
@@ -129,10 +171,13 @@ impl Roster {
             }
             who.insert(name.clone());
         }
-        let who: Vec<_> = who.into_iter().collect();
+        Ok(who)
+    }
+
+    fn are_enough(&self, who: &BTreeSet<String>) -> Result<(), ApprovalError> {
         match who.len() >= self.quorum {
-            true => Ok(who),
-            false => Err(ApprovalError::TooFew { who, needed: self.quorum }),
+            true => Ok(()),
+            false => Err(ApprovalError::TooFew { who: who.iter().cloned().collect(), needed: self.quorum }),
         }
     }
 }

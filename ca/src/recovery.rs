@@ -185,6 +185,7 @@ pub fn effects_of(leaf: &Leaf) -> Vec<Effect> {
         | Body::Command(_)
         | Body::Anchor(_)
         | Body::Alert(_)
+        | Body::Approval(_)
         | Body::Epoch(_)
         | Body::Recovery(_)
         | Body::Start(_) => Vec::new(),

@@ -195,7 +195,7 @@ impl<'a> Reader<'a> {
                 self.hardware(index, "anchor", head.map(Some));
             }
             Body::Epoch(epoch) => self.epoch(index, &epoch),
-            Body::Recovery(_) | Body::Alert(_) | Body::Start(_) => {}
+            Body::Recovery(_) | Body::Alert(_) | Body::Approval(_) | Body::Start(_) => {}
         }
         Ok(())
     }

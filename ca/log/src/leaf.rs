@@ -23,10 +23,10 @@ use serde_json::value::RawValue;
 use undercroft_keys::KeyId;
 
 pub use body::{
-    Alert, AlertEvent, Anchor, AnchorIntent, Asked, Attested, BlobOf, Body, Bundle, Caller, Ceremony,
-    CeremonyEvent, Channel, CloseReason, Command, Enrolment, EnrolmentEvent, Epoch, Evidence, Grade, Intent,
-    Key, KeyEvent, KeyEvidence, LedgerNumber, LogHead, Object, Outcome, OutcomeResult, Policy, Recovery,
-    RecoveryWay, Refusal, RefusedAction, Start, Text, ToBeSigned, TranscriptHead,
+    Alert, AlertEvent, Anchor, AnchorIntent, Approval, Asked, Attested, BlobOf, Body, Bundle, Caller,
+    Ceremony, CeremonyEvent, Channel, CloseReason, Command, Enrolment, EnrolmentEvent, Epoch, Evidence,
+    Grade, Intent, Key, KeyEvent, KeyEvidence, LedgerNumber, LogHead, Object, Outcome, OutcomeResult, Policy,
+    Recovery, RecoveryWay, Refusal, RefusedAction, Start, Text, ToBeSigned, TranscriptHead,
 };
 pub use encoding::{Base64Bytes, Digest, HexKeyId};
 

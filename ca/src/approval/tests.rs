@@ -146,3 +146,78 @@ fn a_fido_key_counts_when_it_was_touched() {
     assert!(roster.verify(MESSAGE, &[approve(0)]).unwrap_err().to_string().contains("does not verify"));
     assert!(roster.verify(b"another", &[approve(1)]).is_err());
 }
+
+fn statement(roster: &Roster, requester: &str) -> Statement {
+    let wanted =
+        Wanted { action: Action::CeremonyPlan, object: Digest::of(b"plan"), origin: "ca.example/x/1" };
+    Statement::new(wanted, roster, requester.to_owned(), "2026-11-23T00:00:00Z".parse().unwrap(), [7; 16])
+}
+
+#[test]
+fn what_is_approved_is_what_is_wanted() {
+    let ssh = Ssh::new();
+    let (a, b) = (ssh.key("a", &["-t", "ed25519"]), ssh.key("b", &["-t", "ed25519"]));
+    let roster = |quorum| {
+        let persons = vec![person("alice", &[&a]), person("bob", &[&b])];
+        Roster::new(RosterConfig { quorum, persons }).unwrap()
+    };
+    let (two, one) = (roster(2), roster(1));
+    let text = statement(&two, "carol").text().unwrap();
+    let signed: Vec<_> = ["a", "b"].map(|key| ssh.sign(key, NAMESPACE, text.as_bytes())).into();
+    let now = "2026-11-22T00:00:00Z".parse().unwrap();
+    let wanted =
+        Wanted { action: Action::CeremonyPlan, object: Digest::of(b"plan"), origin: "ca.example/x/1" };
+    let approved = two.approve(wanted, &text, &signed, now).unwrap();
+    assert_eq!(approved.entry().by, ["alice", "bob"]);
+
+    let refused = |roster: &Roster, wanted: Wanted<'_>, now: &str| {
+        roster.approve(wanted, &text, &signed, now.parse().unwrap()).unwrap_err().to_string()
+    };
+    for (wanted, now, part) in [
+        (
+            Wanted { action: Action::CeremonyResult, ..wanted },
+            "2026-11-22T00:00:00Z",
+            "`ceremony-result` is wanted",
+        ),
+        (Wanted { object: Digest::of(b"plam"), ..wanted }, "2026-11-22T00:00:00Z", "it is about"),
+        (Wanted { origin: "ca.example/y/1", ..wanted }, "2026-11-22T00:00:00Z", "it is for ca.example/x/1"),
+        (wanted, "2026-11-23T00:00:01Z", "it was good until"),
+    ] {
+        let told = refused(&two, wanted, now);
+        assert!(told.contains(part), "{told}");
+    }
+    let told = refused(&one, wanted, "2026-11-22T00:00:00Z");
+    assert!(told.contains("it names the roster"), "{told}");
+    let changed = text.replace("carol", "dave");
+    let told = two.approve(wanted, &changed, &signed, now).unwrap_err().to_string();
+    assert!(told.contains("something else was signed"), "{told}");
+    let again = [signed[0].clone(), signed[0].clone()];
+    let told = two.approve(wanted, &text, &again, now).unwrap_err();
+    assert!(matches!(told, ApprovalError::TooFew { .. }), "one person counts once: {told}");
+}
+
+#[test]
+fn who_asks_does_not_approve() {
+    let ssh = Ssh::new();
+    let a = ssh.key("a", &["-t", "ed25519"]);
+    let roster = Roster::new(RosterConfig { quorum: 1, persons: vec![person("alice", &[&a])] }).unwrap();
+    let text = statement(&roster, "alice").text().unwrap();
+    let signed = [ssh.sign("a", NAMESPACE, text.as_bytes())];
+    let wanted =
+        Wanted { action: Action::CeremonyPlan, object: Digest::of(b"plan"), origin: "ca.example/x/1" };
+    let refused =
+        roster.approve(wanted, &text, &signed, "2026-11-22T00:00:00Z".parse().unwrap()).unwrap_err();
+    assert_eq!(refused, ApprovalError::Requester("alice".into()));
+}
+
+#[test]
+fn one_roster_has_one_digest() {
+    let ssh = Ssh::new();
+    let (a, b) = (ssh.key("a", &["-t", "ed25519"]), ssh.key("b", &["-t", "ed25519"]));
+    let roster = |quorum, persons| Roster::new(RosterConfig { quorum, persons }).unwrap().digest();
+    let one = roster(1, vec![person("alice", &[&a]), person("bob", &[&b])]);
+    assert_eq!(one, roster(1, vec![person("bob", &[&b]), person("alice", &[&a])]));
+    assert_ne!(one, roster(2, vec![person("alice", &[&a]), person("bob", &[&b])]));
+    assert_ne!(one, roster(1, vec![person("alice", &[&b]), person("bob", &[&a])]));
+    assert_ne!(one, roster(1, vec![person("alice", &[&a, &b])]));
+}

@@ -8,10 +8,12 @@ use super::encoding::{Base64Bytes, Digest, HexKeyId, integer, utc_seconds};
 use super::{Kind, LeafError};
 
 pub use alert::{Alert, AlertEvent};
+pub use approval::Approval;
 pub use hardware::{Anchor, AnchorIntent, Attested, CloseReason, Command, LedgerNumber, LogHead};
 pub use recovery::{Epoch, Recovery, RecoveryWay};
 
 mod alert;
+mod approval;
 mod hardware;
 mod recovery;
 
@@ -40,6 +42,8 @@ pub enum Body {
     AnchorIntent(AnchorIntent),
     /// See [`Anchor`].
     Anchor(Anchor),
+    /// See [`Approval`].
+    Approval(Approval),
     /// See [`Alert`].
     Alert(Alert),
     /// See [`Epoch`].
@@ -65,6 +69,7 @@ impl Body {
             Self::Command(_) => Kind::Command,
             Self::AnchorIntent(_) => Kind::AnchorIntent,
             Self::Anchor(_) => Kind::Anchor,
+            Self::Approval(_) => Kind::Approval,
             Self::Alert(_) => Kind::Alert,
             Self::Epoch(_) => Kind::Epoch,
             Self::Recovery(_) => Kind::Recovery,
@@ -97,11 +102,12 @@ impl Body {
             Kind::Command => serde_json::from_str(json).map(Self::Command),
             Kind::AnchorIntent => serde_json::from_str(json).map(Self::AnchorIntent),
             Kind::Anchor => serde_json::from_str(json).map(Self::Anchor),
+            Kind::Approval => serde_json::from_str(json).map(Self::Approval),
             Kind::Alert => serde_json::from_str(json).map(Self::Alert),
             Kind::Epoch => serde_json::from_str(json).map(Self::Epoch),
             Kind::Recovery => serde_json::from_str(json).map(Self::Recovery),
             Kind::Start => serde_json::from_str(json).map(Self::Start),
-            Kind::Verdict | Kind::Approval | Kind::Rotation | Kind::Revocation | Kind::Freeze => {
+            Kind::Verdict | Kind::Rotation | Kind::Revocation | Kind::Freeze => {
                 return Err(LeafError::Reserved(kind));
             }
         };
@@ -121,6 +127,7 @@ impl Body {
             Self::Command(body) => serde_json::to_string(body),
             Self::AnchorIntent(body) => serde_json::to_string(body),
             Self::Anchor(body) => serde_json::to_string(body),
+            Self::Approval(body) => serde_json::to_string(body),
             Self::Alert(body) => serde_json::to_string(body),
             Self::Epoch(body) => serde_json::to_string(body),
             Self::Recovery(body) => serde_json::to_string(body),

@@ -136,6 +136,11 @@ fn every_kind_reads_back_as_it_was_written() {
             certify: LedgerNumber { epoch: 4, ordinal: 3 },
             attested: attested(),
         }),
+        Body::Approval(Approval {
+            statement: "x".into(),
+            signatures: vec!["x".into()],
+            by: vec!["x".into()],
+        }),
         Body::Alert(Alert { event: AlertEvent::Raised, rule: "witnesses-away".into(), text: "x".into() }),
         Body::Epoch(Epoch { previous: "k".into(), checkpoint: "c\n".into() }),
         Body::Recovery(Recovery {
