@@ -12,6 +12,7 @@ use x509_cert::request::{CertReqInfo, ExtensionReq};
 
 use crate::certificate::{CertificateError, pem_blocks};
 use crate::signed::{Parts, SignedError, assemble};
+use crate::subject::Subject;
 
 /// The longest request that is read. An RSA-4096 request with a dozen names has 2 KiB.
 pub const MAX_CSR: usize = 16 * 1024;
@@ -131,20 +132,38 @@ pub fn signed_request(
 /// # Errors
 /// The key cannot be encoded.
 pub fn request_info(key: &PublicKey) -> Result<Vec<u8>, der::Error> {
-    EmptyInfo {
+    info(key, &[0x30, 0])
+}
+
+/// The same with a subject, for a root that asks somebody else's root for a certificate.
+pub(crate) fn request_info_of(key: &PublicKey, subject: &Subject) -> Result<Vec<u8>, der::Error> {
+    info(key, subject.der())
+}
+
+/// The key that a CertificationRequestInfo asks a certificate for.
+///
+/// # Errors
+/// The bytes are none.
+pub fn requested_key(info: &[u8]) -> Result<PublicKey, CsrError> {
+    let info = CertReqInfo::from_der(info)?;
+    Ok(PublicKey::from_spki(&info.public_key.to_der()?)?)
+}
+
+fn info(key: &PublicKey, subject: &[u8]) -> Result<Vec<u8>, der::Error> {
+    Info {
         version: 0,
-        subject: Vec::new(),
+        subject: AnyRef::from_der(subject)?,
         public_key: AnyRef::from_der(key.spki())?,
         attributes: der::asn1::SetOfVec::new(),
     }
     .to_der()
 }
 
-/// CertificationRequestInfo (RFC 2986 section 4.1) that says nothing but a key.
+/// CertificationRequestInfo (RFC 2986 section 4.1) without attributes.
 #[derive(Sequence)]
-struct EmptyInfo<'a> {
+struct Info<'a> {
     version: u8,
-    subject: Vec<AnyRef<'a>>,
+    subject: AnyRef<'a>,
     public_key: AnyRef<'a>,
     #[asn1(context_specific = "0", tag_mode = "IMPLICIT")]
     attributes: der::asn1::SetOfVec<der::asn1::Any>,

@@ -92,7 +92,9 @@ pub(crate) fn parts(kind: Kind) -> Parts {
         Identity::leaf(&parse_spiffe_id(id).unwrap(), dns.iter().map(|name| name.parse().unwrap()).collect())
     };
     let identity = match kind {
-        Kind::Root | Kind::Intermediate | Kind::SpireCa => Identity::authority(&domain),
+        Kind::Root | Kind::Intermediate | Kind::SpireCa | Kind::CrossCertificate => {
+            Identity::authority(&domain)
+        }
         Kind::Svid => leaf("spiffe://prod.example/ns/a/sa/b", &["b.prod.example"]),
         Kind::Server => leaf("spiffe://prod.example/undercroft/server", &["ca.prod.example"]),
     };
@@ -107,6 +109,7 @@ pub(crate) fn parts(kind: Kind) -> Parts {
         path_length: match kind {
             Kind::Intermediate => Some(1),
             Kind::SpireCa => Some(0),
+            Kind::CrossCertificate => Some(3),
             Kind::Root | Kind::Svid | Kind::Server => None,
         },
         constraints: None,

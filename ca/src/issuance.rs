@@ -42,11 +42,15 @@ use undercroft_log::leaf::{
 };
 use undercroft_log::sequencer::Append;
 use undercroft_log::{Logged, Receipt};
+use x509_parser::certification_request::X509CertificationRequestInfo;
+use x509_parser::prelude::FromDer as _;
 
+use crate::csr::request_info_of;
 use crate::gated::Signing;
 use crate::lint::{self, Finding};
 use crate::signed::assemble;
 use crate::store::{CertificateFact, Effect};
+use crate::subject::Subject;
 use crate::tbs::{self, CertificateSpec, CrlSpec, SignedBy, TbsError, ToBeSigned};
 
 /// Bytes longer than this stand in the log by their digest, with the bytes in a blob.
@@ -115,6 +119,24 @@ impl Prepared {
         let tbs = tbs::crl(spec)?;
         lint::crl(&tbs, spec).map_err(PrepareError::Lint)?;
         Self::new(Object::Crl, tbs, signer.id(), spec.issuer.algorithm, decision, vec![Effect::Signed])
+    }
+
+    /// Builds the request of an authority for a certificate under somebody else's root, and reads it back.
+    pub(crate) fn certificate_request(
+        subject: &Subject,
+        key: &PublicKey,
+        algorithm: SignatureAlgorithm,
+        decision: Decision,
+    ) -> Result<Self, PrepareError> {
+        let info = request_info_of(key, subject).map_err(TbsError::Der)?;
+        let (_, read) = X509CertificationRequestInfo::from_der(&info)
+            .map_err(|error| PrepareError::Lint(lint::unreadable(error)))?;
+        let held = read.subject.as_raw() == subject.der() && read.subject_pki.raw == key.spki();
+        if !held || !read.attributes().is_empty() {
+            return Err(PrepareError::Lint(lint::unreadable("it reads back as something else")));
+        }
+        let tbs = ToBeSigned::certificate_request(info);
+        Self::new(Object::CertificateRequest, tbs, key.id(), algorithm, decision, vec![Effect::Signed])
     }
 
     fn new(

@@ -34,4 +34,5 @@ pub mod strict_toml;
 pub mod subject;
 pub mod tbs;
 pub mod time;
+pub mod transcript;
 pub mod verify;

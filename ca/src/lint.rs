@@ -58,7 +58,7 @@ pub fn rules() -> impl Iterator<Item = Rule> {
 }
 
 /// The bytes cannot be read back at all.
-fn unreadable(what: impl fmt::Display) -> Vec<Finding> {
+pub(crate) fn unreadable(what: impl fmt::Display) -> Vec<Finding> {
     vec![Finding { rule: "readable", clause: "X.690", what: what.to_string() }]
 }
 

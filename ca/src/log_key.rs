@@ -95,6 +95,9 @@ pub const CONTROL: &str = "control";
 /// What stands before a ceremony's name in the origin of its transcript.
 pub const CEREMONY: &str = "ceremony";
 
+/// What stands before its name in the origin of the transcript of a rehearsal.
+pub const REHEARSAL: &str = "rehearsal";
+
 /// What a log is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogOf<'a> {
@@ -104,15 +107,21 @@ pub enum LogOf<'a> {
     Domain(&'a TrustDomain),
     /// The ceremony of that name: its transcript.
     Ceremony(&'a str),
+    /// The rehearsal of the ceremony of that name.
+    Rehearsal(&'a str),
 }
 
 /// The origin of a log: `<operator>/undercroft/<domain or "control">/<epoch>`, or
-/// `<operator>/undercroft/ceremony/<name>/1`, so that no two logs have one.
+/// `<operator>/undercroft/ceremony/<name>/1`, or the same with `rehearsal`, so that no two logs have one.
 ///
 /// # Errors
 /// The operator's name, or the ceremony's, cannot stand in an origin; or a domain is called `control`.
 pub fn origin(operator: &str, log: LogOf<'_>, epoch: u32) -> Result<KeyName, OriginError> {
-    for part in [Some(operator), if let LogOf::Ceremony(name) = log { Some(name) } else { None }] {
+    let ceremony = match log {
+        LogOf::Ceremony(name) | LogOf::Rehearsal(name) => Some(name),
+        LogOf::Control | LogOf::Domain(_) => None,
+    };
+    for part in [Some(operator), ceremony] {
         if part.is_some_and(|part| part.is_empty() || part.contains('/')) {
             return Err(OriginError::Part(part.unwrap_or_default().to_owned()));
         }
@@ -122,6 +131,7 @@ pub fn origin(operator: &str, log: LogOf<'_>, epoch: u32) -> Result<KeyName, Ori
         LogOf::Domain(domain) if domain.as_str() == CONTROL => return Err(OriginError::Control),
         LogOf::Domain(domain) => format!("{operator}/{ORIGIN_PART}/{}/{epoch}", domain.as_str()),
         LogOf::Ceremony(name) => format!("{operator}/{ORIGIN_PART}/{CEREMONY}/{name}/{epoch}"),
+        LogOf::Rehearsal(name) => format!("{operator}/{ORIGIN_PART}/{REHEARSAL}/{name}/{epoch}"),
     };
     Ok(origin.parse()?)
 }

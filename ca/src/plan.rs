@@ -10,6 +10,7 @@
 //! name = "2026-11"                       # the transcript's origin is ca.example/undercroft/ceremony/2026-11/1
 //! policy-arc = "1.3.6.1.4.1.32473.1"
 //! transcript = { device = "roots", label = "ceremony-log" }
+//! entropy = "…"                          # 32 random bytes: serial numbers come from them
 //!
 //! [[root]]
 //! name = "prod-root"
@@ -30,8 +31,16 @@
 //! …
 //! ```
 
-mod artefact;
 mod config;
+mod corporate;
+mod crl;
+mod cross_certificate;
+mod entropy;
+mod hands;
+mod intermediate;
+mod root;
+mod steps;
+mod terms;
 
 use std::collections::BTreeSet;
 
@@ -42,13 +51,22 @@ use undercroft_log::cosignature::WitnessKey;
 use undercroft_log::leaf::Digest;
 use undercroft_log::note::KeyName;
 
-pub use artefact::{Crl, Intermediate, Root};
 use config::PlanConfig;
 pub use config::PlannedKey;
+pub use corporate::{CertificateRequest, Import};
+pub use crl::Crl;
+pub use cross_certificate::CrossCertificate;
+use entropy::PlanEntropy;
+pub use hands::{Destruction, Manual, PlannedDevice, When, Window};
+pub use intermediate::Intermediate;
+pub use root::Root;
+pub use steps::{Keys, Step, StepError, What};
 
+use crate::approval::Roster;
 use crate::log_key::{LogOf, origin};
 use crate::names::TrustDomain;
 use crate::profile::PolicyArc;
+use crate::serial::{NoEntropy, SerialNumber};
 use crate::strict_toml::{self, TomlError};
 
 /// The version of plans that this program reads.
@@ -63,7 +81,13 @@ pub struct Plan {
     text: String,
     digest: Digest,
     title: String,
+    name: String,
+    operator: String,
     origin: KeyName,
+    mode: Mode,
+    entropy: PlanEntropy,
+    terms: Option<Terms>,
+    previous: Option<Digest>,
     policy_arc: PolicyArc,
     custody: Demand,
     activators: Vec<WitnessKey>,
@@ -72,6 +96,33 @@ pub struct Plan {
     roots: Vec<Root>,
     intermediates: Vec<Intermediate>,
     crls: Vec<Crl>,
+    cross_certificates: Vec<CrossCertificate>,
+    certificate_requests: Vec<CertificateRequest>,
+    imports: Vec<Import>,
+    manual: Vec<Manual>,
+    destructions: Vec<Destruction>,
+}
+
+/// Whether a ceremony counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It does.
+    Production,
+    /// It is a rehearsal, with keys that nobody trusts.
+    Rehearsal,
+}
+
+/// On what terms a plan may be carried out. A plan without any is only carried out in development mode.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Who approves it, and its result.
+    pub roster: Roster,
+    /// Who asks for it, and so does not approve.
+    pub requester: String,
+    /// When.
+    pub window: Window,
+    /// With which devices.
+    pub devices: Vec<PlannedDevice>,
 }
 
 impl Plan {
@@ -91,37 +142,49 @@ impl Plan {
             |artefact: &str, what: String| PlanError::Artefact { artefact: artefact.to_owned(), what };
         let origin = origin(&config.operator, LogOf::Ceremony(&config.name), 1)
             .map_err(|error| wrong("plan", error.to_string()))?;
-        let roots = config
-            .roots
-            .into_iter()
-            .map(|root| {
-                let name = root.name.clone();
-                Root::new(root).map_err(|what| wrong(&name, what))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let intermediates = config
-            .intermediates
-            .into_iter()
-            .map(|intermediate| {
-                let name = intermediate.name.clone();
-                Intermediate::new(intermediate, &roots).map_err(|what| wrong(&name, what))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let crls = config
-            .crls
-            .into_iter()
-            .map(|crl| {
-                let name = crl.name.clone();
-                Crl::new(crl, &roots).map_err(|what| wrong(&name, what))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut roots = each(config.existing_roots, |it| it.name.clone(), Root::existing)?;
+        roots.extend(each(config.roots, |it| it.name.clone(), Root::new)?);
+        let intermediates =
+            each(config.intermediates, |it| it.name.clone(), |it| Intermediate::new(it, &roots))?;
+        let crls = each(config.crls, |it| it.name.clone(), |it| Crl::new(it, &roots))?;
+        let cross_certificates =
+            each(config.cross_certificates, |it| it.name.clone(), |it| CrossCertificate::new(it, &roots))?;
+        let certificate_requests = each(
+            config.certificate_requests,
+            |it| it.name.clone(),
+            |it| CertificateRequest::new(it, &roots),
+        )?;
+        let imports = each(config.imports, |it| it.name.clone(), |it| Import::new(it, &roots))?;
+        let manual = each(config.manual, |it| it.name.clone(), Manual::new)?;
+        let destructions = each(config.destructions, |it| it.name.clone(), Destruction::new)?;
+        let terms = match (config.roster, config.requester, config.window) {
+            (Some(roster), Some(requester), Some(window)) => Some(Terms {
+                roster: Roster::new(roster).map_err(|error| wrong("roster", error.to_string()))?,
+                requester,
+                window: Window::new(&window).map_err(|what| wrong("window", what))?,
+                devices: config.devices.into_iter().map(PlannedDevice::new).collect(),
+            }),
+            (None, None, None) if config.devices.is_empty() => None,
+            _ => {
+                return Err(wrong(
+                    "plan",
+                    "roster, requester, window and [[device]] belong together: give it all of them, or none for a plan that is only for development".to_owned(),
+                ));
+            }
+        };
         let activators = config.activators.iter().map(|vkey| vkey.parse()).collect::<Result<Vec<_>, _>>();
         let activators = activators.map_err(|error| wrong("activators", format!("{error}")))?;
         let plan = Self {
             digest: Digest::of(text.as_bytes()),
             text: text.to_owned(),
             title: config.title,
+            entropy: PlanEntropy::parse(&config.entropy).map_err(|what| wrong("entropy", what))?,
+            name: config.name,
+            operator: config.operator,
             origin,
+            mode: Mode::Production,
+            terms,
+            previous: config.previous,
             policy_arc: config.policy_arc,
             custody: config.custody,
             activators,
@@ -130,9 +193,16 @@ impl Plan {
             roots,
             intermediates,
             crls,
+            cross_certificates,
+            certificate_requests,
+            imports,
+            manual,
+            destructions,
         };
         plan.names_are_distinct()?;
+        plan.keys_are_distinct()?;
         plan.roots_have_domains_of_their_own()?;
+        plan.devices_are_named()?;
         Ok(plan)
     }
 
@@ -154,6 +224,40 @@ impl Plan {
     /// The origin of the transcript.
     pub fn origin(&self) -> &KeyName {
         &self.origin
+    }
+
+    /// The same plan, to be rehearsed: the same artefacts, and a transcript that cannot be taken for that of the ceremony.
+    ///
+    /// # Errors
+    /// None that the plan's own origin would not have had.
+    pub fn rehearsed(mut self) -> Result<Self, PlanError> {
+        self.origin = origin(&self.operator, LogOf::Rehearsal(&self.name), 1)
+            .map_err(|error| PlanError::Artefact { artefact: "plan".to_owned(), what: error.to_string() })?;
+        self.mode = Mode::Rehearsal;
+        Ok(self)
+    }
+
+    /// Whether it is carried out or rehearsed.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// On what terms it may be carried out.
+    pub fn terms(&self) -> Option<&Terms> {
+        self.terms.as_ref()
+    }
+
+    /// SHA-256 of the text of the last checkpoint of the ceremony before, if there was one.
+    pub fn previous(&self) -> Option<Digest> {
+        self.previous
+    }
+
+    /// The serial number of an artefact: the same in a rehearsal and in production, another for each attempt.
+    ///
+    /// # Errors
+    /// None that a digest of the plan's random bytes can cause in practice.
+    pub fn serial(&self, artefact: &str, attempt: u32) -> Result<SerialNumber, NoEntropy> {
+        SerialNumber::random(&self.entropy.of(artefact, attempt))
     }
 
     /// The arc of the certificate policies.
@@ -190,7 +294,7 @@ impl Plan {
         &self.transcript
     }
 
-    /// The roots that will be made.
+    /// The roots that sign: those that exist, and those that will be made.
     pub fn roots(&self) -> &[Root] {
         &self.roots
     }
@@ -205,25 +309,45 @@ impl Plan {
         &self.crls
     }
 
+    /// The cross-certificates that will be signed.
+    pub fn cross_certificates(&self) -> &[CrossCertificate] {
+        &self.cross_certificates
+    }
+
+    /// The requests that go to other roots.
+    pub fn certificate_requests(&self) -> &[CertificateRequest] {
+        &self.certificate_requests
+    }
+
+    /// The answers to such requests.
+    pub fn imports(&self) -> &[Import] {
+        &self.imports
+    }
+
+    /// What people do.
+    pub fn manual(&self) -> &[Manual] {
+        &self.manual
+    }
+
+    /// The keys that will be destroyed.
+    pub fn destructions(&self) -> &[Destruction] {
+        &self.destructions
+    }
+
     /// The root of that name, which the plan's own artefacts refer to.
     pub fn root(&self, name: &str) -> Option<&Root> {
         self.roots.iter().find(|root| root.name() == name)
     }
 
     fn names_are_distinct(&self) -> Result<(), PlanError> {
-        let artefacts = self
-            .roots
-            .iter()
-            .map(|root| (root.name(), root.output()))
-            .chain(self.intermediates.iter().map(|artefact| (artefact.name(), artefact.output())))
-            .chain(self.crls.iter().map(|crl| (crl.name(), crl.output())));
         let (mut names, mut outputs) = (BTreeSet::new(), BTreeSet::new());
-        for (name, output) in artefacts {
+        for step in self.steps() {
+            let name = step.name();
             let twice = |what: &str| PlanError::Artefact { artefact: name.to_owned(), what: what.to_owned() };
             if !names.insert(name) {
                 return Err(twice("another artefact has the same name"));
             }
-            if !outputs.insert(output) {
+            if step.output().is_some_and(|output| !outputs.insert(output)) {
                 return Err(twice("another artefact has the same output"));
             }
         }
@@ -239,6 +363,10 @@ impl Plan {
                 });
             }
         }
+        Ok(())
+    }
+
+    fn keys_are_distinct(&self) -> Result<(), PlanError> {
         let mut keys = BTreeSet::from([(&self.transcript.device, &self.transcript.label)]);
         for root in &self.roots {
             let key = root.key();
@@ -264,10 +392,29 @@ impl Plan {
         Ok(())
     }
 
-    /// Each domain has one root in a plan, and a root for several domains has intermediates with constraints.
+    /// A plan with terms names every device that it uses, as it says of itself.
+    fn devices_are_named(&self) -> Result<(), PlanError> {
+        let Some(terms) = &self.terms else { return Ok(()) };
+        let keys = self.roots.iter().map(|root| (root.name(), root.key()));
+        let keys = keys.chain(self.destructions.iter().map(|it| (it.name(), it.key())));
+        for (name, key) in keys.chain([("transcript", &self.transcript)]) {
+            if !terms.devices.iter().any(|device| device.name == key.device) {
+                return Err(PlanError::Artefact {
+                    artefact: name.to_owned(),
+                    what: format!(
+                        "its device `{}` is not in the plan; add a [[device]] with its model and firmware",
+                        key.device
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Each domain has one new root in a plan, and a root for several domains has intermediates with constraints.
     fn roots_have_domains_of_their_own(&self) -> Result<(), PlanError> {
         let mut domains: BTreeSet<&str> = BTreeSet::new();
-        for root in &self.roots {
+        for root in self.roots.iter().filter(|root| root.output().is_some()) {
             for domain in root.domains().iter().map(TrustDomain::as_str) {
                 if !domains.insert(domain) {
                     return Err(PlanError::Artefact {
@@ -291,6 +438,21 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Reads the tables of one kind of artefact.
+fn each<C, A>(
+    configs: Vec<C>,
+    name: impl Fn(&C) -> String,
+    read: impl Fn(C) -> Result<A, String>,
+) -> Result<Vec<A>, PlanError> {
+    configs
+        .into_iter()
+        .map(|config| {
+            let artefact = name(&config);
+            read(config).map_err(|what| PlanError::Artefact { artefact, what })
+        })
+        .collect()
 }
 
 /// What is wrong with a plan.

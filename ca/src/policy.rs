@@ -188,7 +188,7 @@ impl Rule {
                     );
                 }
             }
-            Kind::Root | Kind::Intermediate | Kind::Server => {
+            Kind::Root | Kind::Intermediate | Kind::CrossCertificate | Kind::Server => {
                 return Err(format!(
                     "certificates of profile `{}` are not given to callers: roots and intermediates are made in \
                      ceremonies, server certificates by the daemon for itself",

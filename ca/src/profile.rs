@@ -20,15 +20,18 @@ pub enum Kind {
     Svid,
     /// The certificate by which the daemon is known: an X.509-SVID with DNS names.
     Server,
+    /// A root's key and name, certified by another root: the way from one root to the other.
+    CrossCertificate,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Root, Self::Intermediate, Self::SpireCa, Self::Svid, Self::Server];
+    pub const ALL: [Self; 6] =
+        [Self::Root, Self::Intermediate, Self::SpireCa, Self::Svid, Self::Server, Self::CrossCertificate];
 
     /// Whether certificates of this kind sign others.
     pub const fn is_authority(self) -> bool {
-        matches!(self, Self::Root | Self::Intermediate | Self::SpireCa)
+        matches!(self, Self::Root | Self::Intermediate | Self::SpireCa | Self::CrossCertificate)
     }
 
     /// Its arc below the installation's policy arc. Numbers are never used again for something else.
@@ -39,6 +42,7 @@ impl Kind {
             Self::SpireCa => 3,
             Self::Svid => 4,
             Self::Server => 5,
+            Self::CrossCertificate => 6,
         }
     }
 
@@ -50,6 +54,7 @@ impl Kind {
             Self::SpireCa => (Lifetime::hours(24), Lifetime::days(7)),
             Self::Svid => (Lifetime::hours(1), Lifetime::days(7)),
             Self::Server => (Lifetime::hours(24), Lifetime::days(7)),
+            Self::CrossCertificate => (Lifetime::days(5 * 365), Lifetime::days(15 * 365)),
         }
     }
 }
@@ -143,6 +148,7 @@ impl Profile {
             Kind::SpireCa => "spire-ca",
             Kind::Svid => "svid",
             Kind::Server => "server",
+            Kind::CrossCertificate => "cross-certificate",
         };
         let (lifetime, max_lifetime) = kind.lifetimes();
         let keys = vec![KeyFamily::P256, KeyFamily::P384, KeyFamily::Rsa, KeyFamily::Ed25519];
@@ -223,7 +229,7 @@ impl Profile {
         };
         match self.kind {
             Kind::Root => Ok(vec![ANY_POLICY]),
-            Kind::Intermediate | Kind::SpireCa => Ok(vec![own()?, ANY_POLICY]),
+            Kind::Intermediate | Kind::SpireCa | Kind::CrossCertificate => Ok(vec![own()?, ANY_POLICY]),
             Kind::Svid | Kind::Server => Ok(vec![own()?]),
         }
     }

@@ -22,7 +22,8 @@ use crate::serial::SerialNumber;
 use crate::subject::Subject;
 use crate::time::{Validity, x509_time};
 
-/// DER that somebody may sign once it is linted and logged: a TBSCertificate or a TBSCertList.
+/// DER that somebody may sign once it is linted and logged: a TBSCertificate, a TBSCertList, or the CertificationRequestInfo of
+/// an authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToBeSigned(Vec<u8>);
 
@@ -30,6 +31,11 @@ impl ToBeSigned {
     /// The DER.
     pub fn der(&self) -> &[u8] {
         &self.0
+    }
+
+    /// A CertificationRequestInfo, which `csr` builds.
+    pub(crate) fn certificate_request(der: Vec<u8>) -> Self {
+        Self(der)
     }
 
     /// Bytes that nobody built, for tests of lint.

@@ -152,9 +152,9 @@ pub(super) const RULES: &[(Rule, Check)] = &[
     }),
     (Rule::new("one-uri", "X509-SVID 2"), |c| {
         let uris = c.uris().len();
-        hold(uris == 1 || (uris == 0 && is_self_issued(c)), || {
-            format!("it has {uris} URI names instead of one")
-        })
+        // A root that several domains share is no domain's own, and neither is its cross-certificate.
+        let shared = is_self_issued(c) || c.path_length().is_some_and(|length| length >= CROSS_PATH_LENGTH);
+        hold(uris == 1 || (uris == 0 && shared), || format!("it has {uris} URI names instead of one"))
     }),
     (Rule::new("spiffe-id", "SPIFFE-ID 2, X509-SVID 3"), |c| match c.uris()[..] {
         [uri] if c.is_authority() => {
@@ -274,9 +274,10 @@ pub(super) const GRANT_RULES: &[(Rule, GrantCheck)] = &[
             format!("the path length is {read:?} instead of {:?}", g.spec.path_length)
         })?;
         // Roots are not limited: a path length there breaks cross-signing.
-        let limited = matches!(g.spec.profile.kind(), Kind::Intermediate | Kind::SpireCa);
+        let limited =
+            matches!(g.spec.profile.kind(), Kind::Intermediate | Kind::SpireCa | Kind::CrossCertificate);
         hold(read.is_some() == limited, || {
-            "intermediates have a path length, roots and leaves have none".into()
+            "intermediates and cross-certificates have a path length, roots and leaves have none".into()
         })
     }),
     (Rule::new("granted-names", "Undercroft invariant 6"), |g| {
@@ -330,6 +331,9 @@ pub(super) const GRANT_RULES: &[(Rule, GrantCheck)] = &[
         hold(crl && access, || "other URLs than the issuer's".into())
     }),
 ];
+
+/// The least path length of a cross-certificate: below it lie a root's own intermediates.
+pub(crate) const CROSS_PATH_LENGTH: u32 = 3;
 
 /// Bits of keyUsage as x509-parser numbers them.
 const DIGITAL_SIGNATURE: u16 = 1;

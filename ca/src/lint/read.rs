@@ -99,6 +99,10 @@ impl<'a> Certificate<'a> {
     }
 
     /// The URI names.
+    pub(super) fn path_length(&self) -> Option<u32> {
+        self.basic_constraints.as_ref().and_then(|basic| basic.value.path_len_constraint)
+    }
+
     pub(super) fn uris(&self) -> Vec<&'a str> {
         self.general_names()
             .filter_map(|name| match name {

@@ -5,6 +5,8 @@ use undercroft_attestors::custody::Demand;
 use undercroft_keys::KeyAlgorithm;
 use undercroft_log::leaf::Digest;
 
+use super::hands::When;
+use crate::approval::RosterConfig;
 use crate::names::DnsName;
 use crate::profile::PolicyArc;
 use crate::subject::SubjectConfig;
@@ -25,12 +27,112 @@ pub(super) struct PlanConfig {
     #[serde(default)]
     pub(super) endorsement_anchors: Vec<Digest>,
     pub(super) transcript: TranscriptConfig,
+    pub(super) entropy: String,
+    pub(super) requester: Option<String>,
+    pub(super) window: Option<WindowConfig>,
+    pub(super) previous: Option<Digest>,
+    pub(super) roster: Option<RosterConfig>,
+    #[serde(default, rename = "device")]
+    pub(super) devices: Vec<DeviceConfig>,
+    #[serde(default, rename = "existing-root")]
+    pub(super) existing_roots: Vec<ExistingRootConfig>,
     #[serde(default, rename = "root")]
     pub(super) roots: Vec<RootConfig>,
     #[serde(default, rename = "intermediate")]
     pub(super) intermediates: Vec<IntermediateConfig>,
     #[serde(default, rename = "crl")]
     pub(super) crls: Vec<CrlConfig>,
+    #[serde(default, rename = "cross-certificate")]
+    pub(super) cross_certificates: Vec<CrossCertificateConfig>,
+    #[serde(default, rename = "certificate-request")]
+    pub(super) certificate_requests: Vec<CertificateRequestConfig>,
+    #[serde(default, rename = "import")]
+    pub(super) imports: Vec<ImportConfig>,
+    #[serde(default, rename = "manual")]
+    pub(super) manual: Vec<ManualConfig>,
+    #[serde(default, rename = "destruction")]
+    pub(super) destructions: Vec<DestructionConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct WindowConfig {
+    pub(super) begins: toml::value::Datetime,
+    pub(super) ends: toml::value::Datetime,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct DeviceConfig {
+    pub(super) name: String,
+    pub(super) model: String,
+    pub(super) firmware: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct ExistingRootConfig {
+    pub(super) name: String,
+    pub(super) domains: Vec<String>,
+    pub(super) key: KeyConfig,
+    pub(super) certificate: String,
+    pub(super) urls: Urls,
+    pub(super) follows: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct CrossCertificateConfig {
+    pub(super) name: String,
+    pub(super) issuer: String,
+    pub(super) subject: Option<String>,
+    pub(super) certificate: Option<String>,
+    pub(super) not_before: toml::value::Datetime,
+    pub(super) not_after: toml::value::Datetime,
+    pub(super) nesting: Option<u8>,
+    pub(super) follows: String,
+    pub(super) output: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct CertificateRequestConfig {
+    pub(super) name: String,
+    pub(super) root: String,
+    pub(super) follows: String,
+    pub(super) output: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct ImportConfig {
+    pub(super) name: String,
+    pub(super) root: String,
+    pub(super) issuer: String,
+    pub(super) answer: String,
+    pub(super) follows: String,
+    pub(super) output: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct ManualConfig {
+    pub(super) name: String,
+    pub(super) instruction: String,
+    #[serde(default)]
+    pub(super) at: When,
+    pub(super) evidence: Option<String>,
+    pub(super) minutes: Option<u32>,
+    pub(super) follows: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct DestructionConfig {
+    pub(super) name: String,
+    pub(super) key: KeyConfig,
+    pub(super) key_id: String,
+    pub(super) follows: String,
 }
 
 #[derive(Deserialize)]

@@ -11,6 +11,7 @@ operator = "ca.example"
 name = "2026-11"
 policy-arc = "1.3.6.1.4.1.32473.1"
 transcript = { device = "roots", label = "ceremony-log" }
+entropy = "84bf18a1d5097b444b5724eab0d501df28d470fb0ad060c73d7e89e6c705dd5a"
 
 [[root]]
 name = "prod-root"
@@ -101,6 +102,8 @@ fn everything_in_a_sound_plan_can_be_prepared() {
 fn plans_that_contradict_themselves_are_refused() {
     for (from, to, part) in [
         ("version = 1", "version = 2", "version 2"),
+        ("entropy = \"", "entropy = \"00", "32 random bytes"),
+        ("policy-arc", "requester = \"carol\"\npolicy-arc", "belong together"),
         ("title", "titel", "did you mean `title`?"),
         ("operator = \"ca.example\"", "operator = \"ca example\"", "cannot be the name"),
         (

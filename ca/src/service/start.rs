@@ -206,6 +206,7 @@ async fn adopt_ceremonies(
         }
         let body = Body::Ceremony(Ceremony {
             event: CeremonyEvent::Adopted,
+            step: None,
             plan,
             text: "the transcript of this ceremony is known to the installation".into(),
             transcript: Some(transcript),

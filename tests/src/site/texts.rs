@@ -37,6 +37,7 @@ operator = "ca.example"
 name = "first"
 policy-arc = "1.3.6.1.4.1.32473.1"
 transcript = { device = "roots", label = "ceremony-log" }
+entropy = "a00e2623a9ae131e34c6400ae569a6aedf34c4d848cb9947dcd736ad18b79c08"
 "#
         .to_owned();
     let mut roots: Vec<(&str, Vec<&str>, &str)> = Vec::new();

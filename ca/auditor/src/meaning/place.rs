@@ -1,6 +1,6 @@
 //! What a log is about, as its origin says.
 
-use undercroft_ca::log_key::{CEREMONY, CONTROL, ORIGIN_PART};
+use undercroft_ca::log_key::{CEREMONY, CONTROL, ORIGIN_PART, REHEARSAL};
 use undercroft_log::note::KeyName;
 
 /// What a log is about.
@@ -10,7 +10,7 @@ pub(super) enum About {
     Control,
     /// One trust domain.
     Domain,
-    /// A ceremony.
+    /// A ceremony, or the rehearsal of one.
     Ceremony,
     /// Something that we have no name for.
     Unknown,
@@ -33,7 +33,7 @@ impl Place {
         let (about, epoch, domain) = match origin.as_str().split('/').collect::<Vec<_>>()[..] {
             [_, ORIGIN_PART, CONTROL, epoch] => (About::Control, epoch, None),
             [_, ORIGIN_PART, domain, epoch] => (About::Domain, epoch, Some(domain.to_owned())),
-            [_, ORIGIN_PART, CEREMONY, _, epoch] => (About::Ceremony, epoch, None),
+            [_, ORIGIN_PART, CEREMONY | REHEARSAL, _, epoch] => (About::Ceremony, epoch, None),
             _ => (About::Unknown, "", None),
         };
         Self { about, first_epoch: epoch == "1", origin: split(origin), domain }

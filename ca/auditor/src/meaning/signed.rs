@@ -92,11 +92,26 @@ impl Reader<'_> {
                 self.certificate(index, time, &intent, read);
             }
             (Some(tbs), Object::Crl) => self.crl(index, &intent, tbs),
+            (Some(tbs), Object::CertificateRequest) => self.certificate_request(index, &intent, tbs),
             (None, _) => {}
         }
         self.ledger.intent(key);
         self.open.insert(index, Open { key, algorithm: intent.algorithm, tbs });
         Ok(())
+    }
+
+    /// A request asks for the key that signs it, and no log but a transcript has one.
+    fn certificate_request(&mut self, index: u64, intent: &Intent, tbs: &[u8]) {
+        match undercroft_ca::csr::requested_key(tbs) {
+            Ok(key) if key.id() == intent.key_id.0 => {}
+            Ok(key) => {
+                self.find(index, "intent", format!("it asks for the key {} and not for its own", key.id()))
+            }
+            Err(error) => self.find(index, "intent", format!("it is no certification request: {error}")),
+        }
+        if intent.caller.by != Channel::Ceremony {
+            self.find(index, "intent", "only ceremonies ask for certificates of authorities");
+        }
     }
 
     /// The key has a custody record, signs as the record says, and no use of it is missing.

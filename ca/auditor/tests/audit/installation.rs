@@ -128,6 +128,7 @@ operator = "ca.example"
 name = "{name}"
 policy-arc = "1.3.6.1.4.1.32473.1"
 transcript = {{ device = "roots", label = "ceremony-log" }}
+entropy = "8c1d2f0e5b7a94d36e1f0c8b7a695847362514f3e2d1c0bfae9d8c7b6a594837"
 "#
     );
     for domain in DOMAINS {
@@ -229,9 +230,7 @@ fn ceremony(plan: &Plan, path: &Path, clock: &Arc<Ticking>) -> (Log, Vec<Made>) 
 }
 
 async fn steps(plan: &Plan, log: &sequencer::Log<Effect>, log_key: &Arc<SoftwareKey>) -> Vec<Made> {
-    let note = |event, text: &str| {
-        Body::Ceremony(Ceremony { event, plan: plan.digest(), text: text.to_owned(), transcript: None })
-    };
+    let note = |event, text: &str| Body::Ceremony(Ceremony::told(event, plan.digest(), text));
     let record = async |key: Key, event, purpose: &str| {
         let (purpose, uri) = (purpose.to_owned(), format!("pkcs11:object={purpose}"));
         CustodyRecord::of(&key, event, purpose, uri, &Trust::default(), jiff::Timestamp::UNIX_EPOCH)

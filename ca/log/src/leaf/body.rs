@@ -9,11 +9,13 @@ use super::{Kind, LeafError};
 
 pub use alert::{Alert, AlertEvent};
 pub use approval::Approval;
+pub use ceremony::{Ceremony, CeremonyEvent, CeremonyStep, TranscriptHead};
 pub use hardware::{Anchor, AnchorIntent, Attested, CloseReason, Command, LedgerNumber, LogHead};
 pub use recovery::{Epoch, Recovery, RecoveryWay};
 
 mod alert;
 mod approval;
+mod ceremony;
 mod hardware;
 mod recovery;
 
@@ -173,6 +175,8 @@ pub enum Object {
     Certificate,
     /// A TBSCertList (RFC 5280 section 5.1).
     Crl,
+    /// A CertificationRequestInfo (RFC 2986 section 4.1) of an authority's key, for somebody else's root.
+    CertificateRequest,
 }
 
 /// The bytes that will be signed: whole, or as a blob when they are large.
@@ -453,45 +457,6 @@ pub struct Enrolment {
     pub expires: Timestamp,
     /// Who made it.
     pub caller: Caller,
-}
-
-/// What happened in or to a ceremony.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CeremonyEvent {
-    /// The plan and the environment were read.
-    Opened,
-    /// A step was done.
-    Step,
-    /// Every step was done.
-    Closed,
-    /// The online log takes note of a transcript.
-    Adopted,
-}
-
-/// The head of a transcript.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TranscriptHead {
-    /// The key that verifies it.
-    pub verifier_key: String,
-    /// Its last checkpoint.
-    pub checkpoint: String,
-}
-
-/// Something that happened in or to a ceremony.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ceremony {
-    /// What happened.
-    pub event: CeremonyEvent,
-    /// SHA-256 of the plan.
-    pub plan: Digest,
-    /// In words.
-    pub text: String,
-    /// For [`CeremonyEvent::Adopted`].
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub transcript: Option<TranscriptHead>,
 }
 
 /// The daemon has started.

@@ -112,6 +112,7 @@ fn every_kind_reads_back_as_it_was_written() {
         }),
         Body::Ceremony(Ceremony {
             event: CeremonyEvent::Adopted,
+            step: Some(CeremonyStep { number: 1, artefact: "x".into(), output: None }),
             plan: Digest([6; 32]),
             text: "first".into(),
             transcript: Some(TranscriptHead { verifier_key: "k".into(), checkpoint: "c\n".into() }),

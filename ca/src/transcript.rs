@@ -1,0 +1,108 @@
+//! What the transcript of a ceremony says so far (`docs/ceremony.md`): where it goes on after an interruption.
+
+use std::collections::BTreeMap;
+
+use undercroft_keys::{KeyId, SignatureAlgorithm};
+use undercroft_log::leaf::{
+    Body, Ceremony, CeremonyEvent, CeremonyStep, Digest, Leaf, OutcomeResult, ToBeSigned,
+};
+
+/// The purpose in the custody record of a root's key.
+pub fn purpose_of_root(name: &str) -> String {
+    format!("root {name}")
+}
+
+/// The purpose in the custody record of an intermediate's key.
+pub fn purpose_of_intermediate(name: &str, domain: &str) -> String {
+    format!("authority {name} of {domain}")
+}
+
+/// A transcript, read from its first entry on.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// The plan that it is of.
+    pub plan: Option<Digest>,
+    /// Steps that are done, by number.
+    pub done: BTreeMap<u64, CeremonyStep>,
+    /// The step that was begun last, if it is not done.
+    pub begun: Option<CeremonyStep>,
+    /// How many intents each artefact has had.
+    pub attempts: BTreeMap<String, u32>,
+    /// Intents without an outcome.
+    pub open: Vec<u64>,
+    /// What was signed last in the step that is not done.
+    pub signed: Option<SignedBefore>,
+    /// Keys with a custody record, by purpose.
+    pub keys: BTreeMap<String, KeyId>,
+    /// Purposes of the objects of approvals: how many approvals there are.
+    pub approvals: u64,
+    /// The index of the entry after which the result waits for the quorum.
+    pub awaiting: Option<u64>,
+    /// How it ended.
+    pub ended: Option<CeremonyEvent>,
+    /// The device entries' texts.
+    pub devices: Vec<String>,
+    /// Entries read.
+    pub size: u64,
+    intents: BTreeMap<u64, (ToBeSigned, SignatureAlgorithm)>,
+}
+
+/// A signature that stands in the transcript.
+#[derive(Clone, Debug)]
+pub struct SignedBefore {
+    /// What was signed.
+    pub tbs: ToBeSigned,
+    /// How.
+    pub algorithm: SignatureAlgorithm,
+    /// The signature.
+    pub signature: Vec<u8>,
+}
+
+impl Standing {
+    /// Takes in the next entry.
+    pub fn read(&mut self, leaf: &Leaf) {
+        let index = self.size;
+        self.size += 1;
+        match &leaf.body {
+            Body::Ceremony(ceremony) => self.ceremony(index, ceremony),
+            Body::Key(key) => drop(self.keys.insert(key.purpose.clone(), key.key_id.0)),
+            Body::Approval(_) => self.approvals += 1,
+            Body::Intent(intent) => {
+                *self.attempts.entry(intent.rule.clone()).or_default() += 1;
+                self.open.push(index);
+                self.intents.insert(index, (intent.tbs.clone(), intent.algorithm));
+            }
+            Body::Outcome(outcome) => {
+                self.open.retain(|open| *open != outcome.intent);
+                let intent = self.intents.remove(&outcome.intent);
+                if let (OutcomeResult::Signature(signature), Some((tbs, algorithm))) =
+                    (&outcome.result, intent)
+                {
+                    self.signed = Some(SignedBefore { tbs, algorithm, signature: signature.0.clone() });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn ceremony(&mut self, index: u64, ceremony: &Ceremony) {
+        self.plan.get_or_insert(ceremony.plan);
+        match ceremony.event {
+            CeremonyEvent::Step => {
+                self.begun.clone_from(&ceremony.step);
+                self.signed = None;
+            }
+            CeremonyEvent::Done => {
+                if let Some(step) = &ceremony.step {
+                    self.done.insert(step.number, step.clone());
+                }
+                self.begun = None;
+                self.signed = None;
+            }
+            CeremonyEvent::Device => self.devices.push(ceremony.text.clone()),
+            CeremonyEvent::Awaiting => self.awaiting = Some(index),
+            CeremonyEvent::Closed | CeremonyEvent::Aborted => self.ended = Some(ceremony.event),
+            _ => {}
+        }
+    }
+}
