@@ -5,6 +5,7 @@
 
 mod algorithms;
 mod bad_input;
+mod ceremony;
 mod commands;
 mod crash;
 mod custody;

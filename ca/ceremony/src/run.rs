@@ -69,11 +69,6 @@ pub(crate) fn run(
             "a rehearsal is on simulated tokens; give it an environment with development = true, such as `hsm-sim up` writes",
         ));
     }
-    if plan.mode() == Mode::Production && plan.terms().is_none() && !development {
-        return Err(Failure::refused(
-            "the plan has no roster, so that nobody has approved it; add [roster], requester, window and [[device]], or set development = true in the environment",
-        ));
-    }
     let trust = plan.trust(&environment.trust.endorsement)?;
     let requests = requests::read(plan, &places.requests, &trust, SystemClock.now())?;
     for request in &requests {
@@ -83,6 +78,11 @@ pub(crate) fn run(
             Mode::Rehearsal => undercroft_attestors::custody::Grade::Software,
         };
         request.custody.require(required).map_err(|error| Failure::refused(error.to_string()))?;
+    }
+    if plan.mode() == Mode::Production && plan.terms().is_none() && !development {
+        return Err(Failure::refused(
+            "the plan has no roster, so that nobody has approved it; add [roster], requester, window and [[device]], or set development = true in the environment",
+        ));
     }
     let begun = places.transcript.join("head.json").exists();
     if !begun && matches!(errand, Errand::Note(_) | Errand::Abort(_)) {
@@ -125,10 +125,10 @@ impl Before {
         let rehearsal = places.rehearsal.as_deref().map(|path| rehearsal(plan, path)).transpose()?;
         if plan.mode() == Mode::Production && plan.terms().is_some() {
             let now = SystemClock.now();
+            inside_its_window(plan, places, now)?;
             if !begun {
                 may_begin(plan, places, rehearsal.is_some(), now)?;
             }
-            inside_its_window(plan, places, now)?;
         }
         if !begun {
             no_key_is_there_yet(plan, environment).await?;
@@ -492,7 +492,7 @@ impl Running<'_> {
         }
         let text = match text {
             Some(text) => text,
-            None => crate::transcript::text_at(&self.places.transcript, self.plan.origin(), size)?,
+            None => transcript.text_at(&self.places.transcript, self.plan.origin(), size)?,
         };
         let object = Digest::of(text.as_bytes());
         let approvals = &self.places.approvals;

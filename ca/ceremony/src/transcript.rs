@@ -76,6 +76,20 @@ impl Transcript {
         self.append(Body::Ceremony(body), Vec::new()).await.map(drop)
     }
 
+    /// The text of the checkpoint over the first `size` entries, which nobody may have signed at that size.
+    pub(crate) fn text_at(&self, path: &Path, origin: &KeyName, size: u64) -> Result<String, Failure> {
+        let wrong = |what: String| Failure::tampered(format!("the transcript {}: {what}", path.display()));
+        let stored = self.log.checkpoint().map_or(0, |signed| signed.checkpoint().size);
+        let mut tree = GrowingTree::new();
+        for bundle in 0..size.div_ceil(256) {
+            let entries =
+                Folder::new(path).bundle(bundle, stored).map_err(|error| wrong(error.to_string()))?;
+            let left = usize::try_from(size - bundle * 256).unwrap_or(usize::MAX);
+            entries.iter().take(left).for_each(|entry| tree.push(leaf_hash(entry)));
+        }
+        Ok(Checkpoint { origin: origin.clone(), size, root: tree.root() }.text())
+    }
+
     /// Records where a key lives, with the evidence.
     pub(crate) async fn custody(&self, record: &CustodyRecord) -> Result<(), Failure> {
         self.append(record.entry.clone(), record.blobs.clone()).await.map(drop)
@@ -164,21 +178,4 @@ fn failed(error: impl std::fmt::Display) -> Failure {
 
 fn bug(error: impl std::fmt::Display) -> Failure {
     Failure::failed(format!("{error}; this is a bug"))
-}
-
-/// The text of the checkpoint over the first `size` entries of a transcript, which nobody may have signed at that size.
-pub(crate) fn text_at(path: &Path, origin: &KeyName, size: u64) -> Result<String, Failure> {
-    let wrong = |what: String| Failure::tampered(format!("the transcript {}: {what}", path.display()));
-    let folder = Folder::new(path);
-    let note = folder.checkpoint().map_err(|error| wrong(error.to_string()))?;
-    let whole =
-        note.as_deref().map(Checkpoint::parse).transpose().map_err(|error| wrong(error.to_string()))?;
-    let stored = whole.map_or(0, |whole| whole.size);
-    let mut tree = GrowingTree::new();
-    for bundle in 0..size.div_ceil(256) {
-        let entries = folder.bundle(bundle, stored).map_err(|error| wrong(error.to_string()))?;
-        let left = usize::try_from(size - bundle * 256).unwrap_or(usize::MAX);
-        entries.iter().take(left).for_each(|entry| tree.push(leaf_hash(entry)));
-    }
-    Ok(Checkpoint { origin: origin.clone(), size, root: tree.root() }.text())
 }

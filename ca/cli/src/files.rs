@@ -36,7 +36,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         |error: std::io::Error| Failure::failed(format!("{} cannot be written: {error}", path.display()));
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(failed)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
