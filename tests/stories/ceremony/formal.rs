@@ -65,6 +65,15 @@ impl Formal {
         self.site.path(name)
     }
 
+    pub(super) fn variables(&self) -> Vec<(String, String)> {
+        self.site.variables()
+    }
+
+    /// The environment with every device.
+    pub(super) fn devices(&self) -> PathBuf {
+        self.site.devices()
+    }
+
     /// A path below the rehearsal's folder.
     pub(super) fn rehearsal(&self, name: &str) -> PathBuf {
         self.simulators.path(name)
@@ -215,10 +224,11 @@ impl Formal {
 
     /// On the simulators of the rehearsal, whose folder is another.
     pub(super) fn rehearse(&self) -> Ran {
-        self.rehearse_with(&[])
+        self.rehearse_at(&[], &[])
     }
 
-    pub(super) fn rehearse_with(&self, more: &[&str]) -> Ran {
+    /// The same at another time, with more arguments.
+    pub(super) fn rehearse_at(&self, time: &[(String, String)], more: &[&str]) -> Ran {
         Tool::ours("undercroft-ceremony")
             .unwrap()
             .arg("rehearse")
@@ -231,6 +241,7 @@ impl Formal {
             .arg(self.rehearsal("out"))
             .args(more)
             .with(&self.simulators.variables())
+            .with(time)
             .run()
             .unwrap()
     }
