@@ -161,6 +161,10 @@ impl Roster {
                 return Err(malformed(format!("it has {} bytes, more than any signature", armoured.len())));
             }
             let signature = SshSig::from_pem(armoured).map_err(|error| malformed(error.to_string()))?;
+            // PROTOCOL.sshsig: verifiers MUST reject other versions.
+            if signature.version() != SshSig::VERSION {
+                return Err(malformed(format!("it is of version {}", signature.version())));
+            }
             let refused = |what: &str| ApprovalError::Refused { number, what: what.to_owned() };
             if signature.namespace() != NAMESPACE {
                 return Err(refused("was signed for something else: another namespace"));

@@ -13,6 +13,7 @@ pub mod csr;
 pub mod custody;
 #[cfg(test)]
 mod fixtures;
+pub mod exchange;
 pub mod gated;
 pub mod issuance;
 pub mod ledger;
@@ -29,6 +30,7 @@ pub mod review;
 pub mod serial;
 pub mod service;
 pub mod signed;
+pub mod spoken;
 pub mod store;
 pub mod strict_toml;
 pub mod subject;

@@ -4,7 +4,9 @@
 //! simulators, by a Unix socket; PKCS#11 modules bring their own transport.
 
 mod lint;
+mod open;
 mod requests;
+mod respond;
 mod run;
 mod show;
 
@@ -39,7 +41,18 @@ enum Command {
         environment: Option<PathBuf>,
         #[command(flatten)]
         strict: StrictArgs,
+        /// Show the plan's digest as a QR code, too.
+        #[arg(long)]
+        qr: bool,
+        /// What somebody has read to you, words or hexadecimal: compare it with the plan's digest.
+        #[arg(long)]
+        heard: Option<String>,
     },
+    /// Requests from across the air gap.
+    #[command(subcommand)]
+    Requests(RequestsCommand),
+    /// Pack what a finished ceremony has made into one signed file that crosses the air gap back.
+    Respond(respond::RespondArgs),
     /// Run the ceremony.
     Run {
         /// The plan.
@@ -66,6 +79,12 @@ enum Command {
     Meta(Meta),
 }
 
+#[derive(Debug, Subcommand)]
+enum RequestsCommand {
+    /// Verify a request, and unpack it into the folder that `run` reads.
+    Open(open::OpenArgs),
+}
+
 impl Program for CeremonyProgram {
     fn output(&self) -> OutputFormat {
         self.common.output
@@ -73,13 +92,15 @@ impl Program for CeremonyProgram {
 
     fn run(self, terminal: &Terminal) -> Result<(), Failure> {
         match self.command {
-            Command::Plan { plan, environment, strict } => {
+            Command::Plan { plan, environment, strict, qr, heard } => {
                 let plan = read_plan(&plan)?;
                 let environment = environment
                     .map(|path| Environment::read(&path, strict.secrecy(), backends()))
                     .transpose()?;
-                show::show(&plan, environment.as_ref(), terminal)
+                show::show(&plan, environment.as_ref(), show::Aloud { qr, heard: heard.as_deref() }, terminal)
             }
+            Command::Requests(RequestsCommand::Open(args)) => args.run(terminal),
+            Command::Respond(args) => args.run(terminal),
             Command::Run { plan, environment, strict, requests, out, transcript, dry_run } => {
                 let plan = read_plan(&plan)?;
                 let environment = Environment::read(&environment, strict.secrecy(), backends())?;

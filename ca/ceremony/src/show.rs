@@ -6,15 +6,32 @@ use futures::executor::block_on;
 use serde_json::json;
 use undercroft_ca::names::TrustDomain;
 use undercroft_ca::plan::Plan;
-use undercroft_cli::{Environment, Failure, Terminal};
+use undercroft_ca::spoken;
+use undercroft_cli::{Environment, Failure, Qr, Terminal};
 
 use crate::lint;
+
+/// How the digest is compared with what others in the room have.
+#[derive(Clone, Copy)]
+pub(crate) struct Aloud<'a> {
+    /// As a QR code, too.
+    pub(crate) qr: bool,
+    /// What somebody else has read aloud.
+    pub(crate) heard: Option<&'a str>,
+}
 
 pub(crate) fn show(
     plan: &Plan,
     environment: Option<&Environment>,
+    aloud: Aloud<'_>,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
+    let digest = plan.digest().0;
+    if let Some(heard) = aloud.heard {
+        spoken::compare(heard, &digest).map_err(|error| {
+            Failure::tampered(format!("what was heard is not the digest of this plan: {error}"))
+        })?;
+    }
     if let Some(environment) = environment {
         let step = terminal.progress(lint::objects(plan), "lint");
         block_on(lint::lint(plan, &environment.tokens, |_| None, &step))?;
@@ -56,18 +73,31 @@ pub(crate) fn show(
     let value = json!({
         "title": plan.title(),
         "digest": plan.digest().to_string(),
+        "digest_groups": spoken::groups(&digest),
+        "digest_words": spoken::words(&digest).join(" "),
+        "heard": aloud.heard.is_some(),
         "transcript": plan.origin().as_str(),
         "linted": linted,
         "roots": roots,
         "intermediates": intermediates,
         "crls": plan.crls().iter().map(|crl| json!({"name": crl.name(), "issuer": crl.issuer()})).collect::<Vec<_>>(),
     });
-    terminal.result(&value, || text(plan, linted))
+    terminal.result(&value, || text(plan, linted, aloud.heard.is_some()))?;
+    match aloud.qr {
+        true => terminal.qr(&Qr::of_digest(&digest)?),
+        false => Ok(()),
+    }
 }
 
-fn text(plan: &Plan, linted: bool) -> String {
-    let mut text =
-        format!("{}\n  digest of the plan  {}\n", plan.title(), groups(&plan.digest().to_string()));
+fn text(plan: &Plan, linted: bool, heard: bool) -> String {
+    let digest = plan.digest().0;
+    let mut text = format!("{}\n  digest of the plan  {}\n", plan.title(), spoken::groups(&digest));
+    for line in spoken::words(&digest).chunks(8) {
+        let _ = writeln!(text, "                      {}", line.join(" "));
+    }
+    if heard {
+        let _ = writeln!(text, "                      is what was heard");
+    }
     let _ = writeln!(text, "  transcript          {}", plan.origin());
     for root in plan.roots() {
         let domains: Vec<_> = root.domains().iter().map(TrustDomain::as_str).collect();
@@ -99,10 +129,4 @@ fn text(plan: &Plan, linted: bool) -> String {
         false => writeln!(text, "Nothing was linted; give --environment to lint with throwaway keys."),
     };
     text
-}
-
-/// Hexadecimal in groups of four, to be read aloud.
-fn groups(hex: &str) -> String {
-    let chars: Vec<char> = hex.chars().collect();
-    chars.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
 }
