@@ -16,9 +16,6 @@ mod statement;
 /// What every approval is signed for (`ssh-keygen -Y sign -n`): no signature that was made for something else counts.
 pub const NAMESPACE: &str = "undercroft-approval-v1";
 
-/// The longest armoured signature that is read: one by an RSA key of 8192 bits has some 3,000 bytes.
-const MAX_SIGNATURE: usize = 16 * 1024;
-
 /// A roster as it is written.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -156,15 +153,8 @@ impl Roster {
     fn signers(&self, message: &[u8], approvals: &[String]) -> Result<BTreeSet<String>, ApprovalError> {
         let mut who = BTreeSet::new();
         for (number, armoured) in (1..).zip(approvals) {
-            let malformed = |what: String| ApprovalError::Malformed { number, what };
-            if armoured.len() > MAX_SIGNATURE {
-                return Err(malformed(format!("it has {} bytes, more than any signature", armoured.len())));
-            }
-            let signature = SshSig::from_pem(armoured).map_err(|error| malformed(error.to_string()))?;
-            // PROTOCOL.sshsig: verifiers MUST reject other versions.
-            if signature.version() != SshSig::VERSION {
-                return Err(malformed(format!("it is of version {}", signature.version())));
-            }
+            let signature =
+                sshsig::parse(armoured).map_err(|what| ApprovalError::Malformed { number, what })?;
             let refused = |what: &str| ApprovalError::Refused { number, what: what.to_owned() };
             if signature.namespace() != NAMESPACE {
                 return Err(refused("was signed for something else: another namespace"));

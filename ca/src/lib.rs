@@ -11,9 +11,9 @@ pub mod bundle;
 pub mod certificate;
 pub mod csr;
 pub mod custody;
+pub mod exchange;
 #[cfg(test)]
 mod fixtures;
-pub mod exchange;
 pub mod gated;
 pub mod issuance;
 pub mod ledger;

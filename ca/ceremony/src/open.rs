@@ -48,12 +48,8 @@ impl OpenArgs {
         let plan = crate::read_plan(&self.plan)?;
         let policy = Digest::of(read_text(&self.policy)?.as_bytes());
         let file = read_bytes(&self.request)?;
-        let expected = Expected {
-            origin: key.name(),
-            policy,
-            plan: Some(plan.digest()),
-            now: SystemClock.now(),
-        };
+        let expected =
+            Expected { origin: key.name(), policy, plan: Some(plan.digest()), now: SystemClock.now() };
         let opened = Opened::open(&file, Direction::Request, &key, &expected)
             .map_err(|refusal| during(refusal.into()))?;
         is_for(&plan, &opened).map_err(|refusal| during(refusal.into()))?;

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use futures::executor::block_on;
 use jiff::Timestamp;
 use serde_json::json;
-use undercroft_ca::exchange::{Answers, Direction, Expected, Kind, Message, Opened, Part, Refusal, Terms, is_rehearsal};
+use undercroft_ca::exchange::{
+    Answers, Direction, Expected, Kind, Message, Opened, Part, Refusal, Terms, is_rehearsal,
+};
 use undercroft_ca::log_key::{CEREMONY, LogKey, ORIGIN_PART};
 use undercroft_ca::plan::Plan;
 use undercroft_ca::time::Lifetime;
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{
-    Environment, Failure, StrictArgs, Terminal, hand_over, nonce, parts_below, read_bytes, read_vkey, write_file,
+    Environment, Failure, StrictArgs, Terminal, hand_over, nonce, parts_below, read_bytes, read_vkey,
+    write_file,
 };
 use undercroft_keymgr::{Key, KeyUri, Pkcs11Uri, Tokens};
 use undercroft_log::Clock as _;
@@ -178,10 +181,11 @@ fn is_of_size(name: &str, size: u64) -> bool {
 fn closed(folder: &Path, plan: &Plan) -> Result<(VerifierKey, Checkpoint), Failure> {
     let wrong = |what: String| Failure::tampered(format!("the transcript {}: {what}", folder.display()));
     let key = read_vkey(&folder.join("log.vkey"))?;
-    let rehearsal = plan
-        .origin()
-        .as_str()
-        .replacen(&format!("/{ORIGIN_PART}/{CEREMONY}/"), &format!("/{ORIGIN_PART}/rehearsal/"), 1);
+    let rehearsal = plan.origin().as_str().replacen(
+        &format!("/{ORIGIN_PART}/{CEREMONY}/"),
+        &format!("/{ORIGIN_PART}/rehearsal/"),
+        1,
+    );
     if key.name() != plan.origin() && key.name().as_str() != rehearsal {
         return Err(wrong(format!("it is {}, and the plan's is {}", key.name(), plan.origin())));
     }

@@ -53,10 +53,7 @@ pub fn parts_below(folder: &Path, kind: impl Fn(&str) -> Option<Kind>) -> Result
             let name: PartName = name.parse()?;
             parts.push(Part { name, kind, bytes: read_bytes(&entry.path())? });
             if parts.len() > MAX_PARTS {
-                return Err(Failure::usage(format!(
-                    "{} has more than {MAX_PARTS} files",
-                    folder.display()
-                )));
+                return Err(Failure::usage(format!("{} has more than {MAX_PARTS} files", folder.display())));
             }
         }
     }

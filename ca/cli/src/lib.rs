@@ -21,8 +21,8 @@ use clap_complete::Shell;
 
 pub use daemon::{LogArgs, ready};
 pub use environment::{Environment, StrictArgs, tokens};
-pub use failure::{ExitStatus, Failure};
 pub use exchange::{hand_over, nonce, parts_below, read_aloud, read_vkey, told};
+pub use failure::{ExitStatus, Failure};
 pub use files::{read_bytes, read_text, write_file};
 pub use qr::{Glyphs, QR_CAPACITY, Qr};
 pub use terminal::{OutputFormat, Progress, Terminal};

@@ -5,10 +5,11 @@ use aws_lc_rs::signature::{
     ECDSA_P521_SHA512_ASN1, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA512, RsaParameters,
     RsaPublicKeyComponents, UnparsedPublicKey,
 };
+use base64ct::{Base64, Encoding as _};
 use der::asn1::UintRef;
 use der::{Encode as _, Sequence};
 use ssh_key::public::{KeyData, RsaPublicKey};
-use ssh_key::{Algorithm, EcdsaCurve, HashAlg, SshSig};
+use ssh_key::{Algorithm, EcdsaCurve, HashAlg, PublicKey as SshPublicKey, SshSig};
 use undercroft_keys::{KeyType, PublicKey, SignatureAlgorithm};
 
 /// FIDO: the person touched the key (WebAuthn section 6.1, bit 0 of the flags).
@@ -23,6 +24,12 @@ const FIDO_TRAILER: usize = 5;
 /// The shortest RSA modulus that counts, in bits. The longest is what the library verifies.
 const MIN_RSA: usize = 2048;
 const MAX_RSA: usize = 8192;
+
+/// The longest armoured signature that is read: one by an RSA key of 8192 bits has some 3,000 bytes.
+const MAX_SIGNATURE: usize = 16 * 1024;
+
+/// What stands before the strings of a signature: `SSHSIG`, and the version in 32 bits.
+const PREAMBLE: usize = 6 + 4;
 
 /// Why a signature counts for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +46,52 @@ pub(super) enum NotSigned {
         "is of a FIDO key that did not verify who touched it; make one that asks for its PIN: ssh-keygen -t ed25519-sk -O verify-required"
     )]
     NotVerified,
+}
+
+/// Reads an armoured signature (PROTOCOL.sshsig).
+pub(super) fn parse(armoured: &str) -> Result<SshSig, String> {
+    if armoured.len() > MAX_SIGNATURE {
+        return Err(format!("it has {} bytes, more than any signature", armoured.len()));
+    }
+    let signature = SshSig::from_pem(armoured).map_err(|error| error.to_string())?;
+    // Verifiers MUST reject other versions; the library lets older ones pass.
+    if signature.version() != SshSig::VERSION {
+        return Err(format!("it is of version {}", signature.version()));
+    }
+    // Neither does it mind strings that say to be longer than what is left.
+    let body: String = armoured.lines().filter(|line| !line.starts_with("-----")).collect();
+    let blob = Base64::decode_vec(body.trim()).map_err(|error| error.to_string())?;
+    match fills(&blob, &signature) {
+        true => Ok(signature),
+        false => Err("its parts do not fill it".to_owned()),
+    }
+}
+
+/// Whether the lengths in a signature are those of its parts: public key, namespace, reserved, hash algorithm and
+/// signature, and nothing behind them.
+fn fills(blob: &[u8], signature: &SshSig) -> bool {
+    let parts = || -> Option<bool> {
+        let mut rest = blob.get(PREAMBLE..)?;
+        let key = string(&mut rest)?;
+        let (_namespace, _reserved, _hash) = (string(&mut rest)?, string(&mut rest)?, string(&mut rest)?);
+        let mut signed = string(&mut rest)?;
+        let (_algorithm, _raw) = (string(&mut signed)?, string(&mut signed)?);
+        let trailer = match signature.algorithm() {
+            Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => FIDO_TRAILER,
+            _ => 0,
+        };
+        let own = SshPublicKey::from(signature.public_key().clone()).to_bytes().ok()?;
+        Some(rest.is_empty() && signed.len() == trailer && own == key)
+    };
+    parts().unwrap_or(false)
+}
+
+/// Takes a string off the front (RFC 4251 section 5): its length in 32 bits, and its bytes.
+fn string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (value, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+    *bytes = rest;
+    Some(value)
 }
 
 /// Why a key can be nobody's on a roster: no signature of it would ever count.
@@ -137,16 +190,10 @@ fn fido<'a>(application: &str, raw: &'a [u8], message: &[u8]) -> Result<(Vec<u8>
 
 /// RFC 5656 section 3.1.2: two SSH integers, r and s; as DER ECDSA-Sig-Value.
 fn ecdsa_der(raw: &[u8]) -> Option<Vec<u8>> {
-    let integer = |bytes: &mut &[u8]| -> Option<Vec<u8>> {
-        let (length, rest) = bytes.split_first_chunk::<4>()?;
-        let (value, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
-        *bytes = rest;
-        Some(value.to_vec())
-    };
     let mut rest = raw;
-    let (r, s) = (integer(&mut rest)?, integer(&mut rest)?);
+    let (r, s) = (string(&mut rest)?, string(&mut rest)?);
     let unsigned = |value: &[u8]| value.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<_>>();
-    let (r, s) = (unsigned(&r), unsigned(&s));
+    let (r, s) = (unsigned(r), unsigned(s));
     let signature = EcdsaSigValue { r: UintRef::new(&r).ok()?, s: UintRef::new(&s).ok()? };
     rest.is_empty().then(|| signature.to_der().ok()).flatten()
 }

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use undercroft_log::leaf::Digest;
 use undercroft_log::note::{Note, NoteError, VerifierKey};
 
-use super::{Answers, Direction, Kind, MAX_BYTES, MAX_PARTS, Message, Opened, Part, PartName, Refusal, Terms};
+use super::{
+    Answers, Direction, Kind, MAX_BYTES, MAX_PARTS, Message, Opened, Part, PartName, Refusal, Terms,
+};
 
 /// The terms as they are written.
 #[derive(Serialize, Deserialize)]
@@ -132,10 +134,7 @@ pub(super) fn open(file: &[u8], direction: Direction, key: &VerifierKey) -> Resu
     hex::decode_to_slice(&written.nonce, &mut nonce)
         .map_err(|_| malformed("its nonce is not 16 bytes in hexadecimal"))?;
     let terms = Terms {
-        origin: written
-            .origin
-            .parse()
-            .map_err(|error| Refusal::Malformed(format!("origin: {error}")))?,
+        origin: written.origin.parse().map_err(|error| Refusal::Malformed(format!("origin: {error}")))?,
         policy: written.policy,
         plan: written.plan,
         nonce,

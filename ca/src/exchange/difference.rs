@@ -59,11 +59,17 @@ impl Difference {
                 None => State::New,
                 Some(bytes) if *bytes == part.bytes => State::Same,
                 Some(bytes) => {
-                    removed.extend(roots(bytes).into_iter().filter(|root| !roots(&part.bytes).contains(root)));
+                    removed
+                        .extend(roots(bytes).into_iter().filter(|root| !roots(&part.bytes).contains(root)));
                     State::Changed
                 }
             };
-            files.push(Change { name: part.name.clone(), kind: part.kind, state, says: says(response, part) });
+            files.push(Change {
+                name: part.name.clone(),
+                kind: part.kind,
+                state,
+                says: says(response, part),
+            });
         }
         Ok(Self {
             files,

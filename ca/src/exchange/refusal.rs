@@ -9,10 +9,14 @@ use super::MAX_BYTES;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// More bytes than any.
-    #[error("too-large: the file, or its signed text, has {0} bytes; a file has {MAX_BYTES} at most, and its signed text 65536")]
+    #[error(
+        "too-large: the file, or its signed text, has {0} bytes; a file has {MAX_BYTES} at most, and its signed text 65536"
+    )]
     TooLarge(usize),
     /// Another format, or another version of it.
-    #[error("unknown-version: the file begins with `{found}` and not with `{expected}`; this program reads no other")]
+    #[error(
+        "unknown-version: the file begins with `{found}` and not with `{expected}`; this program reads no other"
+    )]
     UnknownVersion {
         /// Its first line.
         found: String,
@@ -29,7 +33,9 @@ pub enum Refusal {
     #[error("truncated: the file ends before it is whole; copy it again")]
     Truncated,
     /// Signed by another key.
-    #[error("not-signed: the key of {0} that was given has not signed the file; compare the keys of both sides")]
+    #[error(
+        "not-signed: the key of {0} that was given has not signed the file; compare the keys of both sides"
+    )]
     NotSigned(String),
     /// Something is not what was signed.
     #[error("altered: {0} is not what was signed; somebody, or a bad stick, has changed the file")]
@@ -43,7 +49,9 @@ pub enum Refusal {
         expires: Timestamp,
     },
     /// Made in the future.
-    #[error("clock-before-created: the file was made at {created}, and this machine says it is {now}; set the clock that is wrong")]
+    #[error(
+        "clock-before-created: the file was made at {created}, and this machine says it is {now}; set the clock that is wrong"
+    )]
     ClockBeforeCreated {
         /// The time.
         now: Timestamp,
@@ -59,7 +67,9 @@ pub enum Refusal {
         expected: String,
     },
     /// Made under another policy.
-    #[error("other-policy: the file was made under the policy {found}, and the policy here is {expected}; both sides must have reviewed the same one")]
+    #[error(
+        "other-policy: the file was made under the policy {found}, and the policy here is {expected}; both sides must have reviewed the same one"
+    )]
     OtherPolicy {
         /// What it names.
         found: Digest,

@@ -7,15 +7,15 @@ use futures::executor::block_on;
 use jiff::Timestamp;
 use serde_json::json;
 use undercroft_ca::exchange::{
-    Asked, Change, Difference, Direction, Expected, Kind, Message, Opened, Part, PartName, Refusal, Response, State,
-    Terms,
+    Asked, Change, Difference, Direction, Expected, Kind, Message, Opened, Part, PartName, Refusal, Response,
+    State, Terms,
 };
 use undercroft_ca::log_key::LogKey;
 use undercroft_ca::time::Lifetime;
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{
-    Failure, StrictArgs, Terminal, hand_over, nonce, parts_below, read_aloud, read_bytes, read_text, read_vkey, told,
-    write_file,
+    Failure, StrictArgs, Terminal, hand_over, nonce, parts_below, read_aloud, read_bytes, read_text,
+    read_vkey, told, write_file,
 };
 use undercroft_keymgr::KeyUri;
 use undercroft_keys::KeyAlgorithm;
@@ -122,7 +122,10 @@ impl RequestArgs {
         if self.dry_run {
             return terminal.result(&json!({ "made": false, "keys": keys.len() }), || {
                 let parts = request.parts().len();
-                format!("{parts} parts with requests for {} keys are in order; nothing was signed.\n", keys.len())
+                format!(
+                    "{parts} parts with requests for {} keys are in order; nothing was signed.\n",
+                    keys.len()
+                )
             });
         }
         let uri = self.key.as_ref().unwrap_or(&installation.log_key);
@@ -194,7 +197,9 @@ impl ImportArgs {
             (None, false) => asked_on_terminal(&shown, terminal)?,
         };
         if !accepted {
-            return terminal.result(&show(false), || format!("{shown}Nothing was written; give --accept to take it in.\n"));
+            return terminal.result(&show(false), || {
+                format!("{shown}Nothing was written; give --accept to take it in.\n")
+            });
         }
         for part in opened.message().parts() {
             write_file(&self.into.join(part.name.as_str()), &part.bytes)?;
@@ -236,7 +241,11 @@ impl ImportArgs {
         let imported = imported(installation, request);
         if imported.exists() {
             let what = read_text(&imported)?;
-            return Err(Refusal::Replayed(format!("the request {request} was answered: {}", what.trim_end())).into());
+            return Err(Refusal::Replayed(format!(
+                "the request {request} was answered: {}",
+                what.trim_end()
+            ))
+            .into());
         }
         Ok(response)
     }

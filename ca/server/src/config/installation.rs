@@ -40,9 +40,8 @@ impl Installation {
         let base = path.parent().unwrap_or(Path::new("."));
         let wrong = |what: String| Failure::usage(format!("{}: {what}", path.display()));
         let control = raw.domains.iter().find(|domain| domain.name == raw.control);
-        let control = control.ok_or_else(|| {
-            wrong(format!("control: there is no [[domain]] of the name `{}`", raw.control))
-        })?;
+        let control = control
+            .ok_or_else(|| wrong(format!("control: there is no [[domain]] of the name `{}`", raw.control)))?;
         let origin = origin(&raw.operator, LogOf::Control, control.epoch);
         let origin = origin.map_err(|error| wrong(format!("origin: {error}")))?;
         let log_key = control.log_key.parse()?;
