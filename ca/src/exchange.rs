@@ -21,7 +21,7 @@ use undercroft_log::note::{KeyName, VerifierKey};
 
 pub use difference::{Change, Difference, State};
 pub use refusal::Refusal;
-pub use response::{Asked, Response, is_rehearsal, operator};
+pub use response::{Asked, REHEARSAL, Response, is_rehearsal, operator};
 
 use crate::csr::Csr;
 use crate::time::Lifetime;
@@ -29,8 +29,8 @@ use crate::time::Lifetime;
 /// The most bytes that a file may have.
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// The most parts that a file may have.
-pub const MAX_PARTS: usize = 1000;
+/// The most parts that a file may have: the terms, which name them all, are a note of 64 KiB at most.
+pub const MAX_PARTS: usize = 256;
 
 /// The longest that a file may be good for.
 pub const LONGEST: Lifetime = Lifetime::days(90);

@@ -28,7 +28,7 @@ impl Gap {
         // The transcript comes back with the response.
         let config = site.path("daemon/undercroft.toml");
         let text = fs::read_to_string(&config).unwrap();
-        fs::write(&config, text.replace("../ceremony/transcript", "../transcript")).unwrap();
+        fs::write(&config, text.replace("../ceremony/transcript", "../transcripts/first")).unwrap();
         Self { site, _folder: folder }
     }
 
@@ -171,8 +171,8 @@ fn what_a_ceremony_made_from_a_request_comes_back_and_is_served() {
     refused(gap.import("@small.ucr", ceremony, &["--accept"]), 4, "replayed");
 
     // The auditor takes the transcript that came back, and the daemon all of it.
-    let audit = Tool::ours("undercroft-audit").unwrap().arg("verify").arg(gap.path("transcript"));
-    audit.arg("--key").arg(gap.path("transcript/log.vkey")).done().unwrap();
+    let audit = Tool::ours("undercroft-audit").unwrap().arg("verify").arg(gap.path("transcripts/first"));
+    audit.arg("--key").arg(gap.path("transcripts/first/log.vkey")).done().unwrap();
     let daemon = gap.site.start().unwrap();
     gap.site.administer(&["status"]).unwrap().done().unwrap().says("prod.example").unwrap();
     assert_eq!(daemon.stop().unwrap(), 0);

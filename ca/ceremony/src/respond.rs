@@ -6,7 +6,7 @@ use futures::executor::block_on;
 use jiff::Timestamp;
 use serde_json::json;
 use undercroft_ca::exchange::{
-    Answers, Direction, Expected, Kind, Message, Opened, Part, Refusal, Terms, is_rehearsal,
+    Answers, Direction, Expected, Kind, Message, Opened, Part, REHEARSAL, Refusal, Terms, is_rehearsal,
 };
 use undercroft_ca::log_key::{CEREMONY, LogKey, ORIGIN_PART};
 use undercroft_ca::plan::Plan;
@@ -25,8 +25,8 @@ use undercroft_log_files::Folder;
 
 use crate::open::{REQUEST, REQUEST_KEY, answered, is_for, record};
 
-/// Where the transcript is in a response.
-const TRANSCRIPT: &str = "transcript";
+/// Where transcripts are in a response, each below the name of its ceremony: none takes the place of another.
+const TRANSCRIPTS: &str = "transcripts";
 
 /// How many entries a bundle holds, and hashes a tile (C2SP tlog-tiles).
 const TILE_WIDTH: u64 = 256;
@@ -81,7 +81,7 @@ impl RespondArgs {
         }
         let now = SystemClock.now();
         let request = self.request(&plan, now)?;
-        let transcript = self.transcript.clone().unwrap_or_else(|| self.from.join(TRANSCRIPT));
+        let transcript = self.transcript.clone().unwrap_or_else(|| self.from.join("transcript"));
         let (key, checkpoint) = closed(&transcript, &plan)?;
         // One ceremony may pack its answer twice, and another may not answer at all.
         let answer = format!("{} at size {}, root {}", checkpoint.origin, checkpoint.size, checkpoint.root);
@@ -152,8 +152,9 @@ impl RespondArgs {
             name if self.checkpoint_only || !is_of_size(name, head.size) => None,
             _ => Some(Kind::Transcript),
         };
+        let ceremony = head.origin.as_str().split('/').nth(3).unwrap_or_default();
         for part in parts_below(transcript, kind)? {
-            parts.push(Part { name: format!("{TRANSCRIPT}/{}", part.name).parse()?, ..part });
+            parts.push(Part { name: format!("{TRANSCRIPTS}/{ceremony}/{}", part.name).parse()?, ..part });
         }
         Ok(parts)
     }
@@ -183,7 +184,7 @@ fn closed(folder: &Path, plan: &Plan) -> Result<(VerifierKey, Checkpoint), Failu
     let key = read_vkey(&folder.join("log.vkey"))?;
     let rehearsal = plan.origin().as_str().replacen(
         &format!("/{ORIGIN_PART}/{CEREMONY}/"),
-        &format!("/{ORIGIN_PART}/rehearsal/"),
+        &format!("/{ORIGIN_PART}/{REHEARSAL}/"),
         1,
     );
     if key.name() != plan.origin() && key.name().as_str() != rehearsal {

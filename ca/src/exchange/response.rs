@@ -18,7 +18,7 @@ use crate::time::Validity;
 use crate::verify::holder;
 
 /// What stands in place of [`CEREMONY`] in the origin of a rehearsal's transcript.
-const REHEARSAL: &str = "rehearsal";
+pub const REHEARSAL: &str = "rehearsal";
 
 /// What an installation remembers of a request that it has made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

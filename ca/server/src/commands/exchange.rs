@@ -1,6 +1,6 @@
 //! `undercroft request` and `undercroft import`: the online side of the air gap.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use futures::executor::block_on;
@@ -191,14 +191,20 @@ impl ImportArgs {
             value
         };
         let shown = text(opened, &difference);
-        let accepted = match (response.rehearsal(), self.accept) {
-            (Some(_), _) => false,
-            (None, true) => true,
-            (None, false) => asked_on_terminal(&shown, terminal)?,
+        // Shown before it is asked about, and not once more afterwards.
+        let asks = !self.accept && response.rehearsal().is_none() && is_interactive(terminal);
+        let accepted = match asks {
+            true => says_yes(&shown, terminal)?,
+            false => self.accept && response.rehearsal().is_none(),
         };
+        let shown = if asks { "" } else { &*shown };
         if !accepted {
             return terminal.result(&show(false), || {
-                format!("{shown}Nothing was written; give --accept to take it in.\n")
+                let way = match response.rehearsal() {
+                    Some(_) => "it is a rehearsal's",
+                    None => "give --accept to take it in",
+                };
+                format!("{shown}Nothing was written; {way}.\n")
             });
         }
         for part in opened.message().parts() {
@@ -294,17 +300,19 @@ fn mark(state: State) -> &'static str {
     }
 }
 
-/// Shows the difference and takes a typed `yes`, if there are people at both ends.
-fn asked_on_terminal(shown: &str, terminal: &Terminal) -> Result<bool, Failure> {
-    if !terminal.is_for_people() || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-        return Ok(false);
-    }
-    terminal.say(shown)?;
-    let unreadable = |error: io::Error| Failure::failed(format!("cannot read the answer: {error}"));
+/// Whether people are at both ends.
+fn is_interactive(terminal: &Terminal) -> bool {
+    terminal.is_for_people() && io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+/// Shows the difference and takes a typed `yes`.
+fn says_yes(shown: &str, terminal: &Terminal) -> Result<bool, Failure> {
+    terminal.result(&(), || shown.to_owned())?;
     terminal.raw(b"Type yes to write this: ")?;
-    io::stdout().flush().map_err(unreadable)?;
     let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(unreadable)?;
+    io::stdin()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))?;
     Ok(answer.trim_end() == "yes")
 }
 
