@@ -182,11 +182,17 @@ mod tests {
             (edited(&|words| words[4] = "xyzzy"), "word 5, `xyzzy`, is none of the list"),
             (edited(&|words| words[4] = "trauma"), "word 5 is `trauma`, and `treadmill`"),
             (edited(&|words| words.swap(6, 7)), "word 7, `dictator`, cannot stand there"),
-            (edited(&|words| drop(words.remove(9))), "word 10, `afflict`, cannot stand there"),
+            (
+                edited(&|words| words.retain(|word| *word != "Medusa")),
+                "word 10, `afflict`, cannot stand there",
+            ),
             (edited(&|words| words.insert(9, "goldfish")), "word 10, `goldfish`, cannot stand there"),
             // Two words are lost together: the places fit, and the words do not.
-            (edited(&|words| drop(words.drain(2..4))), "word 3 is `treadmill`, and `Pluto`"),
-            (edited(&|words| drop(words.pop())), "19 words were heard of 20"),
+            (
+                edited(&|words| words.retain(|word| !matches!(*word, "Pluto" | "vagabond"))),
+                "word 3 is `treadmill`, and `Pluto`",
+            ),
+            (edited(&|words| words.truncate(19)), "19 words were heard of 20"),
             (edited(&|words| words.push("aardvark")), "21 words were heard of 20"),
             (edited(&|words| words.clear()), "0 words were heard of 20"),
         ] {

@@ -134,6 +134,23 @@ fn what_a_ceremony_made_from_a_request_comes_back_and_is_served() {
     let run = ["run", plan, "--environment", "@ceremony/environment.toml"];
     gap.run("undercroft-ceremony", &[&run[..], &places].concat()).expect(0).unwrap();
     gap.respond("@response.ucr", &["--dry-run"]).expect(0).unwrap().says("nothing was signed").unwrap();
+    // What nobody has signed in this ceremony does not leave it: a root in the place of another one.
+    let root = gap.path("offline/out/prod.example/root.pem");
+    let made = fs::read(&root).unwrap();
+    let forged = Tool::foreign("openssl").args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-384",
+    ]);
+    let forged =
+        forged.args(["-nodes", "-subj", "/CN=prod.example Root R1", "-keyout"]).arg(gap.path("forged.key"));
+    forged.arg("-out").arg(&root).done().unwrap();
+    let refused_root = gap.respond("@response.ucr", &[]).expect(5).unwrap();
+    refused_root.says("root.pem: the transcript does not say").unwrap();
+    fs::write(&root, made).unwrap();
     let response = json(gap.respond("@response.ucr", &["--output", "json"]));
     assert_eq!(response["request"], request["digest"]);
     assert_eq!(response["ceremony"], "ca.example/undercroft/ceremony/first/1");

@@ -1,15 +1,18 @@
 //! `undercroft-ceremony respond`: packs what a finished ceremony has made, for the way back.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use futures::executor::block_on;
 use jiff::Timestamp;
 use serde_json::json;
+use undercroft_ca::certificate::certificates_from_pem;
 use undercroft_ca::exchange::{
     Answers, Direction, Expected, Kind, Message, Opened, Part, REHEARSAL, Refusal, Terms, is_rehearsal,
 };
 use undercroft_ca::log_key::{CEREMONY, LogKey, ORIGIN_PART};
 use undercroft_ca::plan::Plan;
+use undercroft_ca::signed::Signed;
 use undercroft_ca::time::Lifetime;
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{
@@ -19,17 +22,15 @@ use undercroft_cli::{
 use undercroft_keymgr::{Key, KeyUri, Pkcs11Uri, Tokens};
 use undercroft_log::Clock as _;
 use undercroft_log::checkpoint::Checkpoint;
-use undercroft_log::leaf::{Body, Ceremony, CeremonyEvent, Leaf};
+use undercroft_log::leaf::{Body, Ceremony, CeremonyEvent, Digest, Leaf, ToBeSigned};
 use undercroft_log::note::VerifierKey;
+use undercroft_log::tree::{GrowingTree, TILE_WIDTH, leaf_hash};
 use undercroft_log_files::Folder;
 
 use crate::open::{REQUEST, REQUEST_KEY, answered, is_for, record};
 
 /// Where transcripts are in a response, each below the name of its ceremony: none takes the place of another.
 const TRANSCRIPTS: &str = "transcripts";
-
-/// How many entries a bundle holds, and hashes a tile (C2SP tlog-tiles).
-const TILE_WIDTH: u64 = 256;
 
 /// Arguments of `respond`.
 #[derive(Debug, clap::Args)]
@@ -82,7 +83,7 @@ impl RespondArgs {
         let now = SystemClock.now();
         let request = self.request(&plan, now)?;
         let transcript = self.transcript.clone().unwrap_or_else(|| self.from.join("transcript"));
-        let (key, checkpoint) = closed(&transcript, &plan)?;
+        let Closed { key, head: checkpoint, signed } = closed(&transcript, &plan)?;
         // One ceremony may pack its answer twice, and another may not answer at all.
         let answer = format!("{} at size {}, root {}", checkpoint.origin, checkpoint.size, checkpoint.root);
         if let Some(other) = answered(&self.state, request.digest())?.filter(|other| *other != answer) {
@@ -99,7 +100,7 @@ impl RespondArgs {
             expires: created + self.valid.0,
             answers: Some(Answers { request: request.digest(), ceremony: key.name().clone() }),
         };
-        let response = Message::new(terms, self.parts(&plan, &transcript, &checkpoint)?)?;
+        let response = Message::new(terms, self.parts(&plan, &transcript, &checkpoint, &signed)?)?;
         if self.dry_run {
             let parts = response.parts().len();
             return terminal.result(&json!({ "made": false, "files": parts }), || {
@@ -139,10 +140,30 @@ impl RespondArgs {
         Ok(opened)
     }
 
-    fn parts(&self, plan: &Plan, transcript: &Path, head: &Checkpoint) -> Result<Vec<Part>, Failure> {
+    fn parts(
+        &self,
+        plan: &Plan,
+        transcript: &Path,
+        head: &Checkpoint,
+        signed: &BTreeSet<Digest>,
+    ) -> Result<Vec<Part>, Failure> {
         let mut parts = Vec::new();
         for (output, kind) in outputs(plan) {
-            let bytes = read_bytes(&self.from.join(output))?;
+            let path = self.from.join(output);
+            let bytes = read_bytes(&path)?;
+            let wrong = |what: String| Failure::tampered(format!("{}: {what}", path.display()));
+            let der = match kind {
+                Kind::Certificate => {
+                    let pem = std::str::from_utf8(&bytes).map_err(|error| wrong(error.to_string()))?;
+                    let ders = certificates_from_pem(pem).map_err(|error| wrong(error.to_string()))?;
+                    ders.into_iter().next().unwrap_or_default()
+                }
+                _ => bytes.clone(),
+            };
+            let tbs = Signed::from_der(&der).map_err(|error| wrong(error.to_string()))?.tbs;
+            if !signed.contains(&Digest::of(&tbs)) {
+                return Err(wrong("the transcript does not say that the ceremony has signed it".to_owned()));
+            }
             parts.push(Part { name: output.parse()?, kind, bytes });
         }
         let kind = |name: &str| match name {
@@ -174,12 +195,20 @@ fn is_of_size(name: &str, size: u64) -> bool {
     let Some((tile, width)) = name.rsplit_once(".p/") else { return true };
     let level = tile.split('/').nth(1).unwrap_or_default();
     let level: u32 = if level == "entries" { 0 } else { level.parse().unwrap_or_default() };
-    let at_level = TILE_WIDTH.checked_pow(level).map_or(0, |hashes| size / hashes);
-    width.parse() == Ok(at_level % TILE_WIDTH)
+    let at_level = (TILE_WIDTH as u64).checked_pow(level).map_or(0, |hashes| size / hashes);
+    width.parse() == Ok(at_level % TILE_WIDTH as u64)
 }
 
-/// The key and the head of a transcript that is closed, of that plan.
-fn closed(folder: &Path, plan: &Plan) -> Result<(VerifierKey, Checkpoint), Failure> {
+/// A transcript that is closed.
+struct Closed {
+    key: VerifierKey,
+    head: Checkpoint,
+    /// SHA-256 of all to-be-signed bytes that it has intents for.
+    signed: BTreeSet<Digest>,
+}
+
+/// Reads a transcript that must be of the plan, or of a rehearsal of it, whole and closed.
+fn closed(folder: &Path, plan: &Plan) -> Result<Closed, Failure> {
     let wrong = |what: String| Failure::tampered(format!("the transcript {}: {what}", folder.display()));
     let key = read_vkey(&folder.join("log.vkey"))?;
     let rehearsal = plan.origin().as_str().replacen(
@@ -190,25 +219,42 @@ fn closed(folder: &Path, plan: &Plan) -> Result<(VerifierKey, Checkpoint), Failu
     if key.name() != plan.origin() && key.name().as_str() != rehearsal {
         return Err(wrong(format!("it is {}, and the plan's is {}", key.name(), plan.origin())));
     }
-    let log = Folder::new(folder);
-    let unfinished = |what: &str| {
-        Failure::refused(format!("the transcript {}: {what}; run the ceremony to its end", folder.display()))
+    let unfinished = || {
+        let folder = folder.display();
+        Failure::refused(format!("the transcript {folder} is not closed; run the ceremony to its end"))
     };
-    let note = log.checkpoint().map_err(|error| wrong(error.to_string()))?;
-    let note = note.ok_or_else(|| unfinished("it has no checkpoint"))?;
-    let checkpoint = Checkpoint::open(&note, &key).map_err(|error| wrong(error.to_string()))?;
-    let last = checkpoint.size.checked_sub(1).ok_or_else(|| unfinished("it is empty"))?;
-    let bundle = log.bundle(last / TILE_WIDTH, checkpoint.size).map_err(|error| wrong(error.to_string()))?;
-    let entry = bundle.last().ok_or_else(|| unfinished("it is empty"))?;
-    let leaf = Leaf::parse(entry).map_err(|error| wrong(error.to_string()))?;
-    match leaf.body {
-        Body::Ceremony(Ceremony { event: CeremonyEvent::Closed, plan: of, .. }) if of == plan.digest() => {
-            Ok((key, checkpoint))
+    let log = Folder::new(folder);
+    let note = log.checkpoint().map_err(|error| wrong(error.to_string()))?.ok_or_else(unfinished)?;
+    let head = Checkpoint::open(&note, &key).map_err(|error| wrong(error.to_string()))?;
+    let mut tree = GrowingTree::new();
+    let mut signed = BTreeSet::new();
+    let mut last = None;
+    for index in 0..head.size.div_ceil(TILE_WIDTH as u64) {
+        for entry in log.bundle(index, head.size).map_err(|error| wrong(error.to_string()))? {
+            tree.push(leaf_hash(&entry));
+            let leaf = Leaf::parse(&entry).map_err(|error| wrong(error.to_string()))?;
+            if let Body::Intent(intent) = &leaf.body {
+                signed.insert(match &intent.tbs {
+                    ToBeSigned::Der(tbs) => Digest::of(&tbs.0),
+                    ToBeSigned::Blob { sha256, .. } => *sha256,
+                });
+            }
+            last = Some(leaf.body);
         }
-        Body::Ceremony(Ceremony { event: CeremonyEvent::Closed, plan: found, .. }) => {
+    }
+    if tree.root() != head.root {
+        return Err(wrong("its entries are not those that its checkpoint covers".to_owned()));
+    }
+    match last {
+        Some(Body::Ceremony(Ceremony { event: CeremonyEvent::Closed, plan: of, .. }))
+            if of == plan.digest() =>
+        {
+            Ok(Closed { key, head, signed })
+        }
+        Some(Body::Ceremony(Ceremony { event: CeremonyEvent::Closed, plan: found, .. })) => {
             Err(Refusal::OtherPlan { found, expected: plan.digest() }.into())
         }
-        _ => Err(unfinished("its last entry does not close it")),
+        _ => Err(unfinished()),
     }
 }
 

@@ -32,7 +32,7 @@ pub fn nonce() -> Result<[u8; 16], Failure> {
     Ok(nonce)
 }
 
-/// The files below a folder, four levels deep, for which `kind` has one, in the order of their names. Links are not followed.
+/// The files below a folder, eight levels deep, for which `kind` has one, in the order of their names. Links are not followed.
 ///
 /// # Errors
 /// A folder or a file cannot be read, or a name cannot be a part's.
