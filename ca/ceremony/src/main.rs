@@ -7,8 +7,10 @@ mod approvals;
 mod devices;
 mod doing;
 mod lint;
+mod open;
 mod operator;
 mod requests;
+mod respond;
 mod run;
 mod show;
 mod transcript;
@@ -53,7 +55,18 @@ enum Command {
         /// The transcript of the ceremony before, to show what is new.
         #[arg(long)]
         previous: Option<PathBuf>,
+        /// Show the plan's digest as a QR code, too.
+        #[arg(long)]
+        qr: bool,
+        /// What somebody has read to you, words or hexadecimal: compare it with the plan's digest.
+        #[arg(long)]
+        heard: Option<String>,
     },
+    /// Requests from across the air gap.
+    #[command(subcommand)]
+    Requests(RequestsCommand),
+    /// Pack what a finished ceremony has made into one signed file that crosses the air gap back.
+    Respond(respond::RespondArgs),
     /// Rehearse the ceremony: the same code, prompts and transcript, on simulated tokens whose keys nobody trusts.
     Rehearse {
         #[command(flatten)]
@@ -93,6 +106,12 @@ enum Command {
     },
     #[command(flatten)]
     Meta(Meta),
+}
+
+#[derive(Debug, Subcommand)]
+enum RequestsCommand {
+    /// Verify a request, and unpack it into the folder that `run` reads.
+    Open(open::OpenArgs),
 }
 
 /// What every command on a ceremony wants to know.
@@ -170,13 +189,16 @@ impl Program for CeremonyProgram {
 
     fn run(self, terminal: &Terminal) -> Result<(), Failure> {
         match self.command {
-            Command::Plan { plan, environment, strict, previous } => {
+            Command::Plan { plan, environment, strict, previous, qr, heard } => {
                 let plan = read_plan(&plan)?;
                 let environment = environment
                     .map(|path| Environment::read(&path, strict.secrecy(), backends()))
                     .transpose()?;
-                show::show(&plan, environment.as_ref(), previous.as_deref(), terminal)
+                let aloud = show::Aloud { qr, heard: heard.as_deref() };
+                show::show(&plan, environment.as_ref(), previous.as_deref(), aloud, terminal)
             }
+            Command::Requests(RequestsCommand::Open(args)) => args.run(terminal),
+            Command::Respond(args) => args.run(terminal),
             Command::Rehearse { ceremony } => {
                 let plan = read_plan(&ceremony.plan)?.rehearsed()?;
                 ceremony.carry_out(&plan, None, &Errand::GoOn, terminal)

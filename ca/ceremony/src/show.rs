@@ -8,8 +8,9 @@ use futures::executor::block_on;
 use jiff::Timestamp;
 use serde_json::json;
 use undercroft_ca::plan::{Plan, Step, What};
+use undercroft_ca::spoken;
 use undercroft_ca::time::Validity;
-use undercroft_cli::{Environment, Failure, Terminal};
+use undercroft_cli::{Environment, Failure, Qr, Terminal};
 use undercroft_log::leaf::{Body, Digest};
 use undercroft_log_files::Folder;
 
@@ -19,12 +20,28 @@ use crate::transcript::Read;
 /// How many columns the timeline has.
 const COLUMNS: usize = 48;
 
+/// How the digest is compared with what others in the room have.
+#[derive(Clone, Copy)]
+pub(crate) struct Aloud<'a> {
+    /// As a QR code, too.
+    pub(crate) qr: bool,
+    /// What somebody else has read aloud.
+    pub(crate) heard: Option<&'a str>,
+}
+
 pub(crate) fn show(
     plan: &Plan,
     environment: Option<&Environment>,
     previous: Option<&Path>,
+    aloud: Aloud<'_>,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
+    let digest = plan.digest().0;
+    if let Some(heard) = aloud.heard {
+        spoken::compare(heard, &digest).map_err(|error| {
+            Failure::tampered(format!("what was heard is not the digest of this plan: {error}"))
+        })?;
+    }
     if let Some(environment) = environment {
         let bar = terminal.progress(lint::objects(plan), "lint");
         block_on(lint::lint(plan, &environment.tokens, &[], &bar))?;
@@ -35,6 +52,9 @@ pub(crate) fn show(
     let value = json!({
         "title": plan.title(),
         "digest": plan.digest().to_string(),
+        "digest_groups": spoken::groups(&digest),
+        "digest_words": spoken::words(&digest).join(" "),
+        "heard": aloud.heard.is_some(),
         "transcript": plan.origin().as_str(),
         "linted": linted,
         "steps": steps.iter().map(|step| json!({
@@ -50,12 +70,28 @@ pub(crate) fn show(
             "not_after": validity(plan, step).map(|validity| validity.not_after().to_string()),
         })).collect::<Vec<_>>(),
     });
-    terminal.result(&value, || text(plan, &steps, before.as_ref(), linted))
+    terminal.result(&value, || text(plan, &steps, before.as_ref(), linted, aloud.heard.is_some()))?;
+    match aloud.qr {
+        true => terminal.qr(&Qr::of_digest(&digest)?),
+        false => Ok(()),
+    }
 }
 
-fn text(plan: &Plan, steps: &[Step<'_>], before: Option<&Plan>, linted: bool) -> String {
-    let mut text =
-        format!("{}\n  digest of the plan  {}\n", plan.title(), groups(&plan.digest().to_string()));
+fn text(plan: &Plan, steps: &[Step<'_>], before: Option<&Plan>, linted: bool, heard: bool) -> String {
+    let digest = plan.digest().0;
+    let mut text = format!(
+        "{}
+  digest of the plan  {}
+",
+        plan.title(),
+        spoken::groups(&digest)
+    );
+    for line in spoken::words(&digest).chunks(8) {
+        let _ = writeln!(text, "                      {}", line.join(" "));
+    }
+    if heard {
+        let _ = writeln!(text, "                      is what was heard");
+    }
     let _ = writeln!(text, "  transcript          {}", plan.origin());
     if let Some(terms) = plan.terms() {
         let names: Vec<_> = terms.roster.names().collect();
@@ -164,10 +200,4 @@ fn timeline(plan: &Plan, steps: &[Step<'_>]) -> String {
         let _ = writeln!(text, "{name:24} {bar}");
     }
     text
-}
-
-/// Hexadecimal in groups of four, to be read aloud.
-fn groups(hex: &str) -> String {
-    let chars: Vec<char> = hex.chars().collect();
-    chars.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
 }
