@@ -150,9 +150,9 @@ impl Year {
         format!("{date}T00:00:00Z")
     }
 
-    /// Ten in the morning, as libfaketime wants it.
-    fn morning(&self, number: u32) -> String {
-        self.day(number).replace("T00:00:00Z", " 10:00:00")
+    /// An hour of a day, as libfaketime wants it.
+    fn at(&self, day: u32, hour: u32) -> String {
+        self.day(day).replace("T00:00:00Z", &format!(" {hour:02}:00:00"))
     }
 
     fn write_plan(&self, name: &str, parts: &[&str]) {
@@ -185,7 +185,7 @@ impl Year {
 
     /// Statement, signatures, rehearsal, run, signatures, and the auditor's word.
     fn hold(&mut self, name: &str, day: u32, more: &[&str]) {
-        let time = faketime(&self.morning(day));
+        let time = faketime(&self.at(day, 9));
         let previous: Vec<PathBuf> = self.previous.iter().map(|(_, path)| path.clone()).collect();
         let previous: Vec<&str> =
             previous.iter().flat_map(|path| ["--previous", path.to_str().unwrap()]).collect();
@@ -200,13 +200,13 @@ impl Year {
         self.site.sign("plan", "bob");
         self.site.rehearse_at(&time, more).expect(0).unwrap();
         let rehearsal = self.site.rehearsal("out/transcript");
-        let run = || {
+        let run = |hour| {
             let run = self.site.tool("run").arg("--rehearsal").arg(&rehearsal).args(&previous).args(more);
-            run.with(&time).run().unwrap()
+            run.with(&faketime(&self.at(day, hour))).run().unwrap()
         };
-        run().expect(6).unwrap().says("result.json").unwrap();
+        run(10).expect(6).unwrap().says("result.json").unwrap();
         self.site.approved_result();
-        run().expect(0).unwrap();
+        run(15).expect(0).unwrap();
         self.site.audited();
 
         // Put away, for the next to begin with empty folders.
