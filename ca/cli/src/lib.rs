@@ -20,7 +20,7 @@ use clap_complete::Shell;
 pub use daemon::{LogArgs, ready};
 pub use environment::{Environment, StrictArgs, tokens};
 pub use failure::{ExitStatus, Failure};
-pub use files::{read_text, write_file};
+pub use files::{read_text, write_file, write_private_file};
 pub use terminal::{OutputFormat, Progress, Terminal};
 pub use trust::{ActivatorConfig, endorsement_anchors, hsm_anchors, trust};
 
