@@ -45,7 +45,7 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let tokens = &environment.tokens;
     let required = plan.custody().grade(environment.development);
-    let trust = plan.trust(&environment.trust.endorsement)?;
+    let trust = plan.trust(&environment.trust)?;
     let requests = requests::read(plan, &places.requests, &trust, SystemClock.now())?;
     for request in &requests {
         let demand = request.intermediate.custody().unwrap_or(plan.custody());

@@ -22,7 +22,7 @@ pub use environment::{Environment, StrictArgs, tokens};
 pub use failure::{ExitStatus, Failure};
 pub use files::{read_text, write_file, write_private_file};
 pub use terminal::{OutputFormat, Progress, Terminal};
-pub use trust::{ActivatorConfig, endorsement_anchors, hsm_anchors, trust};
+pub use trust::{ActivatorConfig, endorsement_anchors, hsm_anchors, makers, trust};
 
 /// A command line program.
 pub trait Program: Parser {
