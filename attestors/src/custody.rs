@@ -118,11 +118,13 @@ pub fn judge(format: &str, evidence: &[u8], key: &PublicKey, trust: &Trust, now:
     }
 }
 
-/// What a cloud calls the key that evidence is about: the ARN of a key in AWS KMS; none for other formats, and for
-/// evidence that cannot be read.
-pub fn key_arn(format: &str, evidence: &[u8]) -> Option<String> {
+/// What a cloud calls the key that evidence is about: the ARN of a key in AWS KMS, the name of a version in Google's, the
+/// identifier (`kid`) in Azure's; none for other formats, and for evidence that cannot be read.
+pub fn key_at_provider(format: &str, evidence: &[u8]) -> Option<String> {
     match format {
         "aws-kms-v1" => aws::arn(evidence),
+        "google-kms-v1" => google::name(evidence),
+        "azure-key-v1" => azure::kid(evidence),
         _ => None,
     }
 }
