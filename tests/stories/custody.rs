@@ -282,6 +282,44 @@ fn as_a_gates(proven: &Proven, activator: &str) {
     is_proven(proven);
 }
 
+#[test]
+fn a_running_daemon_whose_key_is_proven_no_more_stops() {
+    let proven = Proven::new();
+    let site = &proven.site;
+    {
+        let witness = proven.witness();
+        proven.activate("prod").done().unwrap();
+        // The TPM of the other domain makes its attestation key, and nobody certifies it.
+        proven.activate("edge").run().unwrap().expect(4).unwrap();
+        assert_eq!(witness.stop().unwrap(), 0);
+    }
+    create_keys(&proven);
+    ceremony(&proven);
+    let activation = site.path("prod.activation.json");
+    let honest = fs::read(&activation).unwrap();
+    // At the next proof of all keys.
+    let mut daemon = start(&proven);
+    assert_eq!(daemon.stop().unwrap(), 0);
+    proven.change("daemon/undercroft.toml", "control = ", "custody-every = \"1s\"\ncontrol = ");
+    daemon = site.start().unwrap();
+    fs::remove_file(&activation).unwrap();
+    assert_eq!(daemon.ended().unwrap(), 4);
+    let said = daemon.logged();
+    assert!(
+        said.contains("nobody certified the attestation key") && said.contains("`proven` is required"),
+        "{said}"
+    );
+    // It does not come up either, until the key is proven again.
+    site.serve().unwrap().run().unwrap().expect(4).unwrap().says("nobody certified").unwrap();
+    fs::write(&activation, &honest).unwrap();
+    proven.change("daemon/undercroft.toml", "custody-every = \"1s\"\n", "custody-every = \"24h\"\n");
+    daemon = site.start().unwrap();
+    // What stopped it stands in the log.
+    let grades: Vec<_> = proven.records().iter().map(|record| record.grade).collect();
+    assert!(grades.contains(&Grade::Software) && grades.last() == Some(&Grade::Proven), "{grades:?}");
+    assert_eq!(daemon.stop().unwrap(), 0);
+}
+
 fn create_keys(proven: &Proven) {
     let site = &proven.site;
     for create in site.create_keys().unwrap() {
