@@ -312,12 +312,30 @@ fn a_running_daemon_whose_key_is_proven_no_more_stops() {
     // It does not come up either, until the key is proven again.
     site.serve().unwrap().run().unwrap().expect(4).unwrap().says("nobody certified").unwrap();
     fs::write(&activation, &honest).unwrap();
+    // After a reconnect, however long the next proof of all keys is away.
     proven.change("daemon/undercroft.toml", "custody-every = \"1s\"\n", "custody-every = \"24h\"\n");
     daemon = site.start().unwrap();
     // What stopped it stands in the log.
     let grades: Vec<_> = proven.records().iter().map(|record| record.grade).collect();
     assert!(grades.contains(&Grade::Software) && grades.last() == Some(&Grade::Proven), "{grades:?}");
-    assert_eq!(daemon.stop().unwrap(), 0);
+    let alice = site.enrolled(&daemon, "/operator/alice").unwrap();
+    assert_eq!(proven.issues(&daemon, &alice), 0);
+    fs::remove_file(&activation).unwrap();
+    assert_eq!(proven.issues(&daemon, &alice), 0);
+    let pid = fs::read_to_string(site.path("devices/tpm-prod/swtpm.pid")).unwrap();
+    Tool::foreign("kill").args(["-KILL", pid.trim()]).done().unwrap();
+    assert_ne!(proven.issues(&daemon, &alice), 0);
+    let devices = fs::read_to_string(site.devices()).unwrap();
+    site.hsm_sim_up().unwrap().done().unwrap();
+    fs::write(site.devices(), devices).unwrap();
+    // Whoever asks for a certificate has the daemon connect to the TPM anew.
+    let stopped = || site.administer(&["status"]).unwrap().run().unwrap().status == 3;
+    let stops = (0..100).any(|_| {
+        proven.issues(&daemon, &alice);
+        stopped()
+    });
+    assert!(stops, "{}", daemon.logged());
+    assert_eq!(daemon.ended().unwrap(), 4);
 }
 
 fn create_keys(proven: &Proven) {
