@@ -3,6 +3,7 @@
 mod aws;
 mod azure;
 mod google;
+mod smartcard_hsm;
 mod yubico;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use crate::chain::Certificate;
 use crate::tpm::evidence;
 use crate::trust::Trust;
 pub use google::{BadAnchor, HsmAnchors};
+pub use smartcard_hsm::{BadCardAnchor, CardAnchors};
 
 /// The most bytes of evidence that are read.
 const MAX_EVIDENCE: usize = 64 * 1024;
@@ -100,7 +102,8 @@ pub fn judge(format: &str, evidence: &[u8], key: &PublicKey, trust: &Trust, now:
         ));
     }
     match format {
-        "pkcs11-attributes-v1" => judge_pkcs11(evidence, key, trust, now),
+        "pkcs11-attributes-v1" => judge_pkcs11(evidence, false, key, trust, now),
+        "smartcard-hsm-v1" => judge_pkcs11(evidence, true, key, trust, now),
         "tpm2-public-v1" => judge_tpm(evidence, key),
         evidence::FORMAT => evidence::judge(evidence, key, trust, now),
         "aws-kms-v1" => aws::judge(evidence, key),
@@ -115,11 +118,13 @@ pub fn judge(format: &str, evidence: &[u8], key: &PublicKey, trust: &Trust, now:
     }
 }
 
-/// What a cloud calls the key that evidence is about: the ARN of a key in AWS KMS; none for other formats, and for
-/// evidence that cannot be read.
-pub fn key_arn(format: &str, evidence: &[u8]) -> Option<String> {
+/// What a cloud calls the key that evidence is about: the ARN of a key in AWS KMS, the name of a version in Google's, the
+/// identifier (`kid`) in Azure's; none for other formats, and for evidence that cannot be read.
+pub fn key_at_provider(format: &str, evidence: &[u8]) -> Option<String> {
     match format {
         "aws-kms-v1" => aws::arn(evidence),
+        "google-kms-v1" => google::name(evidence),
+        "azure-key-v1" => azure::kid(evidence),
         _ => None,
     }
 }
@@ -132,6 +137,16 @@ struct Pkcs11Evidence {
     key: Pkcs11Key,
     /// DER in hex.
     #[serde(default)]
+    certificates: Vec<String>,
+    /// In `smartcard-hsm-v1`, and only there.
+    card_verifiable: Option<CardVerifiable>,
+}
+
+/// In hex.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CardVerifiable {
+    requests: Vec<String>,
     certificates: Vec<String>,
 }
 
@@ -173,11 +188,15 @@ struct Pkcs11Key {
 /// attribute of a token is ever graded better than `declared`.
 const SOFTWARE_MODULES: [&str; 4] = ["softhsm", "kryoptic", "nss", "opencryptoki soft"];
 
-fn judge_pkcs11(evidence: &[u8], key: &PublicKey, trust: &Trust, now: Timestamp) -> Custody {
+/// `of_card`: whether the format is the one with card-verifiable certificates.
+fn judge_pkcs11(evidence: &[u8], of_card: bool, key: &PublicKey, trust: &Trust, now: Timestamp) -> Custody {
     let evidence: Pkcs11Evidence = match serde_json::from_slice(evidence) {
         Ok(evidence) => evidence,
         Err(error) => return Custody::unknown(format!("the evidence cannot be read: {error}")),
     };
+    if evidence.card_verifiable.is_some() != of_card {
+        return Custody::unknown("the evidence is of another format than it says");
+    }
     if evidence.key.spki != hex::encode(key.spki()) {
         return Custody::unknown("the evidence is about another key");
     }
@@ -215,7 +234,11 @@ fn judge_pkcs11(evidence: &[u8], key: &PublicKey, trust: &Trust, now: Timestamp)
     });
     // Others of a token's certificates may be of kinds that we do not read.
     let certificates: Vec<_> = read.filter_map(Result::ok).collect();
-    match yubico::judge(&certificates, key, &trust.endorsement, now) {
+    let proven = match &evidence.card_verifiable {
+        None => yubico::judge(&certificates, key, &trust.endorsement, now),
+        Some(shown) => judge_card(shown, key, trust, now),
+    };
+    match proven {
         Ok(proven) => {
             findings.push(proven);
             Custody::new(Grade::Proven, findings)
@@ -225,6 +248,19 @@ fn judge_pkcs11(evidence: &[u8], key: &PublicKey, trust: &Trust, now: Timestamp)
             Custody::new(Grade::Declared, findings)
         }
     }
+}
+
+fn judge_card(
+    shown: &CardVerifiable,
+    key: &PublicKey,
+    trust: &Trust,
+    now: Timestamp,
+) -> Result<String, String> {
+    let bytes = |all: &[String]| all.iter().map(hex::decode).collect::<Result<Vec<_>, _>>();
+    let requests = bytes(&shown.requests).map_err(|error| format!("the device's request: {error}"))?;
+    let certificates =
+        bytes(&shown.certificates).map_err(|error| format!("a card-verifiable certificate: {error}"))?;
+    smartcard_hsm::judge(&requests, &certificates, key, &trust.cards, now)
 }
 
 #[derive(Deserialize)]

@@ -45,7 +45,7 @@ mod terms;
 use std::collections::BTreeSet;
 
 use undercroft_attestors::chain::Anchors;
-use undercroft_attestors::custody::{Demand, HsmAnchors};
+use undercroft_attestors::custody::{CardAnchors, Demand, HsmAnchors};
 use undercroft_attestors::trust::Trust;
 use undercroft_log::cosignature::WitnessKey;
 use undercroft_log::leaf::Digest;
@@ -274,15 +274,24 @@ impl Plan {
     ///
     /// # Errors
     /// It names one that is not among them.
-    pub fn trust(&self, manufacturers: &Anchors) -> Result<Trust, PlanError> {
-        let anchors = self.endorsement_anchors.iter().map(|digest| {
-            manufacturers.with_digest(&digest.0).cloned().ok_or_else(|| PlanError::Artefact {
-                artefact: "endorsement-anchors".to_owned(),
-                what: format!("no certificate in the environment's folder has the SHA-256 {digest}"),
-            })
-        });
+    pub fn trust(&self, environment: &Trust) -> Result<Trust, PlanError> {
+        let (mut anchors, mut cards) = (Vec::new(), CardAnchors::default());
+        for digest in &self.endorsement_anchors {
+            let card = environment.cards.with_digest(&digest.0);
+            match environment.endorsement.with_digest(&digest.0) {
+                Some(anchor) => anchors.push(anchor.clone()),
+                None if !card.is_empty() => cards = cards.and(card),
+                None => {
+                    return Err(PlanError::Artefact {
+                        artefact: "endorsement-anchors".to_owned(),
+                        what: format!("no certificate in the environment's folder has the SHA-256 {digest}"),
+                    });
+                }
+            }
+        }
         Ok(Trust {
-            endorsement: Anchors::new(anchors.collect::<Result<_, _>>()?),
+            endorsement: Anchors::new(anchors),
+            cards,
             activators: self.activators.clone(),
             // A ceremony reaches no cloud.
             hsm: HsmAnchors::default(),

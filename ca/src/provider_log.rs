@@ -5,39 +5,76 @@
 //! it was stamped and when its outcome was. What no intent accounts for is named. Which one of several in a busy minute
 //! is the one too many cannot be told; that there is one can.
 
+pub mod azure;
 pub mod cloudtrail;
+pub mod google;
+pub mod records;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use undercroft_attestors::custody::key_arn;
+use undercroft_attestors::custody::key_at_provider;
 use undercroft_keys::KeyId;
 use undercroft_log::leaf::{Body, Leaf, OutcomeResult};
 
 /// A signature that the provider says it has made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Signed {
-    /// When, in whole seconds.
+    /// When.
     pub time: Timestamp,
     /// The provider's name of the event.
     pub event: String,
-    /// The ARN of the key; none if the provider does not say.
-    pub arn: Option<String>,
+    /// What the provider calls the key; none if it does not say.
+    pub key: Option<String>,
     /// Who asked, as the provider knows callers.
     pub by: String,
+}
+
+/// Whose log it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Provider {
+    /// AWS: CloudTrail.
+    #[default]
+    Aws,
+    /// Google: Cloud Audit Logs.
+    Google,
+    /// Azure: diagnostic logs of Key Vault.
+    Azure,
+}
+
+impl Provider {
+    /// Who keeps evidence of this format.
+    fn of_format(format: &str) -> Option<Self> {
+        match format {
+            "aws-kms-v1" => Some(Self::Aws),
+            "google-kms-v1" => Some(Self::Google),
+            "azure-key-v1" => Some(Self::Azure),
+            _ => None,
+        }
+    }
 }
 
 /// What a provider's log holds.
 #[derive(Clone, Debug, Default)]
 pub struct ProviderLog {
+    /// Whose it is. Keys that live elsewhere are not compared.
+    pub provider: Provider,
     /// The signatures that were made.
     pub signed: Vec<Signed>,
     /// How many were asked for and refused.
     pub refused: u64,
     /// The times of the first and the last record of any kind: what lies between is covered.
     pub covers: Option<(Timestamp, Timestamp)>,
+}
+
+impl ProviderLog {
+    /// There is a record of this time.
+    fn cover(&mut self, time: Timestamp) {
+        let (first, last) = self.covers.unwrap_or((time, time));
+        self.covers = Some((first.min(time), last.max(time)));
+    }
 }
 
 /// What a log says of the use of its keys, entry by entry.
@@ -54,7 +91,7 @@ pub struct Uses {
 
 #[derive(Clone, Debug, Default)]
 struct KeyUses {
-    arns: Vec<String>,
+    names: Vec<(Provider, String)>,
     /// When the log first knew the key.
     since: Option<Timestamp>,
     uses: Vec<Use>,
@@ -69,14 +106,34 @@ struct Use {
     signed: bool,
 }
 
-/// An account and the key's place in it. Replicas of a multi-region key share them, and are one key.
-type KeyName = (String, String);
+/// A key, however its provider's records write it.
+type KeyName = (Provider, String);
 
-fn key_name(arn: &str) -> Option<KeyName> {
-    match arn.splitn(6, ':').collect::<Vec<_>>()[..] {
-        ["arn", _, "kms", _, account, key] => Some((account.to_owned(), key.to_owned())),
-        _ => None,
-    }
+fn key_name(provider: Provider, name: &str) -> Option<KeyName> {
+    let name = match provider {
+        // The account and the key's place in it: replicas of a multi-region key share them, and are one key.
+        Provider::Aws => match name.splitn(6, ':').collect::<Vec<_>>()[..] {
+            ["arn", _, "kms", _, account, key] => Some(format!("{account}:{key}")),
+            _ => None,
+        },
+        // A version of a key, as a resource or with the service in front.
+        Provider::Google => {
+            let name = name.strip_prefix("//cloudkms.googleapis.com/").unwrap_or(name);
+            (name.starts_with("projects/") && name.contains("/cryptoKeyVersions/")).then(|| name.to_owned())
+        }
+        // https://VAULT/keys/NAME/VERSION, with what a request has behind it. Vaults and names have no case.
+        Provider::Azure => {
+            let name = name.strip_prefix("https://")?.split('?').next()?.to_lowercase();
+            match name.split('/').collect::<Vec<_>>()[..] {
+                [vault, "keys", key, version] | [vault, "keys", key, version, "sign"] => {
+                    let vault = vault.strip_suffix(":443").unwrap_or(vault);
+                    Some(format!("{vault}/keys/{key}/{version}"))
+                }
+                _ => None,
+            }
+        }
+    };
+    Some((provider, name?))
 }
 
 impl Uses {
@@ -84,8 +141,10 @@ impl Uses {
     pub fn enter(&mut self, leaf: &Leaf, evidence: Option<&[u8]>) {
         match &leaf.body {
             Body::Key(key) => {
-                let Some(arn) = evidence.and_then(|evidence| key_arn(&key.format, evidence)) else { return };
-                let Some(name) = key_name(&arn) else { return };
+                let Some(provider) = Provider::of_format(&key.format) else { return };
+                let called = evidence.and_then(|evidence| key_at_provider(&key.format, evidence));
+                let Some(called) = called else { return };
+                let Some(name) = key_name(provider, &called) else { return };
                 // As the daemon calls it when it logs its custody.
                 if key.purpose == format!("log {}", leaf.origin) {
                     self.of_the_log.insert(name);
@@ -94,8 +153,9 @@ impl Uses {
                 self.keys.insert(name, key.key_id.0);
                 let uses = self.by_key.entry(key.key_id.0).or_default();
                 uses.since.get_or_insert(leaf.time);
-                if !uses.arns.contains(&arn) {
-                    uses.arns.push(arn);
+                let called = (provider, called);
+                if !uses.names.contains(&called) {
+                    uses.names.push(called);
                 }
             }
             Body::Intent(intent) => {
@@ -121,7 +181,7 @@ impl Uses {
         let mut comparison = Comparison { refused: provider.refused, ..Comparison::default() };
         let mut of_keys: HashMap<KeyId, Vec<&Signed>> = HashMap::new();
         for signed in &provider.signed {
-            match signed.arn.as_deref().map(key_name) {
+            match signed.key.as_deref().map(|name| key_name(provider.provider, name)) {
                 None | Some(None) => comparison.unattributed.push(signed.clone()),
                 Some(Some(name)) if self.of_the_log.contains(&name) => comparison.heads += 1,
                 Some(Some(name)) => match self.keys.get(&name) {
@@ -131,12 +191,14 @@ impl Uses {
             }
         }
         for (key, uses) in &self.by_key {
-            if uses.arns.is_empty() {
+            let names = uses.names.iter().filter(|(of, _)| *of == provider.provider);
+            let names: Vec<String> = names.map(|(_, name)| name.clone()).collect();
+            if names.is_empty() {
                 continue;
             }
             let mut signed = of_keys.remove(key).unwrap_or_default();
             signed.sort_by_key(|signed| signed.time);
-            comparison.keys.push(uses.compare(*key, &signed, provider.covers, allowance));
+            comparison.keys.push(uses.compare(*key, names, &signed, provider.covers, allowance));
         }
         comparison.keys.sort_by_key(|key| key.key.clone());
         comparison
@@ -148,13 +210,14 @@ impl KeyUses {
     fn compare(
         &self,
         key: KeyId,
+        names: Vec<String>,
         signed: &[&Signed],
         covers: Option<(Timestamp, Timestamp)>,
         allowance: SignedDuration,
     ) -> KeyComparison {
         let mut found = KeyComparison {
             key: key.to_string(),
-            arns: self.arns.clone(),
+            names,
             signed: signed.len() as u64,
             accounted: 0,
             request: None,
@@ -232,7 +295,7 @@ pub struct KeyComparison {
     /// The key.
     pub key: String,
     /// What the provider calls it.
-    pub arns: Vec<String>,
+    pub names: Vec<String>,
     /// How many signatures the provider has made with it.
     pub signed: u64,
     /// How many of them intents account for.

@@ -8,6 +8,7 @@ use undercroft_fuzz::TPM_KEY;
 libfuzzer_sys::fuzz_target!(|evidence: &[u8]| {
     for format in [
         "pkcs11-attributes-v1",
+        "smartcard-hsm-v1",
         "tpm2-public-v1",
         "tpm2-certify-v1",
         "aws-kms-v1",

@@ -389,7 +389,7 @@ impl<S> fmt::Debug for SessionThreads<S> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::mpsc;
+    use std::sync::{Barrier, mpsc};
 
     use futures::executor::block_on;
 
@@ -659,6 +659,50 @@ mod tests {
         }
         let served = block_on(threads.run(|served| Ok(served.clone()))).unwrap();
         assert_eq!(served, (0..64).collect::<Vec<_>>());
+    }
+
+    /// 64 callers who come again as soon as they are served, and four sessions that begin four jobs at a time: each of them
+    /// says which it is before any of the four goes on, so that no clock and no scheduler has a part in the order.
+    #[test]
+    fn of_many_callers_on_few_sessions_none_is_starved() {
+        const SESSIONS: usize = 4;
+        const CALLERS: usize = 64;
+        const ROUNDS: usize = 20;
+        let threads = SessionThreads::start("token", SESSIONS, CALLERS, LIMIT, || Ok(())).unwrap();
+        let (tickets, all_began) = (AtomicUsize::new(0), Arc::new(Barrier::new(SESSIONS)));
+        let served = Arc::new(Mutex::new(Vec::new()));
+        let caller = |caller: usize| {
+            let (threads, tickets, all_began, served) = (&threads, &tickets, &all_began, &served);
+            async move {
+                for _ in 0..ROUNDS {
+                    // Taken and queued in one step: nothing is awaited in between.
+                    let ticket = tickets.fetch_add(1, Ordering::SeqCst);
+                    let (all_began, served) = (all_began.clone(), served.clone());
+                    let call = threads.run(move |_| {
+                        served.lock().unwrap().push((ticket, caller));
+                        all_began.wait();
+                        Ok(())
+                    });
+                    call.await.unwrap();
+                }
+            }
+        };
+        block_on(futures::future::join_all((0..CALLERS).map(caller)));
+        let served = served.lock().unwrap();
+        assert_eq!(served.len(), CALLERS * ROUNDS);
+        let mut done = vec![0; CALLERS];
+        for (round, together) in served.chunks(SESSIONS).enumerate() {
+            // First come, first served: the four who came next, whichever of them says so first.
+            let came: BTreeSet<usize> = together.iter().map(|(ticket, _)| *ticket).collect();
+            assert_eq!(came, (round * SESSIONS..(round + 1) * SESSIONS).collect());
+            together.iter().for_each(|(_, caller)| done[*caller] += 1);
+            let (least, most) = (done.iter().min().unwrap(), done.iter().max().unwrap());
+            assert!(
+                most - least <= 2,
+                "after round {round} somebody was served {most} times and another {least}"
+            );
+        }
+        assert!(done.iter().all(|count| *count == ROUNDS), "{done:?}");
     }
 
     #[test]

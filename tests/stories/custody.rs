@@ -69,6 +69,18 @@ impl Proven {
         activate.arg(&self.witness_url).arg("--out").arg(out)
     }
 
+    /// The steps of an activation whose files people carry: on the CA's host, and by who certifies.
+    fn asks(&self, more: &[&str], out: &str) -> Tool {
+        let activate = self.tool("undercroft").args(["keys", "activate"]).args(more);
+        activate.arg("--out").arg(self.site.path(out))
+    }
+
+    fn certifies(&self, step: &str, file: &str, out: &str) -> Tool {
+        let activate = self.tool("undercroft-witness").args(["activate", step]).arg(self.site.path(file));
+        let activate = activate.arg("--config").arg(self.site.path("auditor/activator.toml"));
+        activate.arg("--out").arg(self.site.path(out))
+    }
+
     fn config(&self) -> PathBuf {
         self.site.path("daemon/undercroft.toml")
     }
@@ -173,6 +185,157 @@ fn a_key_is_proven_from_its_making_to_its_audit_and_another_tpm_proves_nothing()
     audit(&proven);
     comes_back(&proven, daemon);
     swapped(&proven);
+}
+
+#[test]
+fn who_has_no_network_between_them_carry_files_and_a_gate_certifies_too() {
+    let proven = Proven::new();
+    let site = &proven.site;
+    // An auditor: the key of his own token, no address, and no log.
+    let text = fs::read_to_string(site.path("witness/witness.toml")).unwrap();
+    let text: String =
+        text.lines().filter(|line| !line.starts_with("listen")).map(|line| format!("{line}\n")).collect();
+    fs::create_dir(site.path("auditor")).unwrap();
+    fs::write(site.path("auditor/activator.toml"), &text).unwrap();
+    by_files(&proven);
+    as_a_gates(&proven, &text);
+    let run = proven.tool("undercroft-witness").args(["run", "--config"]);
+    let run = run.arg(site.path("auditor/activator.toml"));
+    run.run().unwrap().expect(2).unwrap().says("listen").unwrap();
+}
+
+fn by_files(proven: &Proven) {
+    let site = &proven.site;
+    for device in ["prod", "edge"] {
+        let request = format!("{device}.request.json");
+        proven.asks(&[device], &request).done().unwrap().says("undercroft-witness activate begin").unwrap();
+    }
+    let mut keys = site.create_keys().unwrap().into_iter();
+    let key = keys.find(|create| create.line().contains("tpm-prod/sock")).unwrap();
+    key.done().unwrap().says("custody software").unwrap();
+    let unknown = proven.certifies("begin", "edge.request.json", "edge.challenge.json").run().unwrap();
+    unknown.expect(4).unwrap().says("does not lead to a manufacturer").unwrap();
+    assert!(!site.path("edge.challenge.json").exists());
+    let begin = || proven.certifies("begin", "prod.request.json", "prod.challenge.json").done().unwrap();
+    let challenge = site.path("prod.challenge.json").display().to_string();
+    let answer = |device: &str| proven.asks(&[device, "--challenge", &challenge], "prod.answer.json");
+    let finish = || proven.certifies("finish", "prod.answer.json", "prod.activation.json");
+    begin();
+    answer("edge").run().unwrap().expect(2).unwrap().says("it is for another TPM").unwrap();
+    answer("prod").done().unwrap().says("undercroft-witness activate finish").unwrap();
+    // Whoever was wrong begins again.
+    proven.change("prod.answer.json", "\"secret\": \"", "\"secret\": \"00");
+    finish().run().unwrap().expect(4).unwrap().says("not the one that was enclosed").unwrap();
+    answer("prod").done().unwrap();
+    finish().run().unwrap().expect(4).unwrap().says("begin again").unwrap();
+    assert!(!site.path("prod.activation.json").exists());
+    begin();
+    answer("prod").done().unwrap();
+    let dry = finish().arg("--dry-run").done().unwrap();
+    dry.says("undercroft-attestation-key/v1").unwrap();
+    assert!(!site.path("prod.activation.json").exists());
+    let signed = finish().args(["--output", "json"]).done().unwrap();
+    let signed: Value = serde_json::from_str(&signed.stdout).unwrap();
+    assert!(signed["certificate"].as_str().unwrap().contains("\u{2014} witness.example/w1 "), "{signed}");
+    finish().run().unwrap().expect(4).unwrap().says("was used").unwrap();
+    is_proven(proven);
+}
+
+/// The key of the TPM is proven to whom believes the witness's key.
+fn is_proven(proven: &Proven) {
+    let tcti = format!("swtpm:path={}", proven.site.path("devices/tpm-prod/sock").display());
+    let uri = format!("tpm:handle=0x81000010;tcti={tcti}");
+    let show = proven.tool("undercroft").args(["keys", "show", &uri, "--algorithm", "ecdsa-p256"]);
+    show.done().unwrap().says("custody    proven").unwrap().says("witness.example/w1 saw at").unwrap();
+}
+
+/// A gate serves the routes when its team says as whom it certifies.
+fn as_a_gates(proven: &Proven, activator: &str) {
+    let site = &proven.site;
+    fs::remove_file(site.path("prod.activation.json")).unwrap();
+    let gate = "pkcs11:token=witness;object=gate";
+    let create = proven.tool("undercroft").args(["keys", "create", gate, "--algorithm", "ecdsa-p256"]);
+    create.args(["--name", "gate", "--out"]).arg(site.path("gate")).done().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (_, device) = activator.split_once("[[device]]").unwrap();
+    let config = format!(
+        "key = \"{gate}\"\nstate = \"state\"\nlisten = \"127.0.0.1:{port}\"\npolicy = \"policy.toml\"\npolicy-arc = \"1.3.6.1.4.1.32473.1\"\ndomains = [\"control.example\", \"prod.example\", \"edge.example\"]\n[[device]]{device}"
+    );
+    fs::write(site.path("gate/policy.toml"), site.policy()).unwrap();
+    let run = |more: &str| {
+        fs::write(site.path("gate/gate.toml"), format!("{more}{config}")).unwrap();
+        proven.tool("undercroft-witness").args(["gate", "run", "--config"]).arg(site.path("gate/gate.toml"))
+    };
+    let start = |more: &str| Daemon::start(run(more), &site.path("gate/n"), site.path("gate/log")).unwrap();
+    let url = format!("http://127.0.0.1:{port}");
+    let activate = || proven.asks(&["prod", "--witness", &url], "prod.activation.json");
+    {
+        let gate = start("");
+        activate().run().unwrap().expect(2).unwrap().says("certifies no attestation keys").unwrap();
+        assert_eq!(gate.stop().unwrap(), 0);
+    }
+    let listens = "activator = \"../witness/witness.toml\"\n";
+    run(listens).run().unwrap().expect(2).unwrap().says("the gate listens for it").unwrap();
+    let gate = start("activator = \"../auditor/activator.toml\"\n");
+    activate().done().unwrap().says("certifies the attestation key").unwrap();
+    assert_eq!(gate.stop().unwrap(), 0);
+    is_proven(proven);
+}
+
+#[test]
+fn a_running_daemon_whose_key_is_proven_no_more_stops() {
+    let proven = Proven::new();
+    let site = &proven.site;
+    {
+        let witness = proven.witness();
+        proven.activate("prod").done().unwrap();
+        // The TPM of the other domain makes its attestation key, and nobody certifies it.
+        proven.activate("edge").run().unwrap().expect(4).unwrap();
+        assert_eq!(witness.stop().unwrap(), 0);
+    }
+    create_keys(&proven);
+    ceremony(&proven);
+    let activation = site.path("prod.activation.json");
+    let honest = fs::read(&activation).unwrap();
+    // At the next proof of all keys.
+    let mut daemon = start(&proven);
+    assert_eq!(daemon.stop().unwrap(), 0);
+    proven.change("daemon/undercroft.toml", "control = ", "custody-every = \"1s\"\ncontrol = ");
+    daemon = site.start().unwrap();
+    fs::remove_file(&activation).unwrap();
+    assert_eq!(daemon.ended().unwrap(), 4);
+    let said = daemon.logged();
+    assert!(
+        said.contains("nobody certified the attestation key") && said.contains("`proven` is required"),
+        "{said}"
+    );
+    // It does not come up either, until the key is proven again.
+    site.serve().unwrap().run().unwrap().expect(4).unwrap().says("nobody certified").unwrap();
+    fs::write(&activation, &honest).unwrap();
+    // After a reconnect, however long the next proof of all keys is away.
+    proven.change("daemon/undercroft.toml", "custody-every = \"1s\"\n", "custody-every = \"24h\"\n");
+    daemon = site.start().unwrap();
+    // What stopped it stands in the log.
+    let grades: Vec<_> = proven.records().iter().map(|record| record.grade).collect();
+    assert!(grades.contains(&Grade::Software) && grades.last() == Some(&Grade::Proven), "{grades:?}");
+    let alice = site.enrolled(&daemon, "/operator/alice").unwrap();
+    assert_eq!(proven.issues(&daemon, &alice), 0);
+    fs::remove_file(&activation).unwrap();
+    assert_eq!(proven.issues(&daemon, &alice), 0);
+    let pid = fs::read_to_string(site.path("devices/tpm-prod/swtpm.pid")).unwrap();
+    Tool::foreign("kill").args(["-KILL", pid.trim()]).done().unwrap();
+    assert_ne!(proven.issues(&daemon, &alice), 0);
+    let devices = fs::read_to_string(site.devices()).unwrap();
+    site.hsm_sim_up().unwrap().done().unwrap();
+    fs::write(site.devices(), devices).unwrap();
+    // Whoever asks for a certificate has the daemon connect to the TPM anew.
+    let stopped = || site.administer(&["status"]).unwrap().run().unwrap().status == 3;
+    let stops = (0..100).any(|_| {
+        proven.issues(&daemon, &alice);
+        stopped()
+    });
+    assert!(stops, "{}", daemon.logged());
+    assert_eq!(daemon.ended().unwrap(), 4);
 }
 
 fn create_keys(proven: &Proven) {

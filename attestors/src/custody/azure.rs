@@ -92,6 +92,11 @@ pub(super) fn judge(evidence: &[u8], key: &PublicKey) -> Custody {
     Custody::new(grade, findings)
 }
 
+/// The identifier of the key that evidence is about.
+pub(super) fn kid(evidence: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Evidence>(evidence).ok().map(|evidence| evidence.key.kid)
+}
+
 impl Evidence {
     fn grade(&self) -> (Grade, String) {
         let unknown = |reason: &str| (Grade::Unknown, reason.to_owned());

@@ -108,6 +108,11 @@ pub(super) fn judge(evidence: &[u8], key: &PublicKey, anchors: &HsmAnchors, now:
     Custody::new(grade, findings)
 }
 
+/// The name of the version that evidence is about.
+pub(super) fn name(evidence: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Evidence>(evidence).ok().map(|evidence| evidence.key.name)
+}
+
 impl Evidence {
     fn grade(&self, key: &PublicKey, anchors: &HsmAnchors, now: Timestamp) -> (Grade, String) {
         let unknown = |reason: &str| (Grade::Unknown, reason.to_owned());

@@ -1,5 +1,7 @@
-//! What is said when an attestation key is activated across machines: JSON, in two steps (`docs/keys.md`).
+//! What is said when an attestation key is activated across machines: JSON, in two steps, over HTTP or by files that people
+//! carry (`docs/keys.md`).
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::EndorsementText;
@@ -31,6 +33,8 @@ pub struct Begun {
     pub credential: String,
     /// Hexadecimal of the content of TPM2B_ENCRYPTED_SECRET.
     pub secret: String,
+    /// Until when an answer is taken.
+    pub until: Timestamp,
 }
 
 /// The second step: what the TPM found in the credential.
@@ -51,4 +55,35 @@ pub struct Finish {
 pub struct Finished {
     /// The certificate of the attestation key.
     pub certificate: String,
+}
+
+/// The file of the first step: all endorsement keys of a TPM, since its host cannot tell which manufacturers are known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RequestFile {
+    /// Hexadecimal of the attestation key's TPMT_PUBLIC.
+    pub attestation_key: String,
+    /// The endorsement keys.
+    pub endorsements: Vec<EndorsementText>,
+}
+
+impl RequestFile {
+    /// The first step with each of the endorsement keys.
+    pub fn steps(self) -> impl Iterator<Item = Begin> {
+        let Self { attestation_key, endorsements } = self;
+        endorsements
+            .into_iter()
+            .map(move |endorsement| Begin { endorsement, attestation_key: attestation_key.clone() })
+    }
+}
+
+/// The file that answers it. The second step's is [`Finish`], and what answers that one is
+/// [`Activation`](super::evidence::Activation).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ChallengeFile {
+    /// The endorsement key that it was made for.
+    pub endorsement: EndorsementText,
+    /// The credential.
+    pub challenge: Begun,
 }

@@ -11,7 +11,7 @@ use undercroft_audit::{Known, Scope, audit_as};
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::custody::CustodyFile;
 use undercroft_cli::system::SystemClock;
-use undercroft_cli::{Failure, Terminal, endorsement_anchors, hsm_anchors, read_text};
+use undercroft_cli::{Failure, Terminal, hsm_anchors, makers, read_text};
 use undercroft_keys::PublicKey;
 use undercroft_log::Clock as _;
 use undercroft_log::checkpoint::Checkpoint;
@@ -29,7 +29,7 @@ pub(crate) struct TrustArgs {
     /// times.
     #[arg(long)]
     activator: Vec<PathBuf>,
-    /// A folder of certificates (PEM) of manufacturers of TPMs whom you believe.
+    /// A folder of certificates of makers of TPMs and tokens (PEM) and of SmartCard-HSMs (`.cvc`) whom you believe.
     #[arg(long)]
     endorsement_anchors: Option<PathBuf>,
     /// A folder with the folders `manufacturers` and `owners` of certificates (PEM): whom you believe about HSMs in clouds.
@@ -43,9 +43,11 @@ impl TrustArgs {
             let key = read_text(path)?.trim_end().parse();
             key.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
         });
-        let anchors = self.endorsement_anchors.as_deref().map(endorsement_anchors).transpose()?;
+        let makers = self.endorsement_anchors.as_deref().map(makers).transpose()?;
+        let (endorsement, cards) = makers.unwrap_or_default();
         Ok(Trust {
-            endorsement: anchors.unwrap_or_default(),
+            endorsement,
+            cards,
             activators: activators.collect::<Result<_, _>>()?,
             hsm: self.hsm_anchors.as_deref().map(hsm_anchors).transpose()?.unwrap_or_default(),
         })

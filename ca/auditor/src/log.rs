@@ -30,6 +30,32 @@ pub(crate) struct LogArgs {
     patience: Patience,
 }
 
+/// The same, where something else may be given in place of a log.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PerhapsLogArgs {
+    /// The folder with the log: the one that holds `checkpoint`. Or the URL of one that is served (http:// or https://,
+    /// C2SP tlog-tiles): the one that `/checkpoint` comes behind.
+    #[arg(requires = "key")]
+    log: Option<PathBuf>,
+    /// The key (vkey) that must have signed it, from somebody whom you trust.
+    #[arg(long, requires = "log")]
+    key: Option<PathBuf>,
+    /// With a URL: the folder that the log is copied to and kept in. Only what is new is fetched, and the log must be
+    /// the continuation of what is there.
+    #[arg(long, requires = "log")]
+    mirror: Option<PathBuf>,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+impl PerhapsLogArgs {
+    /// The log, if one was given.
+    pub(crate) fn given(self) -> Option<LogArgs> {
+        let Self { log, key, mirror, patience } = self;
+        log.zip(key).map(|(log, key)| LogArgs { log, key, mirror, patience })
+    }
+}
+
 /// `undercroft-audit mirror`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MirrorArgs {

@@ -25,7 +25,7 @@ use undercroft_log::witnesses::WitnessPolicy;
 use undercroft_log_files::{Folder, FolderError};
 
 use self::custody::{Required, TrustArgs};
-use self::log::LogArgs;
+use self::log::{LogArgs, PerhapsLogArgs};
 
 /// Verifies Undercroft's logs with nothing but their files and the key that must have signed them.
 #[derive(Debug, Parser)]
@@ -116,12 +116,8 @@ enum Command {
     /// Judge again where the CA's keys live, by whom you believe: every record in a log, or one custody file. Exits with 5
     /// if one is worth less than the log says, or than you require.
     Custody {
-        /// The folder with the log: the one that holds `checkpoint`.
-        #[arg(requires = "key")]
-        log: Option<PathBuf>,
-        /// The key (vkey) that must have signed the log, from somebody whom you trust.
-        #[arg(long, requires = "log")]
-        key: Option<PathBuf>,
+        #[command(flatten)]
+        log: PerhapsLogArgs,
         #[command(flatten)]
         known: KnownArgs,
         /// A custody file (`undercroft keys attest`, `keys create`) in place of a log.
@@ -237,18 +233,20 @@ impl Program for AuditProgram {
                 let (log, key) = log.open(terminal)?;
                 met::reconcile(log.folder(), &key, &certificates, &ocsp, terminal)
             }
-            Command::Custody { log, key, known, file, certificate, challenge, require } => {
-                match (log.zip(key), file) {
+            Command::Custody { log, known, file, certificate, challenge, require } => {
+                match (log.given(), file) {
                     (_, Some(file)) => {
                         let (certificate, challenge) = (certificate.as_deref(), challenge.as_deref());
                         let single = custody::Single { file: &file, certificate, challenge };
                         custody::of_file(&single, &known.trust.read()?, require, terminal)
                     }
-                    (Some((log, key)), None) => {
-                        let key = read_key(&key)?;
-                        custody::of_log(&Folder::new(&log), &key, &known.read(&key)?, require, terminal)
+                    (Some(log), None) => {
+                        let (log, key) = log.open(terminal)?;
+                        custody::of_log(log.folder(), &key, &known.read(&key)?, require, terminal)
                     }
-                    (None, None) => Err(Failure::usage("give the folder of a log with --key, or --file")),
+                    (None, None) => {
+                        Err(Failure::usage("give the folder or the URL of a log with --key, or --file"))
+                    }
                 }
             }
             Command::Mirror(args) => args.run(terminal),

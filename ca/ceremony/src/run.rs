@@ -69,7 +69,7 @@ pub(crate) fn run(
             "a rehearsal is on simulated tokens; give it an environment with development = true, such as `hsm-sim up` writes",
         ));
     }
-    let trust = plan.trust(&environment.trust.endorsement)?;
+    let trust = plan.trust(&environment.trust)?;
     let requests = requests::read(plan, &places.requests, &trust, SystemClock.now())?;
     for request in &requests {
         let demand = request.intermediate.custody().unwrap_or(plan.custody());
@@ -243,6 +243,9 @@ struct Running<'a> {
     bar: &'a undercroft_cli::Progress,
 }
 
+/// The text of a deviation, and the quorum's approval of it.
+type Deviated = (String, Approved);
+
 /// How far it came.
 pub(crate) enum Ended {
     /// Every step is done, and nothing is open.
@@ -415,7 +418,7 @@ impl Running<'_> {
     }
 
     /// The quorum's approval of the plan, and of each deviation with its text.
-    fn approvals(&self) -> Result<(Option<Approved>, Vec<(String, Approved)>), Failure> {
+    fn approvals(&self) -> Result<(Option<Approved>, Vec<Deviated>), Failure> {
         let (now, approvals) = (SystemClock.now(), &self.places.approvals);
         // Who rehearses need not have the signatures yet.
         let needed = match self.plan.mode() {

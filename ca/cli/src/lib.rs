@@ -23,10 +23,10 @@ pub use daemon::{LogArgs, ready};
 pub use environment::{Environment, StrictArgs, tokens};
 pub use exchange::{hand_over, nonce, parts_below, read_aloud, read_vkey, told};
 pub use failure::{ExitStatus, Failure};
-pub use files::{read_bytes, read_text, write_file};
+pub use files::{read_bytes, read_text, write_file, write_private_file};
 pub use qr::{Glyphs, QR_CAPACITY, Qr};
 pub use terminal::{OutputFormat, Progress, Terminal};
-pub use trust::{ActivatorConfig, endorsement_anchors, hsm_anchors, trust};
+pub use trust::{ActivatorConfig, endorsement_anchors, hsm_anchors, makers, trust};
 
 /// A command line program.
 pub trait Program: Parser {

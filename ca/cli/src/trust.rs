@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use undercroft_attestors::chain::{Anchors, Certificate};
-use undercroft_attestors::custody::HsmAnchors;
+use undercroft_attestors::custody::{CardAnchors, HsmAnchors};
 use undercroft_attestors::trust::Trust;
 use undercroft_ca::certificate::certificates_from_pem;
 
@@ -13,7 +13,7 @@ use crate::{Failure, read_text};
 /// An `[[activator]]` table.
 ///
 /// ```toml
-/// endorsement-anchors = "anchors"   # a folder of manufacturers' certificates, PEM
+/// endorsement-anchors = "anchors"   # a folder of manufacturers' certificates, PEM, and of roots of SmartCard-HSMs, `.cvc`
 /// hsm-anchors = "hsm"               # a folder with two more in it, `manufacturers` and `owners`, for the HSMs of clouds
 ///
 /// [[activator]]
@@ -39,11 +39,11 @@ pub fn trust(
         let key = activator.vkey.parse();
         key.map_err(|error| Failure::usage(format!("activator `{}`: {error}", activator.vkey)))
     });
+    let (endorsement, cards) =
+        anchors.map(|folder| makers(&base.join(folder))).transpose()?.unwrap_or_default();
     Ok(Trust {
-        endorsement: anchors
-            .map(|folder| endorsement_anchors(&base.join(folder)))
-            .transpose()?
-            .unwrap_or_default(),
+        endorsement,
+        cards,
         activators: activators.collect::<Result<_, _>>()?,
         hsm: hsm.map(|folder| hsm_anchors(&base.join(folder))).transpose()?.unwrap_or_default(),
     })
@@ -77,11 +77,27 @@ pub fn hsm_anchors(folder: &Path) -> Result<HsmAnchors, Failure> {
         .map_err(|error| Failure::usage(format!("hsm-anchors: {}: {error}", folder.display())))
 }
 
-/// The certificates of manufacturers in a folder: all its files, which are PEM.
+/// The certificates of manufacturers of TPMs in a folder of [`makers`].
+///
+/// # Errors
+/// As [`makers`]; or there is none.
+pub fn endorsement_anchors(folder: &Path) -> Result<Anchors, Failure> {
+    let (anchors, _) = makers(folder)?;
+    match anchors.is_empty() {
+        false => Ok(anchors),
+        true => Err(Failure::usage(format!(
+            "endorsement-anchors: {} has no certificates of manufacturers of TPMs",
+            folder.display()
+        ))),
+    }
+}
+
+/// The certificates of makers of hardware in a folder: files ending in `.cvc` are roots of SmartCard-HSMs, binary, and all
+/// others PEM.
 ///
 /// # Errors
 /// The folder or a file cannot be read, holds something else, or there is none.
-pub fn endorsement_anchors(folder: &Path) -> Result<Anchors, Failure> {
+pub fn makers(folder: &Path) -> Result<(Anchors, CardAnchors), Failure> {
     let wrong = |what: String| Failure::usage(format!("endorsement-anchors: {what}"));
     let unreadable = |error: std::io::Error| wrong(format!("{}: {error}", folder.display()));
     let files = std::fs::read_dir(folder).map_err(unreadable)?;
@@ -89,15 +105,20 @@ pub fn endorsement_anchors(folder: &Path) -> Result<Anchors, Failure> {
         files.map(|file| file.map(|file| file.path())).collect::<Result<_, _>>().map_err(unreadable)?;
     files.retain(|path| path.is_file());
     files.sort();
-    let mut anchors = Vec::new();
+    let (mut anchors, mut cards) = (Vec::new(), CardAnchors::default());
     for path in &files {
         let during = |what: String| wrong(format!("{}: {what}", path.display()));
+        if path.extension().is_some_and(|extension| extension == "cvc") {
+            let bytes = std::fs::read(path).map_err(|error| during(error.to_string()))?;
+            cards = cards.and(CardAnchors::new(&[bytes]).map_err(|error| during(error.to_string()))?);
+            continue;
+        }
         for der in certificates_from_pem(&read_text(path)?).map_err(|error| during(error.to_string()))? {
             anchors.push(Certificate::from_der(&der).map_err(|error| during(error.to_string()))?);
         }
     }
-    match anchors.is_empty() {
-        false => Ok(Anchors::new(anchors)),
+    match anchors.is_empty() && cards.is_empty() {
+        false => Ok((Anchors::new(anchors), cards)),
         true => Err(wrong(format!("{} has no certificates", folder.display()))),
     }
 }
@@ -119,5 +140,28 @@ mod tests {
             fs::write(folder.path().join(name).join("root.pem"), "no PEM").unwrap();
         }
         assert!(refusal().contains("an anchor of HSMs cannot be read"), "{}", refusal());
+    }
+
+    #[test]
+    fn roots_of_cards_are_in_the_same_folder_and_count_for_cards_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let refusal = |refused: Failure| refused.to_string();
+        assert!(refusal(makers(folder.path()).unwrap_err()).contains("has no certificates"));
+        // The head of a card-verifiable certificate, and nothing else of it.
+        let path = folder.path().join("root.cvc");
+        fs::write(&path, [0x7f, 0x21, 0x82, 0x01, 0xb4]).unwrap();
+        let refused = refusal(makers(folder.path()).unwrap_err());
+        assert!(refused.contains("root.cvc") && refused.contains("card-verifiable"), "{refused}");
+        // DESRCACC100001.
+        let root = hex::decode(
+            include_str!("../../../attestors/src/custody/smartcard_hsm/desrcacc100001.hex").trim_end(),
+        )
+        .unwrap();
+        fs::write(&path, root).unwrap();
+        let (anchors, cards) = makers(folder.path()).unwrap();
+        assert!(anchors.is_empty() && !cards.is_empty());
+        assert!(refusal(endorsement_anchors(folder.path()).unwrap_err()).contains("of TPMs"));
+        let trusted = trust(Some(folder.path()), None, &[], Path::new(".")).unwrap();
+        assert_eq!(trusted.cards, cards);
     }
 }

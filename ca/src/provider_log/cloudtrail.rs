@@ -106,8 +106,7 @@ impl CloudTrail {
             return;
         }
         let time = record.event_time;
-        let (first, last) = self.log.covers.unwrap_or((time, time));
-        self.log.covers = Some((first.min(time), last.max(time)));
+        self.log.cover(time);
         if record.event_source != "kms.amazonaws.com" || record.event_name != "Sign" {
             return;
         }
@@ -126,7 +125,7 @@ impl CloudTrail {
         self.log.signed.push(Signed {
             time,
             event: record.event_id,
-            arn,
+            key: arn,
             by: by.unwrap_or_else(|| "somebody".to_owned()),
         });
     }
@@ -178,7 +177,7 @@ mod tests {
             record("5", |_| ()),
         ]);
         assert_eq!((log.signed.len(), log.refused), (2, 1));
-        assert_eq!(log.signed[0].arn.as_deref(), Some(KEY));
+        assert_eq!(log.signed[0].key.as_deref(), Some(KEY));
         assert_eq!(log.signed[0].by, "arn:aws:sts::111122223333:assumed-role/ca/i-1");
         let (first, last) = log.covers.unwrap();
         assert_eq!(
@@ -189,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_key_is_the_resource_and_an_alias_is_no_key() {
-        let arns = |change: fn(&mut Value)| read(&[record("1", change)]).signed[0].arn.clone();
+        let arns = |change: fn(&mut Value)| read(&[record("1", change)]).signed[0].key.clone();
         assert_eq!(
             arns(|record| record["requestParameters"]["keyId"] = "alias/ca".into()).as_deref(),
             Some(KEY)

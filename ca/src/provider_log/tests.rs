@@ -114,11 +114,14 @@ impl Log {
         let signed = signed.iter().enumerate().map(|(number, (key, seconds))| Signed {
             time: at(*seconds),
             event: number.to_string(),
-            arn: Some(arn(*key)),
+            key: Some(arn(*key)),
             by: "arn:aws:iam::111122223333:role/ca".into(),
         });
-        let log =
-            ProviderLog { signed: signed.collect(), refused: 0, covers: Some((at(-1000), at(100_000))) };
+        let log = ProviderLog {
+            signed: signed.collect(),
+            covers: Some((at(-1000), at(100_000))),
+            ..ProviderLog::default()
+        };
         self.uses.compare(&log, ALLOWANCE)
     }
 }
@@ -216,7 +219,7 @@ fn keys_are_known_in_every_region_and_others_are_none_of_ours() {
     let signed = |arn: Option<&str>| Signed {
         time: at(100),
         event: "e".into(),
-        arn: arn.map(str::to_owned),
+        key: arn.map(str::to_owned),
         by: "somebody".into(),
     };
     let compare = |arn: Option<&str>| {
@@ -235,4 +238,53 @@ fn keys_are_known_in_every_region_and_others_are_none_of_ours() {
         assert_eq!(compare(unsaid).unattributed.len(), 1, "{unsaid:?}");
         assert_eq!(compare(unsaid).alarms(), 1);
     }
+}
+
+/// Keys are what their own provider calls them, however its records write it.
+#[test]
+fn names_of_keys_are_those_of_their_provider() {
+    const VERSION: &str = "projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1";
+    let same = |provider, one: &str, other: &str| {
+        assert!(key_name(provider, one).is_some(), "{one}");
+        assert_eq!(key_name(provider, one), key_name(provider, other), "{one} {other}");
+    };
+    same(Provider::Aws, "arn:aws:kms:eu-central-1:1:key/mrk-1", "arn:aws:kms:us-east-1:1:key/mrk-1");
+    same(Provider::Google, VERSION, &format!("//cloudkms.googleapis.com/{VERSION}"));
+    let key = "https://prod.vault.azure.net/keys/ca/0a";
+    same(Provider::Azure, key, "https://PROD.vault.azure.net:443/keys/CA/0A");
+    same(Provider::Azure, key, &format!("{key}/sign?api-version=7.4"));
+    for (provider, other) in [
+        (Provider::Aws, "arn:aws:kms:eu-central-1:2:key/mrk-1"),
+        (Provider::Google, "projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/2"),
+        (Provider::Azure, "https://prod.vault.azure.net/keys/ca/0b"),
+    ] {
+        let own = [
+            (Provider::Aws, "arn:aws:kms:eu-central-1:1:key/mrk-1"),
+            (Provider::Google, VERSION),
+            (Provider::Azure, key),
+        ];
+        let own = own.into_iter().find(|(of, _)| *of == provider).unwrap().1;
+        assert_ne!(key_name(provider, own), key_name(provider, other));
+    }
+    for (provider, none) in [
+        (Provider::Aws, VERSION),
+        (Provider::Google, key),
+        (Provider::Google, "projects/p/locations/l/keyRings/r/cryptoKeys/k"),
+        (Provider::Azure, "https://prod.vault.azure.net/keys/ca"),
+        (Provider::Azure, "https://prod.vault.azure.net/keys/ca/0a/verify"),
+        (Provider::Azure, "https://prod.vault.azure.net/secrets/ca/0a"),
+        (Provider::Azure, "prod.vault.azure.net/keys/ca/0a"),
+    ] {
+        assert_eq!(key_name(provider, none), None, "{none}");
+    }
+}
+
+#[test]
+fn keys_of_another_provider_are_not_compared() {
+    let mut log = Log::new();
+    log.signs(1, 10, 11);
+    let covers = Some((at(-1000), at(100_000)));
+    let elsewhere = ProviderLog { provider: Provider::Google, covers, ..ProviderLog::default() };
+    let comparison = log.uses.compare(&elsewhere, ALLOWANCE);
+    assert_eq!((comparison.keys.len(), comparison.alarms()), (0, 0));
 }

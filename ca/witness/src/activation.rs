@@ -1,30 +1,28 @@
 //! The witness as an activator: it has a TPM open a credential, and signs that it saw the attestation key beside an
 //! endorsement key of a manufacturer that it knows (`docs/keys.md`).
 //!
-//! Two steps, a session between them. A session is good for one try, right or wrong, and for two minutes; there are few at a
-//! time. They are in memory: a witness that starts again has forgotten them, and whoever was in between begins again.
+//! Two steps, and a session between them ([`sessions`]). Over HTTP ([`crate::serve`]) and by files ([`files`]) they are the same.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+pub mod files;
+pub mod sessions;
+
+use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use jiff::{SignedDuration, Timestamp};
 use undercroft_attestors::chain::Anchors;
 use undercroft_attestors::tpm::activation::{ActivationError, Statement};
 use undercroft_attestors::tpm::attestation_key::{self, AttestationKeyError};
 use undercroft_attestors::tpm::credential::{self, CredentialError};
 use undercroft_attestors::tpm::endorsement::EndorsementError;
-use undercroft_attestors::tpm::exchange::{Begin, Begun, Finish, Finished};
+use undercroft_attestors::tpm::evidence::Activation;
+use undercroft_attestors::tpm::exchange::{Begin, Begun, Finish};
 use undercroft_ca::serial::Entropy;
 use undercroft_keymgr::SigningKey;
 use undercroft_log::Clock;
 use undercroft_log::cosignature::WitnessKey;
 use undercroft_tpm_wire::PublicArea;
 
-/// How long a TPM may take: some make their endorsement key anew, which takes a slow one half a minute.
-const LIFETIME: SignedDuration = SignedDuration::from_secs(120);
-/// The most sessions at a time.
-const MOST: usize = 64;
+use self::sessions::{Session, SessionId, Sessions};
 
 /// Has attestation keys activated, and certifies them.
 pub struct Activator {
@@ -33,26 +31,20 @@ pub struct Activator {
     anchors: Anchors,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    sessions: Mutex<HashMap<String, Session>>,
-}
-
-/// What was enclosed for whom.
-struct Session {
-    statement: Statement,
-    secret: [u8; 32],
-    until: Timestamp,
+    sessions: Sessions,
 }
 
 impl Activator {
-    /// An activator with a witness's key, who knows these manufacturers.
+    /// An activator with a witness's key, who knows these manufacturers and keeps what it enclosed in `sessions`.
     pub fn new(
         key: WitnessKey,
         signer: Arc<dyn SigningKey>,
         anchors: Anchors,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        sessions: Sessions,
     ) -> Self {
-        Self { key, signer, anchors, clock, entropy, sessions: Mutex::default() }
+        Self { key, signer, anchors, clock, entropy, sessions }
     }
 
     /// The first step: verifies what is claimed, and encloses a secret.
@@ -77,17 +69,15 @@ impl Activator {
             endorsement.chain_digest(),
             endorsed.anchor,
         );
-        let id = hex::encode(session);
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|_, session| session.until > now);
-        if sessions.len() >= MOST {
-            return Err(NotActivated::Busy);
-        }
-        sessions.insert(id.clone(), Session { statement, secret, until: now + LIFETIME });
+        let id = SessionId::new(session);
+        let until = now + self.sessions.lifetime();
+        let endorsement = begin.endorsement.clone();
+        self.sessions.keep(&id, Session { statement, secret, endorsement, until }, now)?;
         Ok(Begun {
-            session: id,
+            session: id.to_string(),
             credential: hex::encode(enclosed.credential),
             secret: hex::encode(enclosed.secret),
+            until,
         })
     }
 
@@ -95,13 +85,10 @@ impl Activator {
     ///
     /// # Errors
     /// See [`NotActivated`]. The session is gone in any case.
-    pub async fn finish(&self, finish: &Finish) -> Result<Finished, NotActivated> {
+    pub async fn finish(&self, finish: &Finish) -> Result<Activation, NotActivated> {
         let now = self.clock.now();
-        let session = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&finish.session);
-        let session = session.filter(|session| session.until > now).ok_or(NotActivated::Session)?;
-        if read_area(&finish.attestation_key)?.name().to_string() != session.statement.name {
-            return Err(NotActivated::OtherKey);
-        }
+        let session = self.sessions.take(&finish.session.parse()?, now)?;
+        of_the_same_key(finish, &session)?;
         let secret =
             hex::decode(&finish.secret).map_err(|error| NotActivated::Malformed(error.to_string()))?;
         verify_slices_are_equal(&secret, &session.secret).map_err(|_| NotActivated::Secret)?;
@@ -109,7 +96,26 @@ impl Activator {
         let signature = self.signer.sign(&message).await;
         let signature = signature.map_err(|error| NotActivated::Broken(error.to_string()))?;
         tracing::info!(name = session.statement.name, "an attestation key is certified");
-        Ok(Finished { certificate: session.statement.signed(&self.key, now, &signature) })
+        let certificate = session.statement.signed(&self.key, now, &signature);
+        Ok(Activation { certificate, endorsement: session.endorsement })
+    }
+
+    /// What [`Activator::finish`] would sign if the secret is right, which is not looked at: whoever could try secrets here
+    /// would have more than one try.
+    ///
+    /// # Errors
+    /// See [`NotActivated`].
+    pub fn would_sign(&self, finish: &Finish) -> Result<Statement, NotActivated> {
+        let session = self.sessions.look_at(&finish.session.parse()?, self.clock.now())?;
+        of_the_same_key(finish, &session)?;
+        Ok(session.statement)
+    }
+}
+
+fn of_the_same_key(finish: &Finish, session: &Session) -> Result<(), NotActivated> {
+    match read_area(&finish.attestation_key)?.name().to_string() == session.statement.name {
+        true => Ok(()),
+        false => Err(NotActivated::OtherKey),
     }
 }
 
@@ -137,7 +143,7 @@ pub enum NotActivated {
     #[error("{0}")]
     Credential(#[from] CredentialError),
     /// Too many at a time.
-    #[error("too many activations are under way; come back in two minutes")]
+    #[error("too many activations are under way; come back when some have expired")]
     Busy,
     /// No such session.
     #[error("the session is unknown, was used, or has expired; begin again")]
@@ -151,7 +157,7 @@ pub enum NotActivated {
     /// The statement cannot be signed.
     #[error("{0}")]
     Statement(#[from] ActivationError),
-    /// The witness cannot work: its token, its randomness.
+    /// The witness cannot work: its token, its randomness, its disk.
     #[error("{0}")]
     Broken(String),
 }

@@ -39,6 +39,7 @@ use undercroft_log::witnesses::WitnessPolicy;
 use undercroft_tpm_wire::{HashAlgorithm, ObjectAttributes, PublicArea, Scheme, command, policy};
 
 use crate::logs::Logs;
+use crate::sync_folder;
 use blobs::Blobs;
 use freeze::Freeze;
 use heads::Heads;
@@ -403,10 +404,4 @@ pub fn is_gated(area: &PublicArea) -> Result<(), String> {
         Scheme::None => Err("the key is fixed to no scheme".to_owned()),
         _ => Ok(()),
     }
-}
-
-/// Makes the names in a folder durable.
-fn sync_folder(folder: &std::path::Path) -> Result<(), Failure> {
-    let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| Failure::failed(format!("{}: {error}", folder.display())))
 }

@@ -13,3 +13,9 @@ pub mod gate;
 pub mod logs;
 pub mod serve;
 pub mod witness;
+
+/// Makes the names in a folder durable.
+fn sync_folder(folder: &std::path::Path) -> Result<(), undercroft_cli::Failure> {
+    let synced = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| undercroft_cli::Failure::failed(format!("{}: {error}", folder.display())))
+}

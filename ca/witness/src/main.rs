@@ -9,15 +9,15 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 use tokio::net::TcpListener;
 use undercroft_ca::certificate::to_pem;
-use undercroft_cli::system::{SystemClock, SystemEntropy};
+use undercroft_cli::system::SystemClock;
 use undercroft_cli::{
     Common, Failure, LogArgs, Meta, OutputFormat, Program, StrictArgs, Terminal, read_text,
 };
 use undercroft_keymgr::{Backend, Secrecy};
 use undercroft_keys::KeyAlgorithm;
-use undercroft_log::cosignature::WitnessKey;
 use undercroft_log::note::VerifierKey;
-use undercroft_witness::activation::Activator;
+use undercroft_witness::activation::files::{self, BeginArgs, FinishArgs};
+use undercroft_witness::activation::sessions::Sessions;
 use undercroft_witness::config::Config;
 use undercroft_witness::gate::freeze::Freeze;
 use undercroft_witness::gate::{self, Gate};
@@ -56,11 +56,32 @@ enum Command {
         /// The file with the log's key (vkey), from somebody whom you trust.
         key: PathBuf,
     },
+    /// Certify the attestation key of a TPM on a host that is reached by files alone.
+    #[command(subcommand)]
+    Activate(ActivateCommand),
     /// Be a gate: a second party without whose word TPMs do not sign.
     #[command(subcommand)]
     Gate(GateCommand),
     #[command(flatten)]
     Meta(Meta),
+}
+
+#[derive(Debug, Subcommand)]
+enum ActivateCommand {
+    /// Enclose a secret that only the TPM of an endorsement key opens, and only if it holds the attestation key.
+    Begin {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[command(flatten)]
+        files: BeginArgs,
+    },
+    /// Certify the attestation key if the secret comes back.
+    Finish {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[command(flatten)]
+        files: FinishArgs,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -103,7 +124,7 @@ struct GateArgs {
 
 impl GateArgs {
     fn read(&self) -> Result<gate::config::Config, Failure> {
-        gate::config::Config::read(&self.config, self.strict.secrecy(), backends(self.strict.secrecy()))
+        gate::config::Config::read(&self.config, self.strict.secrecy(), backends)
     }
 }
 
@@ -156,9 +177,7 @@ impl Program for WitnessProgram {
             Command::Key { config } => {
                 let config = config.read()?;
                 let key = runtime()?.block_on(config.tokens.open(&config.key, KeyAlgorithm::Ed25519))?;
-                let key = WitnessKey::ed25519(config.name, key.signer.public_key().clone())
-                    .map_err(|error| Failure::usage(format!("{}: {error}", config.key)))?
-                    .to_string();
+                let key = config.vkey(&*key.signer)?.to_string();
                 terminal.result(&json!({ "key": key }), || format!("{key}\n"))
             }
             Command::AddLog { config, key } => {
@@ -171,8 +190,25 @@ impl Program for WitnessProgram {
                 let origin = log.name().to_string();
                 terminal.result(&json!({ "log": origin }), || format!("{origin} is known to the witness\n"))
             }
+            Command::Activate(command) => command.run(terminal),
             Command::Gate(command) => command.run(terminal),
             Command::Meta(meta) => meta.run::<Self>(terminal),
+        }
+    }
+}
+
+impl ActivateCommand {
+    fn run(self, terminal: &Terminal) -> Result<(), Failure> {
+        let runtime = runtime()?;
+        let activator = |config: ConfigArgs| {
+            let config = config.read()?;
+            runtime.block_on(config.activator(Sessions::in_state(&config.state)))
+        };
+        match self {
+            Self::Begin { config, files } => files::begin(&activator(config)?, &files, terminal),
+            Self::Finish { config, files } => {
+                runtime.block_on(files::finish(&activator(config)?, &files, terminal))
+            }
         }
     }
 }
@@ -210,9 +246,13 @@ async fn run_gate(config: gate::config::Config) -> Result<(), Failure> {
     let key = config.tokens.open(&config.key, KeyAlgorithm::EcdsaP256).await?;
     let clock = Arc::new(SystemClock);
     let gate = Gate::new(key.signer, config.authorities, config.witnesses, &config.state, clock)?;
+    let activator = match config.activator {
+        None => None,
+        Some(config) => Some(Arc::new(config.activator(Sessions::in_memory()).await?)),
+    };
     let listener = listen(config.listen).await?;
     tracing::info!(key = %gate.key().id(), "a gate");
-    gate::serve::serve(Arc::new(gate), listener).await
+    gate::serve::serve(Arc::new(gate), activator, listener).await
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -221,17 +261,18 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
 }
 
 async fn run(config: &Config) -> Result<(), Failure> {
+    let address =
+        config.listen.ok_or_else(|| Failure::usage("listen: a witness that runs needs an address"))?;
     let key = config.tokens.open(&config.key, KeyAlgorithm::Ed25519).await?;
     let logs = Logs::open(&config.state)?;
     let witness = Witness::new(config.name.clone(), key.signer.clone(), logs, Arc::new(SystemClock))
         .map_err(|error| Failure::usage(format!("{}: {error}", config.key)))?;
-    let activator = config.endorsement.clone().map(|anchors| {
-        tracing::info!(manufacturers = anchors.len(), "it certifies attestation keys");
-        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
-        Arc::new(Activator::new(witness.key().clone(), key.signer, anchors, clock, entropy))
-    });
+    let activator = match &config.endorsement {
+        None => None,
+        Some(_) => Some(Arc::new(config.activator(Sessions::in_memory()).await?)),
+    };
     tracing::info!(key = %witness.key(), "a witness");
-    serve(Arc::new(witness), activator, listen(config.listen).await?).await
+    serve(Arc::new(witness), activator, listen(address).await?).await
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

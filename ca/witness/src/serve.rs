@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use undercroft_attestors::tpm::exchange::{BEGIN, Begin, FINISH, Finish, MAX_MESSAGE};
+use undercroft_attestors::tpm::exchange::{BEGIN, Begin, FINISH, Finish, Finished, MAX_MESSAGE};
 use undercroft_cli::{Failure, ready};
 use undercroft_log::add_checkpoint::{AddRefusal, MAX_REQUEST};
 
@@ -73,7 +73,8 @@ async fn begin(State(activator): State<Arc<Activator>>, Json(step): Json<Begin>)
 }
 
 async fn finish(State(activator): State<Arc<Activator>>, Json(step): Json<Finish>) -> Response {
-    answered(activator.finish(&step).await)
+    let activation = activator.finish(&step).await;
+    answered(activation.map(|activation| Finished { certificate: activation.certificate }))
 }
 
 fn answered<T: serde::Serialize>(step: Result<T, NotActivated>) -> Response {

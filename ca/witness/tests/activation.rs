@@ -1,6 +1,8 @@
 //! The witness as an activator, with a software key of its own and a real swtpm: what it certifies, and all that it refuses.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
@@ -21,6 +23,7 @@ use undercroft_keys::KeyAlgorithm;
 use undercroft_log::Clock;
 use undercroft_log::cosignature::WitnessKey;
 use undercroft_tpm::TpmBackend;
+use undercroft_witness::activation::sessions::Sessions;
 use undercroft_witness::activation::{Activator, NotActivated};
 use undercroft_witness::serve::activating;
 
@@ -49,6 +52,10 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
+        Self::with(|_| Sessions::in_memory())
+    }
+
+    fn with(sessions: impl Fn(&Path) -> Sessions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let swtpm = Swtpm::manufacture(folder.path(), Manufacture::WithEndorsement).unwrap();
         let running = swtpm.start().unwrap();
@@ -62,7 +69,8 @@ impl Site {
             std::fs::copy(&path, anchors.join(path.file_name().unwrap())).unwrap();
         }
         let clock = Arc::new(Hand(Mutex::new(SystemClock.now())));
-        let (key, activator) = activator(endorsement_anchors(&anchors).unwrap(), clock.clone());
+        let (key, activator) =
+            activator(endorsement_anchors(&anchors).unwrap(), clock.clone(), sessions(folder.path()));
         Self { tpm, endorsement, attests, key, clock, activator, folder, _running: running }
     }
 
@@ -89,15 +97,15 @@ impl Site {
     }
 
     fn finish(&self, finish: &Finish) -> Result<String, NotActivated> {
-        block_on(self.activator.finish(finish)).map(|finished| finished.certificate)
+        block_on(self.activator.finish(finish)).map(|activation| activation.certificate)
     }
 }
 
-fn activator(anchors: Anchors, clock: Arc<Hand>) -> (WitnessKey, Activator) {
+fn activator(anchors: Anchors, clock: Arc<Hand>, sessions: Sessions) -> (WitnessKey, Activator) {
     let signer = Arc::new(SoftwareKey::generate(KeyAlgorithm::Ed25519).unwrap());
     let key =
         WitnessKey::ed25519("witness.example/w1".parse().unwrap(), signer.public_key().clone()).unwrap();
-    (key.clone(), Activator::new(key, signer, anchors, clock, Arc::new(SystemEntropy)))
+    (key.clone(), Activator::new(key, signer, anchors, clock, Arc::new(SystemEntropy), sessions))
 }
 
 #[test]
@@ -120,7 +128,7 @@ fn what_was_seen_is_certified_and_nothing_else() {
 }
 
 fn unknown_manufacturers(site: &Site) {
-    let (_, stranger) = activator(Anchors::default(), site.clock.clone());
+    let (_, stranger) = activator(Anchors::default(), site.clock.clone(), Sessions::in_memory());
     let refused = stranger.begin(&site.step()).unwrap_err();
     assert!(matches!(refused, NotActivated::Endorsement(_)), "{refused}");
     assert!(refused.to_string().contains("does not lead to a manufacturer that is known here"), "{refused}");
@@ -210,6 +218,92 @@ fn sessions(site: &Site) {
     assert!(matches!(begin(), Err(NotActivated::Busy)));
     *site.clock.0.lock().unwrap() = now + SignedDuration::from_secs(241);
     begin().unwrap();
+}
+
+#[test]
+fn what_commands_enclose_is_kept_in_a_folder_once_and_for_a_day() {
+    let site = Site::with(Sessions::in_state);
+    let folder = site.folder.path().join("activations");
+    let kept = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names
+    };
+    let again = || {
+        let anchors = endorsement_anchors(&site.folder.path().join("anchors")).unwrap();
+        activator(anchors, site.clock.clone(), Sessions::in_state(site.folder.path()))
+    };
+    // Another process finishes what this one began, and nobody finishes it again.
+    let begun = site.activator.begin(&site.step()).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&folder), mode(&kept()[0])), (0o700, 0o600));
+    let right = site.opened(&begun);
+    let would = site.activator.would_sign(&right).unwrap();
+    let (other, other_activator) = again();
+    let activation = block_on(other_activator.finish(&right)).unwrap();
+    assert_eq!(activation.endorsement, site.step().endorsement);
+    let vouched = activation::open(&activation.certificate, &[other]).unwrap();
+    assert_eq!((vouched.statement, kept().len()), (would, 0));
+    for refused in [site.finish(&right).unwrap_err(), site.activator.would_sign(&right).unwrap_err()] {
+        assert!(matches!(refused, NotActivated::Session), "{refused}");
+    }
+    wrong_answers(&site);
+    for path in kept() {
+        std::fs::remove_file(path).unwrap();
+    }
+    // To look at it is no try, whatever is said; a wrong try is one.
+    let begun = site.activator.begin(&site.step()).unwrap();
+    let right = site.opened(&begun);
+    let wrong = Finish { secret: "00".repeat(32), ..right.clone() };
+    assert!(site.activator.would_sign(&wrong).is_ok() && kept().len() == 1);
+    assert!(matches!(site.finish(&wrong), Err(NotActivated::Secret)));
+    assert!(matches!(site.finish(&right), Err(NotActivated::Session)));
+    assert_eq!(kept().len(), 0);
+    names_of_files(&site, &folder);
+    // A day, and not a second more.
+    let begun = site.activator.begin(&site.step()).unwrap();
+    let late = site.opened(&begun);
+    let now = site.clock.now();
+    assert_eq!(begun.until, now + SignedDuration::from_hours(24));
+    *site.clock.0.lock().unwrap() = begun.until;
+    assert!(matches!(site.activator.would_sign(&late), Err(NotActivated::Session)));
+    assert!(matches!(site.finish(&late), Err(NotActivated::Session)));
+    *site.clock.0.lock().unwrap() = now;
+    // So many at a time, and room again when they have expired.
+    let taken = (0..100).take_while(|_| site.activator.begin(&site.step()).is_ok()).count();
+    assert_eq!((taken, kept().len()), (64, 64));
+    assert!(matches!(again().1.begin(&site.step()), Err(NotActivated::Busy)));
+    *site.clock.0.lock().unwrap() = now + SignedDuration::from_hours(24);
+    site.activator.begin(&site.step()).unwrap();
+    assert_eq!(kept().len(), 1);
+}
+
+/// A session is named by what somebody else wrote, and is a file.
+fn names_of_files(site: &Site, folder: &Path) {
+    let begun = site.activator.begin(&site.step()).unwrap();
+    let right = site.opened(&begun);
+    let outside = site.folder.path().join(format!("{}.json", begun.session));
+    std::fs::rename(folder.join(format!("{}.json", begun.session)), &outside).unwrap();
+    for session in [
+        format!("../{}", begun.session),
+        outside.with_extension("").display().to_string(),
+        begun.session.to_uppercase(),
+        String::new(),
+    ] {
+        let refused = site.finish(&Finish { session, ..right.clone() }).unwrap_err();
+        assert!(matches!(refused, NotActivated::Session), "{refused}");
+    }
+    // What somebody has changed there is told, and no session.
+    let inside = folder.join(format!("{}.json", begun.session));
+    let text = std::fs::read_to_string(&outside).unwrap();
+    for (from, to) in [("\"secret\":\"", "\"secret\":\"0"), ("anchor ", "anchor 0"), ("{", "{\"more\":1,")] {
+        std::fs::write(&inside, text.replacen(from, to, 1)).unwrap();
+        assert!(matches!(site.finish(&right), Err(NotActivated::Broken(_))));
+    }
+    std::fs::write(&inside, &text).unwrap();
+    site.finish(&right).unwrap();
+    std::fs::remove_file(outside).unwrap();
 }
 
 #[test]

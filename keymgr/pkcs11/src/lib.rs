@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use undercroft_keymgr::{Backend, Device, Error, ErrorKind, KeyManager, KeyUri, Scheme, Sighting};
 
-pub use custody::CUSTODY_FORMAT;
+pub use custody::{CARD_FORMAT, CUSTODY_FORMAT};
 use token::Token;
 
 /// The backend of `pkcs11:` URIs.

@@ -10,8 +10,8 @@ use futures::executor::block_on;
 use hsm_sim::conformance::{self, Subject, table};
 use hsm_sim::softhsm;
 use undercroft_keymgr::{Backend as _, Device, ErrorKind, KeyManager, KeyUri, SecretSource};
-use undercroft_keys::KeyAlgorithm;
-use undercroft_pkcs11::{CUSTODY_FORMAT, Pkcs11Backend};
+use undercroft_keys::{KeyAlgorithm, Numbers};
+use undercroft_pkcs11::{CARD_FORMAT, CUSTODY_FORMAT, Pkcs11Backend};
 
 /// Every token of this process is made before SoftHSM is loaded: it does not see those that come later.
 struct Tokens {
@@ -19,6 +19,7 @@ struct Tokens {
     keys: Device,
     locked: Device,
     vendor: Device,
+    card: Device,
 }
 
 fn tokens() -> &'static Tokens {
@@ -28,6 +29,7 @@ fn tokens() -> &'static Tokens {
         keys: softhsm::token_for_this_process("keys").unwrap(),
         locked: softhsm::token_for_this_process("locked").unwrap(),
         vendor: softhsm::token_for_this_process("vendor").unwrap(),
+        card: softhsm::token_for_this_process("card").unwrap(),
     })
 }
 
@@ -210,4 +212,44 @@ fn certificates_of_a_vendor_beside_the_key_are_evidence_and_others_are_not() {
         session.create_object(&template).unwrap();
     }
     assert_eq!(certificates(), serde_json::json!([hex::encode(of_yubico)]));
+}
+
+/// Data objects with what a SmartCard-HSM holds: the request for this key makes the evidence one of such a card.
+#[test]
+fn requests_of_a_card_for_the_key_are_evidence_with_its_certificates() {
+    let device = &tokens().card;
+    let key = block_on(open(device).create(&uri(device, "object=carded"), KeyAlgorithm::EcdsaP256)).unwrap();
+    let evidence = || {
+        let evidence = block_on(key.custody.custody_evidence()).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&evidence.bytes).unwrap();
+        (evidence.format, read["card_verifiable"].clone())
+    };
+    let module = Pkcs11::new(softhsm::module().unwrap()).unwrap();
+    let slots = module.get_slots_with_token().unwrap();
+    let is_ours =
+        |slot: &&Slot| module.get_token_info(**slot).is_ok_and(|info| info.label().trim_end() == device.name);
+    let session = module.open_rw_session(*slots.iter().find(is_ours).unwrap()).unwrap();
+    let put = |value: &[u8]| {
+        let template = [
+            Attribute::Class(ObjectClass::DATA),
+            Attribute::Token(true),
+            Attribute::Private(false),
+            Attribute::Value(value.to_vec()),
+        ];
+        session.create_object(&template).unwrap();
+    };
+    let Numbers::Ec { x, .. } = key.signer.public_key().numbers() else { panic!("P-256") };
+    let (own, of_another) = ([&[0x67, 0x20], x].concat(), [&[0x67, 0x20], &[7; 32][..]].concat());
+    let certificates = [0x7f, 0x21, 0x01, 0x05];
+    // Certificates, requests for other keys and other objects state nothing of this key.
+    for value in
+        [&certificates[..], &of_another, x, &[&own[..], &[0; 3072]].concat(), &[0x7f, 0x20, 0x00], &[]]
+    {
+        put(value);
+    }
+    assert_eq!(evidence(), (CUSTODY_FORMAT, serde_json::Value::Null));
+    put(&own);
+    let shown =
+        serde_json::json!({"requests": [hex::encode(&own)], "certificates": [hex::encode(certificates)]});
+    assert_eq!(evidence(), (CARD_FORMAT, shown));
 }

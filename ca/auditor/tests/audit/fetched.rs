@@ -64,6 +64,30 @@ fn every_command_takes_a_url_where_it_takes_a_folder() {
 }
 
 #[test]
+fn custody_is_judged_on_a_log_that_is_served() {
+    let served = Served::new(&INSTALLATION.prod);
+    ends(&served.audit("custody", &[]), 0, "software");
+    assert_eq!(fs::read_dir(served.temporary()).unwrap().count(), 0);
+    let mirror = served.path("mirror");
+    ends(&served.audit("custody", &["--mirror", mirror.to_str().unwrap()]), 0, "software");
+    assert!(mirror.join("checkpoint").exists());
+    ends(&served.audit("custody", &["--require", "declared"]), 5, "`declared` was to be");
+    // What the entry says and its evidence does not; a byte that the server changes; and nothing at all.
+    let mut log = INSTALLATION.prod.clone();
+    log.edit_body(log.last("key"), |body| body["grade"] = "declared".into());
+    ends(&Served::new(&log).audit("custody", &[]), 5, "`declared` was to be");
+    let bundle = contents(&served.folder).into_keys().find(|path| path.starts_with("tile/entries/")).unwrap();
+    let mut changed = served.file(&bundle);
+    changed[50] ^= 1;
+    served.lie(&bundle, Lie::Bytes(changed));
+    ends(&served.audit("custody", &[]), 5, "(entry)");
+    served.lie("checkpoint", Lie::Status(403, ALWAYS));
+    ends(&served.audit("custody", &[]), 3, "403");
+    let both = ["--file", "key.custody.json"];
+    ends(&served.audit("custody", &both), 2, "cannot be used with");
+}
+
+#[test]
 fn what_a_server_changed_is_found_as_in_a_folder() {
     let log = grown(300);
     let size = log.entries.len();

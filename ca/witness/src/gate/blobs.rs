@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use undercroft_cli::{Failure, write_file};
 use undercroft_log::leaf::Digest;
 
-use super::sync_folder;
+use crate::sync_folder;
 
 /// What a gate has kept, a file each.
 #[derive(Debug)]

@@ -9,6 +9,7 @@
 //! domains = ["control.example", "prod.example"]
 //! witness-policy = "witnesses.policy"       # without it, signed checkpoints are enough
 //! grace = "10m"                             # how long leaves go on while witnesses are away
+//! activator = "activator.toml"              # a witness's configuration, to certify attestation keys by; without it, none
 //!
 //! [[authority]]
 //! custody = "prod.custody.json"             # from `undercroft keys create --gate`
@@ -64,6 +65,7 @@ struct RawConfig {
     caller_profile: String,
     witness_policy: Option<PathBuf>,
     grace: Option<Lifetime>,
+    activator: Option<PathBuf>,
     #[serde(default, rename = "profile")]
     profiles: Vec<ProfileConfig>,
     #[serde(default, rename = "authority")]
@@ -110,6 +112,9 @@ pub struct Config {
     pub authorities: Vec<GatedAuthority>,
     /// Whose cosignatures checkpoints must have.
     pub witnesses: Option<Assured>,
+    /// As whom it certifies attestation keys, if it does: TPMs know a gate by a P-256 key, and statements are Ed25519
+    /// cosignatures.
+    pub activator: Option<crate::config::Config>,
     /// The devices.
     pub tokens: Tokens,
 }
@@ -119,7 +124,11 @@ impl Config {
     ///
     /// # Errors
     /// The file, or one that it names, cannot be read, or contradicts itself.
-    pub fn read(path: &Path, secrecy: Secrecy, backends: Vec<Box<dyn Backend>>) -> Result<Self, Failure> {
+    pub fn read(
+        path: &Path,
+        secrecy: Secrecy,
+        backends: fn(Secrecy) -> Vec<Box<dyn Backend>>,
+    ) -> Result<Self, Failure> {
         let raw: RawConfig = strict_toml::parse(&path.display().to_string(), &read_text(path)?)?;
         let base = path.parent().unwrap_or(Path::new("."));
         let wrong = |what: String| Failure::usage(format!("{}: {what}", path.display()));
@@ -158,9 +167,28 @@ impl Config {
             listen: raw.listen,
             authorities,
             witnesses,
-            tokens: tokens(raw.devices, base, secrecy, backends)?,
+            activator: raw
+                .activator
+                .map(|file| read_activator(&base.join(file), secrecy, backends))
+                .transpose()?,
+            tokens: tokens(raw.devices, base, secrecy, backends(secrecy))?,
         })
     }
+}
+
+fn read_activator(
+    path: &Path,
+    secrecy: Secrecy,
+    backends: fn(Secrecy) -> Vec<Box<dyn Backend>>,
+) -> Result<crate::config::Config, Failure> {
+    let config = crate::config::Config::read(path, secrecy, backends(secrecy))?;
+    if config.endorsement.is_none() || config.listen.is_some() {
+        return Err(Failure::usage(format!(
+            "{}: a gate's activator has endorsement-anchors, and no listen: the gate listens for it",
+            path.display()
+        )));
+    }
+    Ok(config)
 }
 
 fn read_authority(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use undercroft_cli::{Failure, write_file};
 
-use super::sync_folder;
+use crate::sync_folder;
 
 /// Whether a gate is frozen.
 #[derive(Clone, Debug)]

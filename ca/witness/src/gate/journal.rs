@@ -17,7 +17,7 @@ use undercroft_log::note::KeyName;
 use undercroft_log::tile::MAX_ENTRY;
 use undercroft_log::tree::leaf_hash;
 
-use super::sync_folder;
+use crate::sync_folder;
 
 /// Bytes in front of each entry.
 const HEADER: usize = 8 + 4 + 32 + 32;

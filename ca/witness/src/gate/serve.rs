@@ -14,7 +14,8 @@ use undercroft_log::add_checkpoint::MAX_REQUEST;
 use undercroft_log::authorise::{Application, MAX_APPLICATION, RequestApplication, Word};
 
 use super::{Gate, GateError};
-use crate::serve::{broken, conflict, refused, serve_until_stopped};
+use crate::activation::Activator;
+use crate::serve::{activating, broken, conflict, refused, serve_until_stopped};
 
 /// The most bytes of a request that holds a key's id and a nonce.
 const MAX_SMALL: usize = 1024;
@@ -23,8 +24,16 @@ const MAX_SMALL: usize = 1024;
 ///
 /// # Errors
 /// The socket breaks.
-pub async fn serve(gate: Arc<Gate>, listener: TcpListener) -> Result<(), Failure> {
-    serve_until_stopped(router(gate), listener).await
+pub async fn serve(
+    gate: Arc<Gate>,
+    activator: Option<Arc<Activator>>,
+    listener: TcpListener,
+) -> Result<(), Failure> {
+    let router = match activator {
+        None => router(gate),
+        Some(activator) => router(gate).merge(activating(activator)),
+    };
+    serve_until_stopped(router, listener).await
 }
 
 /// The routes: checkpoints, words, and what was kept.

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
+use undercroft_ca::provider_log::azure::KeyVaultAudit;
 use undercroft_ca::provider_log::cloudtrail::CloudTrail;
-use undercroft_ca::provider_log::{Comparison, KeyComparison, Signed, Uses};
+use undercroft_ca::provider_log::google::CloudAudit;
+use undercroft_ca::provider_log::{Comparison, KeyComparison, ProviderLog, Signed, Uses};
 use undercroft_cli::{Failure, Terminal, read_text};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{Body, KeyEvidence, Leaf};
@@ -23,12 +25,65 @@ pub(in crate::commands) struct ReconcileArgs {
     /// The key (vkey) that must have signed the log.
     #[arg(long)]
     key: PathBuf,
-    /// Log files of CloudTrail, not compressed, and folders of such files.
+    /// The provider's files, not compressed, and folders of such files.
     #[arg(required = true)]
-    cloudtrail: Vec<PathBuf>,
+    files: Vec<PathBuf>,
+    /// Whose files they are.
+    #[arg(long, value_enum, default_value_t = Kind::Cloudtrail)]
+    provider: Kind,
     /// How many seconds the clocks of the CA and of the provider may be apart.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=3600))]
     allowance: u32,
+}
+
+/// What a provider keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    /// AWS: CloudTrail's files, or a record a line.
+    Cloudtrail,
+    /// Google: Cloud Audit Logs, Data Access, as an array or an entry a line.
+    Google,
+    /// Azure: diagnostic logs of Key Vault or Managed HSM, category AuditEvent.
+    Azure,
+}
+
+impl Kind {
+    /// In sentences.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cloudtrail => "CloudTrail",
+            Self::Google => "Cloud Audit Logs",
+            Self::Azure => "Key Vault's diagnostic logs",
+        }
+    }
+
+    fn cloud(self) -> &'static str {
+        match self {
+            Self::Cloudtrail => "AWS KMS",
+            Self::Google => "Google Cloud KMS",
+            Self::Azure => "Azure Key Vault",
+        }
+    }
+
+    /// Reads files, each of which must be the provider's.
+    fn read(self, files: &[PathBuf]) -> Result<ProviderLog, Failure> {
+        let (mut aws, mut google, mut azure) =
+            (CloudTrail::default(), CloudAudit::default(), KeyVaultAudit::default());
+        for file in files {
+            let bytes = read_plain(file, MAX_FILE).map_err(|error| unread(&error))?.unwrap_or_default();
+            let read = match self {
+                Self::Cloudtrail => aws.read(&bytes).map_err(|error| error.to_string()),
+                Self::Google => google.read(&bytes).map_err(|error| error.to_string()),
+                Self::Azure => azure.read(&bytes).map_err(|error| error.to_string()),
+            };
+            read.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+        }
+        Ok(match self {
+            Self::Cloudtrail => aws.finish(),
+            Self::Google => google.finish(),
+            Self::Azure => azure.finish(),
+        })
+    }
 }
 
 impl ReconcileArgs {
@@ -38,25 +93,22 @@ impl ReconcileArgs {
             .parse()
             .map_err(|error| Failure::usage(format!("{}: {error}", self.key.display())))?;
         let uses = uses(&Folder::new(&self.log), &key, terminal)?;
-        let mut trail = CloudTrail::default();
-        for file in files(&self.cloudtrail)? {
-            let bytes = read_plain(&file, MAX_FILE).map_err(|error| unread(&error))?.unwrap_or_default();
-            trail.read(&bytes).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
-        }
-        let trail = trail.finish();
+        let trail = self.provider.read(&files(&self.files)?)?;
         let comparison = uses.compare(&trail, SignedDuration::from_secs(self.allowance.into()));
         if comparison.keys.is_empty() {
             return Err(Failure::usage(format!(
-                "the log {} knows no key of AWS KMS, so that there is nothing to compare",
-                key.name()
+                "the log {} knows no key of {}, so that there is nothing to compare",
+                key.name(),
+                self.provider.cloud()
             )));
         }
-        terminal.result(&comparison, || told(&comparison))?;
+        terminal.result(&comparison, || told(&comparison, self.provider))?;
         match comparison.alarms() {
             0 => Ok(()),
             alarms => Err(Failure::tampered(format!(
-                "{alarms} uses of keys are not what the log {} says: somebody else may use them (`undercroft keys show` names who may), or the export or CloudTrail's files are not whole",
-                key.name()
+                "{alarms} uses of keys are not what the log {} says: somebody else may use them (`undercroft keys show` names who may), or the export or the files of {} are not whole",
+                key.name(),
+                self.provider.name()
             ))),
         }
     }
@@ -124,10 +176,10 @@ fn walk(place: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
     paths.iter().try_for_each(|path| walk(path, files))
 }
 
-fn told(comparison: &Comparison) -> String {
-    let mut text: String = comparison.keys.iter().map(of_key).collect();
+fn told(comparison: &Comparison, provider: Kind) -> String {
+    let mut text: String = comparison.keys.iter().map(|key| of_key(key, provider)).collect();
     for signed in &comparison.unattributed {
-        text.push_str(&format!("by a key that CloudTrail does not name: {}\n", event(signed)));
+        text.push_str(&format!("by a key that {} does not name: {}\n", provider.name(), event(signed)));
     }
     if comparison.heads > 0 {
         text.push_str(&format!(
@@ -142,14 +194,14 @@ fn told(comparison: &Comparison) -> String {
         ));
     }
     if comparison.refused > 0 {
-        text.push_str(&format!("{} calls that AWS refused\n", comparison.refused));
+        text.push_str(&format!("{} calls that the provider refused\n", comparison.refused));
     }
     text
 }
 
-fn of_key(found: &KeyComparison) -> String {
-    let KeyComparison { key, arns, signed, accounted, request, unaccounted, unseen } = found;
-    let mut text = format!("{key} ({}): {signed} signatures, {accounted} with an intent\n", arns.join(", "));
+fn of_key(found: &KeyComparison, provider: Kind) -> String {
+    let KeyComparison { key, names, signed, accounted, request, unaccounted, unseen } = found;
+    let mut text = format!("{key} ({}): {signed} signatures, {accounted} with an intent\n", names.join(", "));
     if let Some(signed) = request {
         text.push_str(&format!(
             "  older than what the log knows of the key, so its CSR: {}\n",
@@ -160,7 +212,10 @@ fn of_key(found: &KeyComparison) -> String {
         text.push_str(&format!("  WITHOUT AN INTENT: {}\n", event(signed)));
     }
     for intent in unseen {
-        text.push_str(&format!("  NOT IN CLOUDTRAIL: the signature of the intent {intent}\n"));
+        text.push_str(&format!(
+            "  NOT IN {}: the signature of the intent {intent}\n",
+            provider.name().to_uppercase()
+        ));
     }
     text
 }
@@ -202,6 +257,7 @@ mod tests {
         folder: tempfile::TempDir,
         key: Arc<SoftwareKey>,
         entries: Vec<Value>,
+        provider: Kind,
     }
 
     impl Exported {
@@ -233,7 +289,8 @@ mod tests {
                     "body": {"intent": 1, "result": {"signature": "AQI="}}}),
             ];
             let key = Arc::new(SoftwareKey::generate(KeyAlgorithm::Ed25519).unwrap());
-            let exported = Self { folder: tempfile::tempdir().unwrap(), key, entries };
+            let exported =
+                Self { folder: tempfile::tempdir().unwrap(), key, entries, provider: Kind::Cloudtrail };
             exported.write();
             exported
         }
@@ -276,7 +333,8 @@ mod tests {
             let args = ReconcileArgs {
                 log: self.folder.path().join("log"),
                 key: self.folder.path().join("vkey"),
-                cloudtrail: vec![trail.to_owned()],
+                files: vec![trail.to_owned()],
+                provider: self.provider,
                 allowance: 30,
             };
             let done = args.run(&Terminal::new(OutputFormat::Json));
@@ -298,6 +356,84 @@ mod tests {
             assert_eq!(status, ExitStatus::Tampered);
             assert!(message.contains(alarms), "{message}");
         }
+    }
+
+    const VERSION: &str =
+        "projects/acme-ca/locations/europe-west3/keyRings/prod/cryptoKeys/ca/cryptoKeyVersions/1";
+    const KID: &str = "https://prod.vault.azure.net/keys/ca/0123456789abcdef0123456789abcdef";
+
+    /// The same log whose key is with Google or Azure, and the provider's file of signatures at these times.
+    fn elsewhere(provider: Kind, signed: &[(&str, &str)]) -> Result<(), (ExitStatus, String)> {
+        let (format, evidence) = match provider {
+            Kind::Azure => (
+                "azure-key-v1",
+                json!({
+                    "endpoint": null, "release_policy": null, "attestation": null,
+                    "key": {"kid": KID, "spki": "00", "kty": "EC-HSM", "key_ops": ["sign"]},
+                }),
+            ),
+            _ => (
+                "google-kms-v1",
+                json!({
+                    "endpoint": null, "attestation": null, "policies": [],
+                    "key": {
+                        "name": VERSION, "spki": "00", "algorithm": "EC_SIGN_P256_SHA256", "protection_level": "HSM",
+                        "state": "ENABLED", "imported": false,
+                    },
+                }),
+            ),
+        };
+        let mut exported = Exported::new();
+        exported.entries[0]["body"]["format"] = format.into();
+        exported.entries[0]["body"]["evidence"] =
+            serde_json::to_value(Base64Bytes(evidence.to_string().into_bytes())).unwrap();
+        exported.folder = tempfile::tempdir().unwrap();
+        exported.write();
+        exported.provider = provider;
+        let records = signed.iter().map(|(id, time)| match provider {
+            Kind::Azure => json!({
+                "time": time, "category": "AuditEvent", "operationName": "KeySign", "resultType": "Success",
+                "correlationId": id, "properties": {"id": KID, "httpStatusCode": 200},
+            }),
+            _ => json!({
+                "insertId": id, "timestamp": time,
+                "protoPayload": {
+                    "serviceName": "cloudkms.googleapis.com", "methodName": "AsymmetricSign", "resourceName": VERSION,
+                },
+            }),
+        });
+        let file = exported.folder.path().join("provider.json");
+        fs::write(&file, records.map(|record| format!("{record}\n")).collect::<String>()).unwrap();
+        exported.run(&file)
+    }
+
+    #[test]
+    fn signatures_by_google_and_azure_are_compared_alike() {
+        for provider in [Kind::Google, Kind::Azure] {
+            elsewhere(provider, &[("1", "2026-11-22T08:01:00Z")]).unwrap();
+            for (signed, alarms) in [
+                (vec![("1", "2026-11-22T08:01:00Z"), ("2", "2026-11-22T08:01:00.5Z")], "1 uses"),
+                (vec![("1", "2026-11-22T08:01:00Z"), ("2", "2026-11-22T12:00:00Z")], "1 uses"),
+                (vec![("1", "2026-11-22T08:00:10Z"), ("2", "2026-11-22T12:00:00Z")], "3 uses"),
+            ] {
+                let (status, message) = elsewhere(provider, &signed).unwrap_err();
+                assert_eq!(status, ExitStatus::Tampered);
+                assert!(message.contains(alarms) && message.contains(provider.name()), "{message}");
+            }
+            // The files of another, and a log whose key is with another.
+            let mut exported = Exported::new();
+            exported.provider = provider;
+            let (status, message) = exported.reconciled(&[("1", "2026-11-22T08:01:00Z")]).unwrap_err();
+            assert_eq!(status, ExitStatus::Usage);
+            assert!(message.contains("no file of"), "{message}");
+        }
+        let mut exported = Exported::new();
+        exported.provider = Kind::Google;
+        let file = exported.folder.path().join("google.json");
+        fs::write(&file, json!({"insertId": "1", "timestamp": "2026-11-22T08:01:00Z"}).to_string()).unwrap();
+        let (status, message) = exported.run(&file).unwrap_err();
+        assert_eq!(status, ExitStatus::Usage);
+        assert!(message.contains("knows no key of Google Cloud KMS"), "{message}");
     }
 
     #[test]
