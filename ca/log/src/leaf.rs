@@ -24,7 +24,7 @@ use undercroft_keys::KeyId;
 
 pub use body::{
     Alert, AlertEvent, Anchor, AnchorIntent, Approval, Asked, Attested, BlobOf, Body, Bundle, Caller,
-    Ceremony, CeremonyEvent, Channel, CloseReason, Command, Enrolment, EnrolmentEvent, Epoch, Evidence,
+    Ceremony, CeremonyEvent, Channel, CloseReason, Command, EnteredPhase, Enrolment, EnrolmentEvent, Epoch, Evidence,
     Grade, Intent, Key, KeyEvent, KeyEvidence, LedgerNumber, LogHead, Object, Outcome, OutcomeResult, Policy,
     Recovery, RecoveryWay, Refusal, RefusedAction, Replacement, RotatedRoots, Rotation, RotationBlocker,
     RotationEvent, RotationPhase, RotationSchedule, Start, Text, ToBeSigned, TranscriptHead,

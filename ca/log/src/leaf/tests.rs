@@ -60,8 +60,11 @@ fn rotation() -> Rotation {
         domain: "prod.example".into(),
         number: 1,
         schedule: RotationSchedule::Planned,
-        phase: Some(RotationPhase::PrePublish),
-        since: "2026-11-22T08:00:00Z".parse().unwrap(),
+        planned: "2026-11-22T08:00:00Z".parse().unwrap(),
+        phases: vec![EnteredPhase {
+            phase: RotationPhase::PrePublish,
+            since: "2026-11-22T09:00:00Z".parse().unwrap(),
+        }],
         authorities: vec![Replacement {
             old: "i1".into(),
             old_key: HexKeyId(KeyId::from([9; 32])),
@@ -140,7 +143,7 @@ fn every_kind_reads_back_as_it_was_written() {
         Body::Rotation(rotation()),
         Body::Rotation(Rotation {
             event: RotationEvent::Refused,
-            phase: None,
+            phases: Vec::new(),
             roots: None,
             blockers: vec![
                 RotationBlocker {
@@ -264,7 +267,7 @@ fn integers_of_bodies_are_below_two_to_the_53() {
         ("bundle", r#"{"domain":"prod.example","sequence":1,"roots":[],"refresh_hint":N}"#),
         (
             "rotation",
-            r#"{"event":"planned","domain":"d","number":N,"schedule":"planned","since":"2026-11-22T08:00:00Z","authorities":[],"caller":{"id":"i","by":"mtls"}}"#,
+            r#"{"event":"planned","domain":"d","number":N,"schedule":"planned","planned":"2026-11-22T08:00:00Z","phases":[],"authorities":[],"caller":{"id":"i","by":"mtls"}}"#,
         ),
         ("policy", r#"{"sha256":"D","text":{"blob":N}}"#),
         (

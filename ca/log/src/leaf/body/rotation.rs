@@ -88,6 +88,17 @@ pub struct RotatedRoots {
     pub old_by_new: Option<Base64Bytes>,
 }
 
+/// A phase that was entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnteredPhase {
+    /// Which.
+    pub phase: RotationPhase,
+    /// When.
+    #[serde(with = "utc_seconds")]
+    pub since: Timestamp,
+}
+
 /// What a rotation waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,12 +125,11 @@ pub struct Rotation {
     pub number: u64,
     /// Its schedule.
     pub schedule: RotationSchedule,
-    /// The phase that it is in; absent if it has not begun.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub phase: Option<RotationPhase>,
-    /// Since when.
+    /// When it was first planned.
     #[serde(with = "utc_seconds")]
-    pub since: Timestamp,
+    pub planned: Timestamp,
+    /// The phases that it has entered, the one that it is in last; none if it has not begun.
+    pub phases: Vec<EnteredPhase>,
     /// The authorities that are replaced.
     pub authorities: Vec<Replacement>,
     /// The roots; absent if an intermediate alone is rotated.
