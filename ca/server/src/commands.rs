@@ -9,6 +9,7 @@ mod export;
 mod keys;
 mod recover;
 mod request;
+mod rotate;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -49,6 +50,9 @@ enum Command {
     /// Let somebody in who has no certificate yet.
     #[command(subcommand)]
     Enrolment(admin::EnrolmentCommand),
+    /// Have roots and intermediates take the place of others.
+    #[command(subcommand)]
+    Rotate(rotate::RotateCommand),
     /// Go on after entries of a log were lost: with the daemon stopped.
     #[command(subcommand)]
     Recover(recover::RecoverCommand),
@@ -76,6 +80,7 @@ impl Program for Undercroft {
             Command::Domain(command) => command.run(terminal),
             Command::Bundle(args) => args.run(terminal),
             Command::Enrolment(command) => command.run(terminal),
+            Command::Rotate(command) => command.run(terminal),
             Command::Recover(command) => command.run(terminal),
             Command::Log(command) => command.run(terminal),
             Command::Meta(meta) => meta.run::<Self>(terminal),
