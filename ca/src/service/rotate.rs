@@ -3,7 +3,9 @@
 use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
-use undercroft_log::leaf::{Body, Caller, Digest, Draft, HexKeyId, Replacement, RotationEvent};
+use undercroft_log::leaf::{
+    Alert, AlertEvent, Body, Caller, Digest, Draft, HexKeyId, Replacement, RotationEvent,
+};
 use undercroft_log::sequencer::{Append, AppendError, Assurance};
 use undercroft_log::store::StoreError;
 
@@ -207,6 +209,7 @@ impl CertificateAuthority {
     ) -> Result<RotationStatus, RotateError> {
         let domain = self.rotated(domain)?;
         let _turn = domain.rotating.lock().await;
+        self.publish_what_is_logged(domain, given.dry_run).await?;
         let now = whole_second(self.clock.now());
         let rotation = domain.rotations().newest().filter(|rotation| !rotation.is_over()).cloned();
         let rotation = rotation.ok_or_else(|| {
@@ -244,8 +247,8 @@ impl CertificateAuthority {
                 domain.log_rotation(Body::Approval(approved.entry()), Vec::new()).await?;
             }
             let entry = bundle.entry();
-            domain.log_rotation(Body::Bundle(entry.clone()), vec![Effect::Bundle(entry)]).await?;
-            *domain.bundle.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(bundle);
+            domain.log_witnessed(Body::Bundle(entry.clone()), vec![Effect::Bundle(entry)]).await?;
+            domain.set_bundle(bundle);
         }
         // Witnesses may have taken their time.
         let now = whole_second(self.clock.now());
@@ -255,6 +258,27 @@ impl CertificateAuthority {
         domain.log_rotation(Body::Rotation(entry.clone()), vec![Effect::Rotation(entry)]).await?;
         domain.set_rotation(begun.clone());
         self.status_of(domain, begun, now).await
+    }
+
+    /// A bundle may have become durable and not been witnessed, when nobody answered: then it is in the store and was not
+    /// published. Whatever is witnessed after it makes up for that.
+    async fn publish_what_is_logged(&self, domain: &Domain, dry_run: bool) -> Result<(), RotateError> {
+        let published = domain.bundle();
+        let Some(stored) = self.facts.bundle(domain.name.as_str()).await? else { return Ok(()) };
+        if stored.sequence == published.sequence() {
+            return Ok(());
+        }
+        if dry_run {
+            return Err(RotateError::Wrong(format!(
+                "bundle {} is in the log and was never published, since too few witnesses answered; advance without --dry-run",
+                stored.sequence
+            )));
+        }
+        let text = format!("bundle {} waited for witnesses, and is published now", stored.sequence);
+        let alert = Alert { event: AlertEvent::Ended, rule: "bundle-unwitnessed".to_owned(), text };
+        domain.log_witnessed(Body::Alert(alert), Vec::new()).await?;
+        domain.set_bundle(Bundle::read(domain.name.clone(), &stored)?);
+        Ok(())
     }
 
     fn rotated(&self, name: &str) -> Result<&Domain, RotateError> {
@@ -444,12 +468,26 @@ impl Domain {
         *rotations = Arc::new(rotations.with(rotation));
     }
 
+    fn set_bundle(&self, bundle: Bundle) {
+        *self.bundle.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(bundle);
+    }
+
+    /// Makes an entry durable, and what it effects.
     async fn log_rotation(&self, body: Body, effects: Vec<Effect>) -> Result<(), RotateError> {
-        let draft = Draft::new(&body).map_err(|error| RotateError::Bug(error.to_string()))?;
-        let append = Append { draft, effects, blobs: Vec::new() };
-        self.log.append_assured(append, Assurance::Witnessed).await?;
+        self.log.append_durable(append(&body, effects)?).await?;
         Ok(())
     }
+
+    /// The same, and waits for witnesses, where there are any.
+    async fn log_witnessed(&self, body: Body, effects: Vec<Effect>) -> Result<(), RotateError> {
+        self.log.append_assured(append(&body, effects)?, Assurance::Witnessed).await?;
+        Ok(())
+    }
+}
+
+fn append(body: &Body, effects: Vec<Effect>) -> Result<Append<Effect>, RotateError> {
+    let draft = Draft::new(body).map_err(|error| RotateError::Bug(error.to_string()))?;
+    Ok(Append { draft, effects, blobs: Vec::new() })
 }
 
 /// What the quorum approves: SHA-256 of the body of the bundle's entry. Its sequence number is in it, so that one approval

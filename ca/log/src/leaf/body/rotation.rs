@@ -66,7 +66,7 @@ pub enum RotationEvent {
 pub struct Replacement {
     /// The name of the old one.
     pub old: String,
-    /// The key of the old one: from `drain` on it signs nothing.
+    /// The key of the old one: from `retire` on it signs no certificate.
     pub old_key: HexKeyId,
     /// The name of the new one.
     pub new: String,
