@@ -32,7 +32,12 @@ impl Bundle {
 
     /// The bundle that comes after this one. `tainted` are the SHA-256 of roots.
     #[must_use]
-    pub fn next(&self, roots: Vec<AuthorityCertificate>, tainted: Vec<Digest>, refresh_hint: Lifetime) -> Self {
+    pub fn next(
+        &self,
+        roots: Vec<AuthorityCertificate>,
+        tainted: Vec<Digest>,
+        refresh_hint: Lifetime,
+    ) -> Self {
         Self { domain: self.domain.clone(), sequence: self.sequence + 1, roots, tainted, refresh_hint }
     }
 

@@ -251,8 +251,11 @@ impl Rotation {
         let roots = self.roots.as_ref()?;
         let others = published.roots().iter().filter(|root| **root != roots.old && **root != roots.new);
         let mut wanted: Vec<_> = others.cloned().collect();
-        let mut tainted: Vec<_> =
-            wanted.iter().filter(|root| published.is_tainted(root)).map(|root| Digest::of(root.der())).collect();
+        let mut tainted: Vec<_> = wanted
+            .iter()
+            .filter(|root| published.is_tainted(root))
+            .map(|root| Digest::of(root.der()))
+            .collect();
         if phase != Phase::Retire {
             wanted.push(roots.old.clone());
         }
@@ -292,7 +295,8 @@ impl Rotation {
 
     /// Whether another plan is about the same authorities and roots.
     pub fn is_of_the_same(&self, other: &Self) -> bool {
-        let pair = |rotation: &Self| rotation.roots.as_ref().map(|roots| (roots.old.clone(), roots.new.clone()));
+        let pair =
+            |rotation: &Self| rotation.roots.as_ref().map(|roots| (roots.old.clone(), roots.new.clone()));
         self.domain == other.domain && self.authorities == other.authorities && pair(self) == pair(other)
     }
 

@@ -230,9 +230,10 @@ impl Admin for AdminApi {
         let message = request.into_inner();
         let order = rotation::order(&message)?;
         let ca = self.0.ca.clone();
-        let planned = to_its_end(async move {
-            ca.plan_rotation(caller, &message.domain, order, message.dry_run).await
-        });
+        let planned =
+            to_its_end(
+                async move { ca.plan_rotation(caller, &message.domain, order, message.dry_run).await },
+            );
         Ok(Response::new(rotation::told(&planned.await?.map_err(rotation::failed)?)))
     }
 
@@ -268,9 +269,7 @@ impl Admin for AdminApi {
         let advanced =
             to_its_end(async move { ca.advance_rotation(caller, &of_domain, given).await }).await?;
         match advanced {
-            Ok(standing) => {
-                Ok(Response::new(v1::Rotation { advanced: true, ..rotation::told(&standing) }))
-            }
+            Ok(standing) => Ok(Response::new(v1::Rotation { advanced: true, ..rotation::told(&standing) })),
             Err(RotateError::NotYet(blockers)) => {
                 let standing = self.0.ca.rotation_status(&domain).await.map_err(rotation::failed)?;
                 let standing = standing.ok_or_else(|| Status::internal("a rotation that is gone"))?;

@@ -24,10 +24,11 @@ use undercroft_keys::KeyId;
 
 pub use body::{
     Alert, AlertEvent, Anchor, AnchorIntent, Approval, Asked, Attested, BlobOf, Body, Bundle, Caller,
-    Ceremony, CeremonyEvent, Channel, CloseReason, Command, EnteredPhase, Enrolment, EnrolmentEvent, Epoch, Evidence,
-    Grade, Intent, Key, KeyEvent, KeyEvidence, LedgerNumber, LogHead, Object, Outcome, OutcomeResult, Policy,
-    Recovery, RecoveryWay, Refusal, RefusedAction, Replacement, RotatedRoots, Rotation, RotationBlocker,
-    RotationEvent, RotationPhase, RotationSchedule, Start, Text, ToBeSigned, TranscriptHead,
+    Ceremony, CeremonyEvent, Channel, CloseReason, Command, Enrolment, EnrolmentEvent, EnteredPhase, Epoch,
+    Evidence, Grade, Intent, Key, KeyEvent, KeyEvidence, LedgerNumber, LogHead, Object, Outcome,
+    OutcomeResult, Policy, Recovery, RecoveryWay, Refusal, RefusedAction, Replacement, RotatedRoots,
+    Rotation, RotationBlocker, RotationEvent, RotationPhase, RotationSchedule, Start, Text, ToBeSigned,
+    TranscriptHead,
 };
 pub use encoding::{Base64Bytes, Digest, HexKeyId};
 

@@ -365,9 +365,7 @@ impl Domain {
             consumers: config
                 .consumers
                 .iter()
-                .map(|id| {
-                    parse_spiffe_id(id).map_err(|error| Failure::usage(format!("consumers: {error}")))
-                })
+                .map(|id| parse_spiffe_id(id).map_err(|error| Failure::usage(format!("consumers: {error}"))))
                 .collect::<Result<_, _>>()?,
             authorities,
             server_names: config.server_names,

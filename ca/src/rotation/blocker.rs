@@ -226,7 +226,10 @@ fn of_authorities(rotation: &Rotation, facts: &Facts<'_>, now: Timestamp) -> Vec
             let Some((_, certificate)) = found else {
                 return Some(Blocker::new(
                     "authority",
-                    format!("there is no authority `{}`; add it to the configuration and start again", pair.new),
+                    format!(
+                        "there is no authority `{}`; add it to the configuration and start again",
+                        pair.new
+                    ),
                 ));
             };
             if let Some(roots) = &rotation.roots

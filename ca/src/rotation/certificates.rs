@@ -49,7 +49,9 @@ impl Roots {
             ("key identifier", old.subject_key_identifier() == new.subject_key_identifier()),
         ] {
             if same {
-                return wrong(format!("the new root has the {what} of the old one; make a root with its own"));
+                return wrong(format!(
+                    "the new root has the {what} of the old one; make a root with its own"
+                ));
             }
         }
         Ok(Self { old, new, new_by_old: None, old_by_new: None })
@@ -83,7 +85,11 @@ impl Roots {
         };
         let issuer = if of_new { &self.old } else { &self.new };
         if cross.is_self_signed() || !cross.is_issued_by(issuer) {
-            return wrong(format!("the certificate of {} is not signed by {}", cross.subject(), issuer.subject()));
+            return wrong(format!(
+                "the certificate of {} is not signed by {}",
+                cross.subject(),
+                issuer.subject()
+            ));
         }
         if *cross.constraints() != Constraints::None {
             return wrong(format!(

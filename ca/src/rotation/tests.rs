@@ -230,7 +230,10 @@ fn a_cross_certificate_stands_for_one_root_and_is_signed_by_the_other() {
     let roots = || Roots::new(old.certificate.clone(), new.certificate.clone()).unwrap();
     let both = roots().with_cross(pki.new_by_old.clone(), 1, at(0)).unwrap();
     let both = both.with_cross(pki.old_by_new.clone(), 1, at(0)).unwrap();
-    assert_eq!((both.new_by_old, both.old_by_new), (Some(pki.new_by_old.clone()), Some(pki.old_by_new.clone())));
+    assert_eq!(
+        (both.new_by_old, both.old_by_new),
+        (Some(pki.new_by_old.clone()), Some(pki.old_by_new.clone()))
+    );
 
     let third = pki::root("A third root", at(0));
     let cross = |subject: &Signer, issuer: &Signer, path_length| {
@@ -272,9 +275,8 @@ fn plans_that_make_no_sense_are_refused() {
         old_key: HexKeyId([1; 32].into()),
         new: new.into(),
     };
-    let plan = |authorities| {
-        Rotation::plan("prod.example".into(), 1, Schedule::Planned, authorities, None, at(0))
-    };
+    let plan =
+        |authorities| Rotation::plan("prod.example".into(), 1, Schedule::Planned, authorities, None, at(0));
     for (authorities, part) in [
         (vec![], "no authority"),
         (vec![pair("i1", "i1")], "`i1` is named twice"),
@@ -297,8 +299,7 @@ fn the_calendar_ends_no_phase_before_it_may() {
     let all = named(&pki);
     let rotation = in_phase(&pki, Schedule::Planned, Phase::PrePublish);
     let spans = rotation.calendar(&facts(&all), at(60));
-    let told: Vec<_> =
-        spans.iter().map(|span| (span.phase, span.from, span.until, span.begun)).collect();
+    let told: Vec<_> = spans.iter().map(|span| (span.phase, span.from, span.until, span.begun)).collect();
     assert_eq!(
         told,
         [

@@ -287,7 +287,12 @@ impl CertificateAuthority {
     }
 
     /// The rotation that an order makes of what there is.
-    fn planned(&self, domain: &Domain, order: RotationOrder, now: Timestamp) -> Result<Rotation, RotateError> {
+    fn planned(
+        &self,
+        domain: &Domain,
+        order: RotationOrder,
+        now: Timestamp,
+    ) -> Result<Rotation, RotateError> {
         let rotations = domain.rotations();
         let mut authorities = Vec::new();
         let mut old_roots: Vec<&AuthorityCertificate> = Vec::new();
@@ -301,7 +306,11 @@ impl CertificateAuthority {
             if !old_roots.contains(&authority.root()) {
                 old_roots.push(authority.root());
             }
-            authorities.push(Replacement { old, old_key: HexKeyId(authority.certificate().public_key().id()), new });
+            authorities.push(Replacement {
+                old,
+                old_key: HexKeyId(authority.certificate().public_key().id()),
+                new,
+            });
         }
         let roots = match (order.new_root, &old_roots[..]) {
             (None, _) => None,
@@ -324,7 +333,8 @@ impl CertificateAuthority {
             }
             (Some(_), _) => {
                 return Err(RotateError::Wrong(
-                    "the authorities that are replaced are below different roots; rotate one root at a time".into(),
+                    "the authorities that are replaced are below different roots; rotate one root at a time"
+                        .into(),
                 ));
             }
         };
@@ -343,7 +353,9 @@ impl CertificateAuthority {
         let rotation = Rotation::plan(name, number, order.schedule, authorities, roots, now)?;
         match newest.filter(|newest| newest.is_under_way()) {
             None => Ok(rotation),
-            Some(under_way) if under_way.is_of_the_same(&rotation) => Ok(under_way.clone().by(order.schedule)),
+            Some(under_way) if under_way.is_of_the_same(&rotation) => {
+                Ok(under_way.clone().by(order.schedule))
+            }
             Some(under_way) => Err(RotateError::Wrong(format!(
                 "rotation {} of `{}` is under way; finish it first, or hasten it with the same certificates and another --schedule",
                 under_way.number(),

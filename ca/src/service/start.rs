@@ -288,7 +288,8 @@ async fn publish_bundle(setup: &DomainSetup, facts: &dyn Facts) -> Result<Bundle
         }
     };
     let entry = bundle.entry();
-    let draft = Draft::new(&Body::Bundle(entry.clone())).map_err(|error| StartError::Bug(error.to_string()))?;
+    let draft =
+        Draft::new(&Body::Bundle(entry.clone())).map_err(|error| StartError::Bug(error.to_string()))?;
     let effects = vec![Effect::Bundle(entry)];
     setup.log.append_assured(Append { draft, effects, blobs: Vec::new() }, Assurance::Witnessed).await?;
     Ok(bundle)

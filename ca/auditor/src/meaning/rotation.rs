@@ -9,9 +9,7 @@ use undercroft_ca::names::parse_trust_domain;
 use undercroft_ca::rotation::Rotation;
 use undercroft_ca::time::Lifetime;
 use undercroft_keys::KeyId;
-use undercroft_log::leaf::{
-    Approval, Body, Bundle, Digest, Draft, Rotation as Entry, RotationEvent,
-};
+use undercroft_log::leaf::{Approval, Body, Bundle, Digest, Draft, Rotation as Entry, RotationEvent};
 
 /// What entries have said of bundles and rotations so far.
 #[derive(Default)]
@@ -50,8 +48,9 @@ impl Rotations {
             || before.roots.iter().any(|root| !bundle.roots.contains(root));
         let draft = Draft::new(&Body::Bundle(bundle.clone())).ok()?;
         let is_approved = self.approved.contains(&Digest::of(draft.body().as_bytes()));
-        (changed && !is_approved)
-            .then(|| format!("it changes the roots of `{}`, and no approval of it stands in front", bundle.domain))
+        (changed && !is_approved).then(|| {
+            format!("it changes the roots of `{}`, and no approval of it stands in front", bundle.domain)
+        })
     }
 
     /// A rotation that was planned or has gone on. Gives what is wrong with it.
@@ -100,7 +99,9 @@ impl Rotations {
             }
             let lag = before.steps().iter().find(|step| Some(step.phase) == before.phase());
             let lag = lag.map(|step| step.least(Lifetime::seconds(0), published.refresh_hint()));
-            if lag.is_some_and(|lag| before.since().checked_add(lag.0).is_ok_and(|over| over > rotation.since())) {
+            if lag.is_some_and(|lag| {
+                before.since().checked_add(lag.0).is_ok_and(|over| over > rotation.since())
+            }) {
                 return wrong("it went on before whoever polls at the refresh hint had the bundle".into());
             }
         }

@@ -153,7 +153,8 @@ const BOB: &str = "spiffe://control.example/operator/bob";
 
 /// Appends that the last rotation has gone on, phase by phase, all at once.
 fn go_on(log: &mut Log, phases: &[&str]) -> u64 {
-    let at = log.all("rotation").into_iter().rfind(|at| log.value(*at)["body"]["event"] == "advanced").unwrap();
+    let at =
+        log.all("rotation").into_iter().rfind(|at| log.value(*at)["body"]["event"] == "advanced").unwrap();
     let mut body = log.value(at)["body"].clone();
     let now = log.value(log.entries.len() as u64 - 1)["time"].clone();
     let mut last = at;
@@ -487,7 +488,7 @@ const LIES: &[Lie] = &[
         log.edit_body(log.last("bundle"), |body| body["sequence"] = json!(3));
         log.edit_body(log.first("bundle"), |body| body["sequence"] = json!(2))
     }),
-    lie("a bundle without roots", PROD, &["bundle"], |log| {
+    lie("a bundle without roots", PROD, &["bundle", "rotation"], |log| {
         log.edit_body(log.last("bundle"), |body| body["roots"] = json!([]))
     }),
     lie("a bundle with something that is no certificate", PROD, &["bundle"], |log| {
@@ -504,7 +505,8 @@ const LIES: &[Lie] = &[
     lie("a root that nobody approved, behind an approval of something else", PROD, &["bundle"], |log| {
         log.edit_body(log.last("approval"), |body| {
             let statement = body["statement"].as_str().unwrap();
-            body["statement"] = json!(statement.replace("\"action\": \"bundle\"", "\"action\": \"rotation\""));
+            body["statement"] =
+                json!(statement.replace("\"action\": \"bundle\"", "\"action\": \"rotation\""));
         });
         log.last("bundle")
     }),
@@ -546,7 +548,9 @@ const LIES: &[Lie] = &[
         log.push("rotation", body)
     }),
     lie("a phase that begins in the future", PROD, &["rotation"], |log| {
-        log.edit_body(log.all("rotation")[1], |body| body["phases"][0]["since"] = json!("2027-01-01T00:00:00Z"))
+        log.edit_body(log.all("rotation")[1], |body| {
+            body["phases"][0]["since"] = json!("2027-01-01T00:00:00Z")
+        })
     }),
     lie("a phase whose bundle was not published", PROD, &["rotation"], |log| {
         log.remove(log.last("bundle"));

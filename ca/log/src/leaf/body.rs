@@ -12,7 +12,8 @@ pub use approval::Approval;
 pub use hardware::{Anchor, AnchorIntent, Attested, CloseReason, Command, LedgerNumber, LogHead};
 pub use recovery::{Epoch, Recovery, RecoveryWay};
 pub use rotation::{
-    EnteredPhase, Replacement, RotatedRoots, Rotation, RotationBlocker, RotationEvent, RotationPhase, RotationSchedule,
+    EnteredPhase, Replacement, RotatedRoots, Rotation, RotationBlocker, RotationEvent, RotationPhase,
+    RotationSchedule,
 };
 
 mod alert;

@@ -262,7 +262,7 @@ fn rotations_follow_each_other_and_the_newest_alone_changes() {
 #[test]
 fn the_certificate_that_ends_last_is_found_by_its_issuer() {
     let place = Place::new();
-    let fact = |serial, issuer, hours| CertificateFact {
+    let fact = |serial, issuer, hours: u64| CertificateFact {
         serial: SerialNumber::from_bytes([serial; 16]).unwrap(),
         issuer: [issuer; 32].into(),
         name: format!("spiffe://prod.example/{serial}"),
@@ -274,9 +274,14 @@ fn the_certificate_that_ends_last_is_found_by_its_issuer() {
         for fact in &facts {
             log.append(with("intent", vec![Effect::Certificate(fact.clone())])).await.unwrap();
         }
-        for (issuers, expected) in
-            [(&[7][..], Some(1)), (&[8], Some(3)), (&[7, 8], Some(3)), (&[8, 7], Some(3)), (&[1], None), (&[], None)]
-        {
+        for (issuers, expected) in [
+            (&[7][..], Some(1)),
+            (&[8], Some(3)),
+            (&[7, 8], Some(3)),
+            (&[8, 7], Some(3)),
+            (&[1], None),
+            (&[], None),
+        ] {
             let issuers: Vec<_> = issuers.iter().map(|issuer| [*issuer; 32].into()).collect();
             let found = database.ends_last(&issuers).await.unwrap();
             assert_eq!(found, expected.map(|at: usize| facts[at].clone()), "{issuers:?}");

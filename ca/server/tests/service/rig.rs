@@ -276,7 +276,13 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { development: true, policy: POLICY.to_owned(), more_roots: false, roster: None, consumers: Vec::new() }
+        Self {
+            development: true,
+            policy: POLICY.to_owned(),
+            more_roots: false,
+            roster: None,
+            consumers: Vec::new(),
+        }
     }
 }
 
@@ -295,6 +301,7 @@ pub(crate) struct Rig {
 /// A root that rcgen holds the key of.
 pub(crate) struct RootRig {
     issuer: Issuer<'static, KeyPair>,
+    name: DistinguishedName,
     pub(crate) certificate: AuthorityCertificate,
 }
 
@@ -302,7 +309,7 @@ impl RootRig {
     /// The name and key of `subject`, certified by this root.
     pub(crate) fn cross(&self, subject: &Self) -> AuthorityCertificate {
         let mut params = authority(&[], "", 2026, 2027);
-        params.distinguished_name = subject.issuer.distinguished_name().clone();
+        params.distinguished_name = subject.name.clone();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(3));
         let spki = SubjectPublicKeyInfo::from_der(subject.certificate.public_key().spki()).unwrap();
         AuthorityCertificate::from_der(params.signed_by(&spki, &self.issuer).unwrap().der()).unwrap()
@@ -313,7 +320,7 @@ impl RootRig {
         let params = authority(&[], &format!("{name} Root"), 2026, 2046);
         let certificate = params.self_signed(&key).unwrap();
         let certificate = AuthorityCertificate::from_der(certificate.der()).unwrap();
-        Self { issuer: Issuer::new(params, key), certificate }
+        Self { name: params.distinguished_name.clone(), issuer: Issuer::new(params, key), certificate }
     }
 
     fn intermediate(&self, domain: &str, key: &PublicKey, constrained: bool) -> AuthorityCertificate {

@@ -35,8 +35,7 @@ impl Place {
         let persons = persons.map(|(name, key)| PersonConfig { name, keys: vec![key] }).collect();
         let roster = Roster::new(RosterConfig { quorum: 2, persons }).unwrap();
         let cross = [old.cross(&new), new.cross(&old)].map(|cross| cross.der().to_vec());
-        let options =
-            Options { roster: Some(roster), consumers: vec![SPIRE.into()], ..Options::default() };
+        let options = Options { roster: Some(roster), consumers: vec![SPIRE.into()], ..Options::default() };
         // The first bundle is that of the old root.
         let next = rig.domains[1].next.take();
         rig.start(&options, async |_| ()).unwrap();
@@ -137,7 +136,8 @@ fn a_root_is_rotated_by_its_phases() {
         assert_eq!(place.approved(ca).await, Some(Phase::PrePublish));
         assert_eq!(roots(ca), [old.clone(), new.clone()]);
         // The bundle is out; the SPIRE server has not taken it, nobody has made cross-certificates, and it is early.
-        let rules = ["pre-publication", "distribution-lag", "consumer", "cross-certificate", "cross-certificate"];
+        let rules =
+            ["pre-publication", "distribution-lag", "consumer", "cross-certificate", "cross-certificate"];
         assert_eq!(blocked(ca, Advance::default()).await, rules);
         let crossed = || Advance { cross: place.cross.clone(), ..Advance::default() };
         assert_eq!(blocked(ca, Advance { dry_run: true, ..crossed() }).await, rules[..3]);
@@ -163,7 +163,10 @@ fn a_root_is_rotated_by_its_phases() {
         assert_eq!(blocked(ca, Advance::default()).await, ["distribution-lag"]);
         place.rig.clock.advance(300);
         assert_eq!(advance(ca, Advance::default()).await.unwrap(), Some(Phase::Switch));
-        assert_eq!(blocked(ca, Advance::default()).await, ["settling", "distribution-lag", "consumer", "unused"]);
+        assert_eq!(
+            blocked(ca, Advance::default()).await,
+            ["settling", "distribution-lag", "consumer", "unused"]
+        );
         let issued = ask(ca, workload()).await.unwrap();
         assert_eq!(issued.chain.len(), 3);
         assert!(verifies(&issued, &old, ca), "whoever has the old root alone");
@@ -338,7 +341,10 @@ fn without_a_roster_no_root_changes() {
     place.start(async |ca| {
         ca.plan_rotation(caller(), PROD, place.order(Schedule::Planned), false).await.unwrap();
         let refused = advance(ca, Advance::default()).await.unwrap_err();
-        assert!(matches!(&refused, RotateError::Unapproved(what) if what.contains("[recovery]")), "{refused}");
+        assert!(
+            matches!(&refused, RotateError::Unapproved(what) if what.contains("[recovery]")),
+            "{refused}"
+        );
         assert_eq!(ca.domain(PROD).unwrap().bundle().sequence(), 1);
     });
 }

@@ -95,7 +95,13 @@ fn root_of(name: &str, algorithm: KeyAlgorithm, path: Option<u8>, domain: &str, 
     signed_by_itself(name, key_of(algorithm), path, domain, begins)
 }
 
-fn signed_by_itself(name: &str, key: Arc<SoftwareKey>, path: Option<u8>, domain: &str, begins: Timestamp) -> Signer {
+fn signed_by_itself(
+    name: &str,
+    key: Arc<SoftwareKey>,
+    path: Option<u8>,
+    domain: &str,
+    begins: Timestamp,
+) -> Signer {
     let identity = Identity::authority(&parse_trust_domain(domain).unwrap());
     let subject = Subject::new("prod.example", Some(name)).unwrap();
     let made = Made {

@@ -13,8 +13,8 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use super::pki::{Pki, at};
 use super::*;
-use crate::names::parse_trust_domain;
 use crate::certificate::to_pem;
+use crate::names::parse_trust_domain;
 
 /// Schedules of `make test`; `make soak` walks ten thousand.
 const SCHEDULES: usize = 200;
@@ -94,9 +94,8 @@ impl World {
         let pollers = (0..dice.within(0, 3))
             .map(|_| Poller { first: dice.within(0, hint_seconds - 1), every: dice.within(1, hint_seconds) })
             .collect();
-        let roots = of_root.then(|| {
-            Roots::new(pki.old_root.certificate.clone(), pki.new_root.certificate.clone()).unwrap()
-        });
+        let roots = of_root
+            .then(|| Roots::new(pki.old_root.certificate.clone(), pki.new_root.certificate.clone()).unwrap());
         let rotation =
             Rotation::plan("prod.example".into(), 1, schedule, pki.replaced(), roots, at(0)).unwrap();
         let cross = match of_root {
@@ -104,8 +103,7 @@ impl World {
             false => Vec::new(),
         };
         let has_cross = schedule != Schedule::Emergency || dice.one_in(2);
-        let rotation =
-            rotation.with_cross(if has_cross { cross } else { Vec::new() }, 1, at(0)).unwrap();
+        let rotation = rotation.with_cross(if has_cross { cross } else { Vec::new() }, 1, at(0)).unwrap();
         let domain = parse_trust_domain("prod.example").unwrap();
         let first = Bundle::first(domain, vec![pki.old_root.certificate.clone()], hint);
         Self {

@@ -89,7 +89,8 @@ fn waits(rotation: &v1::Rotation) -> String {
     } else {
         text += "<table>\n<tr><th>rule</th><th>what is missing</th><th>until</th></tr>\n";
         for blocker in &rotation.blockers {
-            let until = if blocker.until.is_empty() { "it is done".to_owned() } else { readable(&blocker.until) };
+            let until =
+                if blocker.until.is_empty() { "it is done".to_owned() } else { readable(&blocker.until) };
             let _ = writeln!(
                 text,
                 "<tr><td class=\"rule\">{}</td><td>{}</td><td class=\"time\">{until}</td></tr>",
@@ -114,7 +115,8 @@ fn consumers(rotation: &v1::Rotation) -> String {
         return String::new();
     }
     let mut text =
-        "<h2>Who takes the bundles</h2>\n<table>\n<tr><th>consumer</th><th>was last given</th></tr>\n".to_owned();
+        "<h2>Who takes the bundles</h2>\n<table>\n<tr><th>consumer</th><th>was last given</th></tr>\n"
+            .to_owned();
     for consumer in &rotation.consumers {
         let kind = if consumer.spire_server { " (SPIRE server)" } else { "" };
         let holds = match consumer.holds {
@@ -135,25 +137,36 @@ fn picture(rotation: &v1::Rotation) -> Result<String, Failure> {
         let until = (!span.until.is_empty()).then(|| time(&span.until)).transpose()?;
         spans.push((span.phase.as_str(), time(&span.from)?, until, span.begun));
     }
-    let last = spans.iter().flat_map(|(_, from, until, _)| [Some(*from), *until]).flatten().fold(now, Timestamp::max);
+    let last = spans
+        .iter()
+        .flat_map(|(_, from, until, _)| [Some(*from), *until])
+        .flatten()
+        .fold(now, Timestamp::max);
     let length = (last.as_second() - begins.as_second()).max(60);
     let ends = Timestamp::from_second(last.as_second() + length / 8).unwrap_or(last);
     let scale = Scale { begins, ends };
 
     let mut rows: Vec<(String, Vec<Piece>)> = Vec::new();
     for (phase, from, until, begun) in &spans {
-        let piece = Piece { from: *from, until: until.unwrap_or(ends), colour: colour(phase), is_ahead: !begun };
+        let piece =
+            Piece { from: *from, until: until.unwrap_or(ends), colour: colour(phase), is_ahead: !begun };
         // A phase that is under way is solid up to now.
         let pieces = match *begun && piece.until > now {
             true => vec![
                 Piece { until: now, ..piece },
-                Piece { from: now.max(*from), until: until.unwrap_or(ends), colour: colour(phase), is_ahead: true },
+                Piece {
+                    from: now.max(*from),
+                    until: until.unwrap_or(ends),
+                    colour: colour(phase),
+                    is_ahead: true,
+                },
             ],
             false => vec![piece],
         };
         rows.push(((*phase).to_owned(), pieces));
     }
-    let when = |phase: &str| spans.iter().find(|(name, ..)| *name == phase).map_or(ends, |(_, from, ..)| *from);
+    let when =
+        |phase: &str| spans.iter().find(|(name, ..)| *name == phase).map_or(ends, |(_, from, ..)| *from);
     let lane = |from: Timestamp, until: Timestamp, colour| {
         let split = now.clamp(from, until);
         vec![
@@ -216,7 +229,13 @@ impl Scale {
     }
 }
 
-fn draw(rows: &[(String, Vec<Piece>)], of_phases: usize, scale: &Scale, now: Timestamp, of_root: bool) -> String {
+fn draw(
+    rows: &[(String, Vec<Piece>)],
+    of_phases: usize,
+    scale: &Scale,
+    now: Timestamp,
+    of_root: bool,
+) -> String {
     let gap = 16.0;
     let y_of = |row: usize| TOP + row as f64 * ROW + if row >= of_phases { gap } else { 0.0 };
     let bottom = y_of(rows.len()) + 4.0;
