@@ -232,9 +232,6 @@ fn an_intermediate_is_rotated_and_a_root_begins_to_be() {
     story.rotate(&["status", PROD, "--page"]).arg(&page).done().unwrap().says("rotation.html").unwrap();
     let text = fs::read_to_string(&page).unwrap();
     assert!(text.contains("<svg") && text.contains("pre-publication") && text.contains("Root R2"));
-    if let Ok(keep) = std::env::var("UNDERCROFT_KEEP_PAGE") {
-        fs::copy(&page, keep).unwrap();
-    }
 
     place.export_and_audit();
     judge_entries(&[place.path("prod.example/log")]);

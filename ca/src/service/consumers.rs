@@ -81,3 +81,60 @@ impl Consumers {
         configured.chain(others).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::now;
+    use crate::names::parse_spiffe_id;
+    use crate::time::Lifetime;
+
+    const SERVER: &str = "spiffe://control.example/server/prod";
+    const OTHER: &str = "spiffe://control.example/operator/alice";
+
+    #[test]
+    fn who_is_configured_is_always_waited_for_and_others_until_their_certificates_end() {
+        let consumers = Consumers::of(vec![parse_spiffe_id(SERVER).unwrap()]);
+        let hour = |hours| now() + Lifetime::hours(hours).0;
+        let told = |at| -> Vec<_> {
+            let all = consumers.list(at).into_iter();
+            all.map(|consumer| (consumer.id, consumer.holds, consumer.is_spire_server, consumer.until))
+                .collect()
+        };
+        let nothing = (SERVER.to_owned(), None, false, None);
+        assert_eq!(told(now()), std::slice::from_ref(&nothing));
+
+        consumers.given(OTHER.into(), 3, hour(2), false, now());
+        let other = (OTHER.to_owned(), Some(3), false, Some(hour(2)));
+        assert_eq!(told(now()), [nothing.clone(), other]);
+        // An older answer that is told later takes nothing back; nor does a shorter certificate, or a plain poll.
+        consumers.given(OTHER.into(), 4, hour(1), true, now());
+        consumers.given(OTHER.into(), 3, hour(1), false, now());
+        let other = (OTHER.to_owned(), Some(4), true, Some(hour(2)));
+        assert_eq!(told(hour(1)), [nothing.clone(), other]);
+        assert_eq!(told(hour(2)), [nothing]);
+        // Who comes again after its end begins anew.
+        consumers.given(OTHER.into(), 2, hour(4), false, hour(3));
+        assert_eq!(told(hour(3))[1], (OTHER.to_owned(), Some(2), false, Some(hour(4))));
+
+        consumers.given(SERVER.into(), 5, hour(1), true, now());
+        assert_eq!(told(hour(9))[0], (SERVER.to_owned(), Some(5), true, None));
+    }
+
+    #[test]
+    fn no_more_are_remembered_than_there_is_room_for() {
+        let consumers = Consumers::of(vec![parse_spiffe_id(SERVER).unwrap()]);
+        let hour = |hours| now() + Lifetime::hours(hours).0;
+        for number in 0..MOST {
+            consumers.given(format!("spiffe://control.example/n/{number}"), 1, hour(1), false, now());
+        }
+        consumers.given(OTHER.into(), 1, hour(9), false, now());
+        assert_eq!(consumers.list(now()).len(), MOST + 1, "the configured one, and no more");
+        consumers.given(SERVER.into(), 7, hour(1), false, now());
+        assert_eq!(consumers.list(now())[0].holds, Some(7), "the configured one always");
+        // Those that have ended make room.
+        consumers.given(OTHER.into(), 1, hour(9), false, hour(1));
+        let left = consumers.list(hour(1));
+        assert_eq!(left.len(), 2, "{left:?}");
+    }
+}

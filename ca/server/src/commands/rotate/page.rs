@@ -55,6 +55,7 @@ pub(super) fn html(rotation: &v1::Rotation) -> Result<String, Failure> {
         }
     );
     page += &picture(rotation)?;
+    page += &calendar(rotation);
     page += "<h2>What is replaced</h2>\n<table>\n<tr><th></th><th>old</th><th>new</th></tr>\n";
     if !rotation.new_root.is_empty() {
         let _ = writeln!(
@@ -77,6 +78,27 @@ pub(super) fn html(rotation: &v1::Rotation) -> Result<String, Failure> {
     page += &consumers(rotation);
     page += "</body>\n</html>\n";
     Ok(page)
+}
+
+fn calendar(rotation: &v1::Rotation) -> String {
+    let mut text = "<h2>Calendar</h2>\n<table>\n<tr><th>phase</th><th>from</th><th>to</th></tr>\n".to_owned();
+    for span in &rotation.calendar {
+        let from = match span.begun {
+            true => readable(&span.from),
+            false => format!("{}, at the earliest", readable(&span.from)),
+        };
+        let until = match (span.until.is_empty(), span.begun) {
+            (true, _) => String::new(),
+            (false, true) if span.phase != rotation.phase => readable(&span.until),
+            (false, _) => format!("{}, at the earliest", readable(&span.until)),
+        };
+        let _ = writeln!(
+            text,
+            "<tr><td>{}</td><td class=\"time\">{from}</td><td class=\"time\">{until}</td></tr>",
+            escape(&span.phase)
+        );
+    }
+    text + "</table>\n"
 }
 
 fn waits(rotation: &v1::Rotation) -> String {
@@ -223,7 +245,8 @@ impl Scale {
         let days = (self.ends.as_second() - self.begins.as_second()) / (24 * 3600);
         let text = at.to_string();
         match days {
-            0..=2 => text.get(5..16).unwrap_or(&text).replace('T', " "),
+            // Six ticks on fewer days would show a day twice.
+            0..=12 => text.get(5..16).unwrap_or(&text).replace('T', " "),
             _ => text.get(..10).unwrap_or(&text).to_owned(),
         }
     }
