@@ -34,8 +34,10 @@ table: packages $(MOTO)
 	UNDERCROFT_WRITE_TABLE=1 cargo test --locked --quiet --package undercroft-kms --features "$(CLOUDS)" conforms
 
 # kill -9 under load, 1,000 times (make test: 50); `make soak ROUNDS=100` for fewer, SEED=… for the same ones again. Before
-# it, ten thousand signatures (make test: 500) by tokens that are killed every second.
+# it, ten thousand signatures (make test: 500) by tokens that are killed every second, and ten thousand rotations (make test: 200).
 soak: build
+	UNDERCROFT_ROTATIONS=$(or $(ROTATIONS),10000) $(if $(SEED),UNDERCROFT_SOAK_SEED=$(SEED)) \
+	  cargo test --locked --quiet --package undercroft-ca -- --nocapture rotation::
 	UNDERCROFT_SOAK_SIGNATURES=$(or $(SIGNATURES),10000) \
 	  cargo test --locked --quiet --package undercroft-pkcs11 --package undercroft-tpm --test soak -- --nocapture
 	UNDERCROFT_SOAK_ROUNDS=$(or $(ROUNDS),1000) $(if $(SEED),UNDERCROFT_SOAK_SEED=$(SEED)) \

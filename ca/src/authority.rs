@@ -25,6 +25,8 @@ pub struct Authority {
     name: String,
     domain: TrustDomain,
     certificate: AuthorityCertificate,
+    /// The root that has signed it.
+    root: AuthorityCertificate,
     key: Key,
     gates: Option<Arc<dyn Gatekeepers>>,
     issuer: Issuer,
@@ -73,12 +75,13 @@ impl Authority {
                 key.signer.public_key().id()
             )));
         }
-        if !roots.iter().any(|root| root.is_self_signed() && certificate.is_issued_by(root)) {
+        let root = roots.iter().find(|root| root.is_self_signed() && certificate.is_issued_by(root));
+        let Some(root) = root.cloned() else {
             return Err(refuse(format!(
                 "its certificate is signed by none of the roots of `{}`; correct the certificate or the roots",
                 domain.as_str()
             )));
-        }
+        };
         if certificate.is_self_signed() {
             return Err(refuse("its certificate is a root, and roots stay offline".into()));
         }
@@ -101,7 +104,7 @@ impl Authority {
             validity: certificate.validity(),
             urls,
         };
-        Ok(Self { name, domain, certificate, key, gates: None, issuer })
+        Ok(Self { name, domain, certificate, root, key, gates: None, issuer })
     }
 
     /// The same authority with the gates that its key was made with. Without them a gated key signs nothing.
@@ -123,6 +126,11 @@ impl Authority {
     /// Its certificate.
     pub fn certificate(&self) -> &AuthorityCertificate {
         &self.certificate
+    }
+
+    /// The root that has signed its certificate.
+    pub fn root(&self) -> &AuthorityCertificate {
+        &self.root
     }
 
     /// Its key.

@@ -3,13 +3,15 @@
 use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
 use serde_json::{Value, json};
 use undercroft_keys::{KeyType, Numbers, PublicKey};
-use undercroft_log::leaf::Digest;
+use undercroft_log::leaf::{Base64Bytes, Bundle as Entry, Digest};
 
-use crate::certificate::AuthorityCertificate;
+use crate::certificate::{AuthorityCertificate, CertificateError};
 use crate::names::TrustDomain;
+use crate::time::Lifetime;
 
-/// How often consumers should look for a newer bundle, in seconds (SPIFFE Trust Domain and Bundle section 4.1.2).
-const REFRESH_HINT: u64 = 300;
+/// How often consumers should look for a newer bundle, unless configuration says otherwise (SPIFFE Trust Domain and Bundle
+/// section 4.1.2).
+pub const REFRESH_HINT: Lifetime = Lifetime::seconds(300);
 
 /// The published bundle of one trust domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +19,52 @@ pub struct Bundle {
     domain: TrustDomain,
     sequence: u64,
     roots: Vec<AuthorityCertificate>,
+    /// SHA-256 of roots.
+    tainted: Vec<Digest>,
+    refresh_hint: Lifetime,
 }
 
 impl Bundle {
-    /// The bundle of `roots` with a sequence number.
-    pub fn new(domain: TrustDomain, sequence: u64, roots: Vec<AuthorityCertificate>) -> Self {
-        Self { domain, sequence, roots }
+    /// The first bundle of a domain.
+    pub fn first(domain: TrustDomain, roots: Vec<AuthorityCertificate>, refresh_hint: Lifetime) -> Self {
+        Self { domain, sequence: 1, roots, tainted: Vec::new(), refresh_hint }
+    }
+
+    /// The bundle that comes after this one. `tainted` are the SHA-256 of roots.
+    #[must_use]
+    pub fn next(
+        &self,
+        roots: Vec<AuthorityCertificate>,
+        tainted: Vec<Digest>,
+        refresh_hint: Lifetime,
+    ) -> Self {
+        Self { domain: self.domain.clone(), sequence: self.sequence + 1, roots, tainted, refresh_hint }
+    }
+
+    /// Reads what stands in the log.
+    ///
+    /// # Errors
+    /// A root in it is none.
+    pub fn read(domain: TrustDomain, entry: &Entry) -> Result<Self, CertificateError> {
+        let roots = entry.roots.iter().map(|root| AuthorityCertificate::from_der(&root.0));
+        Ok(Self {
+            domain,
+            sequence: entry.sequence,
+            roots: roots.collect::<Result<_, _>>()?,
+            tainted: entry.tainted.clone(),
+            refresh_hint: entry.refresh_hint.map_or(REFRESH_HINT, Lifetime::seconds),
+        })
+    }
+
+    /// What stands in the log.
+    pub fn entry(&self) -> Entry {
+        Entry {
+            domain: self.domain.as_str().to_owned(),
+            sequence: self.sequence,
+            roots: self.roots.iter().map(|root| Base64Bytes(root.der().to_vec())).collect(),
+            tainted: self.tainted.clone(),
+            refresh_hint: Some(self.refresh_hint.as_seconds()),
+        }
     }
 
     /// The trust domain.
@@ -30,35 +72,40 @@ impl Bundle {
         &self.domain
     }
 
-    /// `spiffe_sequence`: it grows with each change.
+    /// `spiffe_sequence`: it grows by one with each change.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// The roots.
+    /// The roots, tainted ones too: what stands under those goes on verifying until they are retired.
     pub fn roots(&self) -> &[AuthorityCertificate] {
         &self.roots
     }
 
-    /// SHA-256 over the roots, in order: bundles of the same roots have the same digest.
-    pub fn digest_of(roots: &[AuthorityCertificate]) -> Digest {
-        digest_of_roots(&roots.iter().map(AuthorityCertificate::der).collect::<Vec<_>>())
+    /// Whether nothing new is to stand under a root.
+    pub fn is_tainted(&self, root: &AuthorityCertificate) -> bool {
+        self.tainted.contains(&Digest::of(root.der()))
     }
 
-    /// The SPIFFE bundle document: a JWK Set (SPIFFE Trust Domain and Bundle section 4).
+    /// `spiffe_refresh_hint`: how often consumers should look for a newer one.
+    pub fn refresh_hint(&self) -> Lifetime {
+        self.refresh_hint
+    }
+
+    /// Whether another bundle has the same roots, whatever its taints.
+    pub fn has_roots_of(&self, other: &Self) -> bool {
+        self.roots.len() == other.roots.len() && self.roots.iter().all(|root| other.roots.contains(root))
+    }
+
+    /// The SPIFFE bundle document: a JWK Set (SPIFFE Trust Domain and Bundle section 4). It has no room for taints.
     pub fn to_json(&self) -> Value {
         let keys: Vec<_> = self.roots.iter().map(jwk).collect();
-        json!({ "spiffe_sequence": self.sequence, "spiffe_refresh_hint": REFRESH_HINT, "keys": keys })
+        json!({
+            "spiffe_sequence": self.sequence,
+            "spiffe_refresh_hint": self.refresh_hint.as_seconds(),
+            "keys": keys,
+        })
     }
-}
-
-/// [`Bundle::digest_of`] roots in DER.
-pub(crate) fn digest_of_roots(roots: &[&[u8]]) -> Digest {
-    let mut all = Vec::new();
-    for root in roots {
-        all.extend(Digest::of(root).0);
-    }
-    Digest::of(&all)
 }
 
 /// X509-SVID section 6.1: `use` is `x509-svid`, `kid` is absent, `x5c` holds exactly the root.

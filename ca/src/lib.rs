@@ -27,6 +27,7 @@ pub mod profile;
 pub mod provider_log;
 pub mod recovery;
 pub mod review;
+pub mod rotation;
 pub mod serial;
 pub mod service;
 pub mod signed;

@@ -125,6 +125,11 @@ impl Policy {
         self.rules.iter().filter_map(|rule| Some((&*rule.name, &rule.domain, rule.authority.as_deref()?)))
     }
 
+    /// The longest lifetime that a rule grants in a domain; none if no rule is for it.
+    pub fn longest_lifetime(&self, domain: &TrustDomain) -> Option<Lifetime> {
+        self.rules.iter().filter(|rule| rule.domain == *domain).map(|rule| rule.max_lifetime).max()
+    }
+
     /// How many rules it has.
     pub fn rules(&self) -> usize {
         self.rules.len()

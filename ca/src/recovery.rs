@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{
-    Body, Channel, Digest, EnrolmentEvent, Evidence, Intent, Leaf, LogHead, Object, ToBeSigned,
+    Body, Channel, Digest, EnrolmentEvent, Evidence, Intent, Leaf, LogHead, Object, RotationEvent, ToBeSigned,
 };
 use undercroft_log::note::{KeyName, VerifierKey};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -163,13 +163,9 @@ pub fn effects_of(leaf: &Leaf) -> Vec<Effect> {
                 expires: enrolment.expires,
             }],
         },
-        Body::Bundle(bundle) => {
-            let roots: Vec<&[u8]> = bundle.roots.iter().map(|root| root.0.as_slice()).collect();
-            vec![Effect::Bundle {
-                domain: bundle.domain.clone(),
-                sequence: bundle.sequence,
-                roots: crate::bundle::digest_of_roots(&roots),
-            }]
+        Body::Bundle(bundle) => vec![Effect::Bundle(bundle.clone())],
+        Body::Rotation(rotation) if rotation.event != RotationEvent::Refused => {
+            vec![Effect::Rotation(rotation.clone())]
         }
         Body::Policy(policy) => vec![Effect::Policy { policy: policy.sha256 }],
         Body::Ceremony(ceremony) => ceremony
@@ -187,6 +183,7 @@ pub fn effects_of(leaf: &Leaf) -> Vec<Effect> {
         | Body::Alert(_)
         | Body::Approval(_)
         | Body::Epoch(_)
+        | Body::Rotation(_)
         | Body::Recovery(_)
         | Body::Start(_) => Vec::new(),
     }

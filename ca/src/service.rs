@@ -4,14 +4,17 @@
 //! the authentication (`undercroft-upstream`) and gives each request a task of its own, since a request that is
 //! dropped half-way leaves an intent that nobody answers until the next start.
 
+mod consumers;
 mod custody;
 mod enrol;
+mod rotate;
 mod start;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures::lock::Mutex;
 use jiff::Timestamp;
 use undercroft_attestors::trust::Trust;
 use undercroft_keymgr::ErrorKind;
@@ -22,10 +25,13 @@ use undercroft_log::leaf::{
 use undercroft_log::sequencer::{Append, AppendError, Assurance, Log};
 use undercroft_log::{Clock, Logged, Receipt};
 
+use consumers::Consumers;
 use custody::HeldKey;
 pub use enrol::EnrolmentToken;
+pub use rotate::{Advance, RotateError, RotationOrder, RotationStatus};
 pub use start::{DomainSetup, Setup, StartError};
 
+use crate::approval::Roster;
 use crate::authority::{Authority, Order, OrderError};
 use crate::bundle::Bundle;
 use crate::certificate::AuthorityCertificate;
@@ -35,6 +41,7 @@ use crate::issuance::{IssueError, Issued, Prepared, abandoned, issue};
 use crate::names::{Identity, SERVER_PATH, SpiffeId, TrustDomain, parse_spiffe_id};
 use crate::policy::{Grant, Policy, Refusal, Request};
 use crate::profile::{Assured, Kind, PolicyArc, Profile};
+use crate::rotation::Rotations;
 use crate::serial::Entropy;
 use crate::store::{Effect, Facts};
 use crate::time::Lifetime;
@@ -47,6 +54,8 @@ pub struct CertificateAuthority {
     policy: Policy,
     policy_arc: PolicyArc,
     caller_profile: Profile,
+    /// Who may approve that the roots of a domain change.
+    roster: Option<Roster>,
     facts: Arc<dyn Facts>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -59,7 +68,11 @@ pub struct Domain {
     authorities: Vec<Authority>,
     /// The keys of the log and of the authorities.
     keys: Vec<HeldKey>,
-    bundle: Bundle,
+    bundle: RwLock<Arc<Bundle>>,
+    rotations: RwLock<Arc<Rotations>>,
+    /// One change of its rotation at a time.
+    rotating: Mutex<()>,
+    consumers: Consumers,
     /// How long leaves go on while too few witnesses answer.
     grace: Lifetime,
     /// Whether the log says that they are away.
@@ -91,8 +104,20 @@ impl Domain {
     }
 
     /// Its published roots.
-    pub fn bundle(&self) -> &Bundle {
-        &self.bundle
+    pub fn bundle(&self) -> Arc<Bundle> {
+        self.bundle.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its rotations.
+    pub fn rotations(&self) -> Arc<Rotations> {
+        self.rotations.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its published roots, given to a caller whose certificate ends at `until`: it is known from here on what it has.
+    pub fn bundle_for(&self, caller: &SpiffeId, until: Timestamp, now: Timestamp) -> Arc<Bundle> {
+        let bundle = self.bundle();
+        self.consumers.given(caller.to_string(), bundle.sequence(), until, false, now);
+        bundle
     }
 
     /// Says in the log that nothing was issued for an intent. If that fails too, the intent stays open and is abandoned
@@ -158,12 +183,30 @@ impl Domain {
         Ok(away)
     }
 
-    /// The authority that a grant names, or the first.
-    fn authority(&self, name: Option<&str>) -> Option<&Authority> {
-        match name {
-            Some(name) => self.authorities.iter().find(|authority| authority.name() == name),
-            None => self.authorities.first(),
+    /// The authority that signs for the one that a grant names, or for the first; and what goes with its chain. Nothing
+    /// is signed below a root that is not published.
+    fn signer(
+        &self,
+        name: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(&Authority, Option<AuthorityCertificate>), ServiceError> {
+        let (bundle, rotations) = (self.bundle(), self.rotations());
+        let named = |name: &str| self.authorities.iter().find(|authority| authority.name() == name);
+        let published = |authority: &&Authority| bundle.roots().contains(authority.root());
+        let first = || self.authorities.iter().find(published).map(Authority::name);
+        let missing = |what: String| {
+            ServiceError::Unavailable(format!("the domain `{}` has no {what}", self.name.as_str()))
+        };
+        let name = name.or_else(first).ok_or_else(|| missing("authority below a published root".into()))?;
+        let name = rotations.signer(name);
+        let authority = named(name).ok_or_else(|| missing(format!("authority `{name}`")))?;
+        if !published(&authority) {
+            return Err(ServiceError::Unavailable(format!(
+                "the root of authority `{name}` of `{}` is not published; see `undercroft rotate status`",
+                self.name.as_str()
+            )));
         }
+        Ok((authority, rotations.beside(authority.root(), now).cloned()))
     }
 }
 
@@ -187,10 +230,13 @@ pub struct IssueRequest {
 /// A certificate and everything that it needs to be believed.
 #[derive(Debug)]
 pub struct IssuedCertificate {
-    /// The certificate and its issuers, leaf first, without the root; DER.
+    /// The certificate and its issuers, leaf first, without the root; DER. While a root is rotated, the certificate of
+    /// that root by the other may be the last.
     pub chain: Vec<Arc<[u8]>>,
     /// The roots of its domain; DER.
     pub roots: Vec<Vec<u8>>,
+    /// The sequence number of the bundle that they are.
+    pub bundle: u64,
     /// That its intent stood in the log before it was signed.
     pub receipt: Receipt,
 }
@@ -251,7 +297,16 @@ impl CertificateAuthority {
         request: &IssueRequest,
     ) -> Result<IssuedCertificate, ServiceError> {
         let (csr, grant) = self.decide(RefusedAction::Issue, caller, request).await?;
-        self.fulfil(order(caller, &csr, &grant), None).await
+        let issued = self.fulfil(order(caller, &csr, &grant), None).await?;
+        if grant.profile().kind() == Kind::SpireCa
+            && let Some(domain) = self.domain(grant.domain().as_str())
+        {
+            // A SPIRE server takes the roots that come with its CA.
+            let now = self.clock.now();
+            let until = now.checked_add(grant.lifetime().0).unwrap_or(Timestamp::MAX);
+            domain.consumers.given(caller.to_string(), issued.bundle, until, true, now);
+        }
+        Ok(issued)
     }
 
     /// Says what [`CertificateAuthority::issue`] would issue. Everything is decided, built and linted, and nothing is
@@ -325,7 +380,7 @@ impl CertificateAuthority {
         effect: Option<Effect>,
     ) -> Result<IssuedCertificate, ServiceError> {
         let profile = order.grant.profile();
-        let (domain, authority, prepared) = self.prepare(order)?;
+        let (domain, authority, beside, prepared) = self.prepare(order)?;
         let needed = domain.needed(profile, authority, self.clock.now()).await?;
         let intent = match effect {
             Some(effect) => prepared.intent_with(effect),
@@ -344,31 +399,27 @@ impl CertificateAuthority {
                 (issued.der().clone(), issued.into_logged().kept().await?)
             }
         };
+        let issuer = authority.certificate().der().into();
+        let beside = beside.map(|cross| cross.der().into());
+        let bundle = domain.bundle();
         Ok(IssuedCertificate {
-            chain: vec![certificate, authority.certificate().der().into()],
-            roots: domain
-                .bundle
-                .roots()
-                .iter()
-                .map(|root: &AuthorityCertificate| root.der().to_vec())
-                .collect(),
+            chain: [certificate, issuer].into_iter().chain(beside).collect(),
+            roots: bundle.roots().iter().map(|root| root.der().to_vec()).collect(),
+            bundle: bundle.sequence(),
             receipt,
         })
     }
 
-    /// Picks the authority of an order, and has it build and lint the certificate.
-    fn prepare(&self, order: Order<'_>) -> Result<(&Domain, &Authority, Prepared), ServiceError> {
+    /// Picks the authority of an order, and has it build and lint the certificate. Gives what goes with its chain, too.
+    fn prepare(
+        &self,
+        order: Order<'_>,
+    ) -> Result<(&Domain, &Authority, Option<AuthorityCertificate>, Prepared), ServiceError> {
         let internal = |what: String| ServiceError::Internal(what);
         let domain = self
             .domain(order.grant.domain().as_str())
             .ok_or_else(|| internal(format!("no domain {}", order.grant.domain().as_str())))?;
-        let authority = domain.authority(order.grant.authority()).ok_or_else(|| {
-            ServiceError::Unavailable(format!(
-                "the domain `{}` has no authority `{}`",
-                domain.name.as_str(),
-                order.grant.authority().unwrap_or("(any)")
-            ))
-        })?;
+        let (authority, beside) = domain.signer(order.grant.authority(), self.clock.now())?;
         let prepared = authority.prepare(order, &self.policy_arc, self.clock.now(), &*self.entropy).map_err(
             |error| match error {
                 OrderError::Expired { .. } | OrderError::Entropy(_) => {
@@ -377,7 +428,7 @@ impl CertificateAuthority {
                 OrderError::Subject(_) | OrderError::Prepare(_) => internal(error.to_string()),
             },
         )?;
-        Ok((domain, authority, prepared))
+        Ok((domain, authority, beside, prepared))
     }
 
     async fn sign<L: Logged>(

@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use undercroft_keys::KeyId;
-use undercroft_log::leaf::Digest;
+use undercroft_log::leaf::{Bundle, Digest, Rotation};
 use undercroft_log::store::StoreError;
 
 use crate::serial::SerialNumber;
@@ -52,15 +52,10 @@ pub enum Effect {
         /// The time now.
         now: Timestamp,
     },
-    /// A bundle is the published one from here on.
-    Bundle {
-        /// The trust domain.
-        domain: String,
-        /// Its sequence number. Refused unless it is one more than the last.
-        sequence: u64,
-        /// SHA-256 over its roots.
-        roots: Digest,
-    },
+    /// A bundle is the published one from here on. Refused unless its sequence number is one more than the last.
+    Bundle(Bundle),
+    /// A rotation is like this from here on. Refused unless it is the newest of its domain, or the one after it.
+    Rotation(Rotation),
     /// A policy is in force from here on.
     Policy {
         /// SHA-256 of its text.
@@ -100,8 +95,14 @@ pub trait Facts: Send + Sync {
     /// An enrolment token by its digest.
     async fn enrolment(&self, token: Digest) -> Result<Option<Enrolment>, StoreError>;
 
-    /// The sequence number and roots' digest of the published bundle of a domain.
-    async fn bundle(&self, domain: &str) -> Result<Option<(u64, Digest)>, StoreError>;
+    /// The published bundle of a domain.
+    async fn bundle(&self, domain: &str) -> Result<Option<Bundle>, StoreError>;
+
+    /// The rotations of a domain, by their numbers.
+    async fn rotations(&self, domain: &str) -> Result<Vec<Rotation>, StoreError>;
+
+    /// Of the certificates that these keys have issued, the one that ends last. It may have ended.
+    async fn ends_last(&self, issuers: &[KeyId]) -> Result<Option<CertificateFact>, StoreError>;
 
     /// The policy in force.
     async fn policy(&self) -> Result<Option<Digest>, StoreError>;

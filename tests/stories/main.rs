@@ -22,6 +22,7 @@ mod readme;
 mod recovery;
 mod refusals;
 mod replicas;
+mod rotation;
 mod second_key;
 mod secrets;
 mod served_log;

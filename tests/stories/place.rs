@@ -21,6 +21,11 @@ impl Place {
     pub(crate) fn new(domains: Vec<Domain>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let site = Site::built(folder.path(), domains).unwrap();
+        Self::of(folder, site)
+    }
+
+    /// A site that was built in `folder`.
+    pub(crate) fn of(folder: tempfile::TempDir, site: Site) -> Self {
         let daemon = site.start().unwrap();
         let operator = site.enrolled(&daemon, "/operator/alice").unwrap();
         Self { daemon: Some(daemon), operator, site, _folder: folder }

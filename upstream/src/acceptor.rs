@@ -4,6 +4,7 @@
 //! it names and be directly under an authority of ours ([`undercroft_proto::identity`]); a peer with any other
 //! certificate is turned away in the handshake, with an alert.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -44,6 +45,9 @@ pub struct Peer {
     pub address: SocketAddr,
 }
 
+/// Who may vouch for clients now: asked at each handshake, since roots are rotated.
+pub type Anchors = Arc<dyn Fn() -> Vec<DomainAnchors> + Send + Sync>;
+
 /// Accepts connections on `listener` until the stream is dropped. At most so many are open or shaking hands at once; more
 /// wait in the kernel's backlog.
 ///
@@ -51,7 +55,7 @@ pub struct Peer {
 /// The TLS configuration is impossible.
 pub fn accept(
     listener: TcpListener,
-    anchors: Vec<DomainAnchors>,
+    anchors: Anchors,
     certificates: Arc<ServerCertificates>,
     most: usize,
 ) -> Result<ReceiverStream<io::Result<Connection>>, TlsError> {
@@ -156,10 +160,15 @@ impl AsyncWrite for Connection {
 }
 
 /// Verifies client certificates by the trust domain that they name.
-#[derive(Debug)]
 struct ClientIdentity {
     algorithms: WebPkiSupportedAlgorithms,
-    anchors: Vec<DomainAnchors>,
+    anchors: Anchors,
+}
+
+impl fmt::Debug for ClientIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientIdentity")
+    }
 }
 
 impl ClientCertVerifier for ClientIdentity {
@@ -177,7 +186,7 @@ impl ClientCertVerifier for ClientIdentity {
         _intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, TlsError> {
-        verify(&self.anchors, end_entity, &[], Side::Client, now)
+        verify(&(self.anchors)(), end_entity, &[], Side::Client, now)
             .map(|_| ClientCertVerified::assertion())
             .map_err(alert)
     }

@@ -9,7 +9,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
-use undercroft_ca::service::CertificateAuthority;
+use undercroft_ca::service::{CertificateAuthority, RotateError, RotationStatus};
 use undercroft_ca::time::Lifetime;
 use undercroft_log::leaf::{Caller, Channel, Digest};
 use undercroft_log::store::LogReader;
@@ -17,6 +17,7 @@ use undercroft_proto::v1;
 use undercroft_proto::v1::admin_server::Admin;
 
 use crate::issuance::to_its_end;
+use crate::rotation;
 use crate::status::status;
 
 /// How long a token waits unless somebody says otherwise.
@@ -70,6 +71,12 @@ impl AdminApi {
                 )))
             }
         }
+    }
+
+    /// The same, as entries name it.
+    fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        let uid = self.user(request)?;
+        Ok(Caller { id: format!("uid:{uid}"), by: Channel::UnixSocket })
     }
 
     fn log(&self, domain: &str) -> Result<Arc<dyn LogReader>, Status> {
@@ -129,13 +136,12 @@ impl Admin for AdminApi {
         &self,
         request: Request<v1::CreateEnrolmentRequest>,
     ) -> Result<Response<v1::CreateEnrolmentResponse>, Status> {
-        let uid = self.user(&request)?;
+        let caller = self.caller(&request)?;
         let message = request.into_inner();
         let lifetime = match message.lifetime_seconds {
             0 => TOKEN_LIFETIME,
             seconds => Lifetime::seconds(seconds),
         };
-        let caller = Caller { id: format!("uid:{uid}"), by: Channel::UnixSocket };
         let ca = self.0.ca.clone();
         let made = to_its_end(async move { ca.create_enrolment(caller, &message.spiffe_id, lifetime).await });
         let (token, expires) = made.await?.map_err(status)?;
@@ -214,6 +220,64 @@ impl Admin for AdminApi {
             .map_err(|error| Status::unavailable(error.to_string()))?
             .ok_or_else(|| Status::not_found(format!("no blob {}", Digest(digest))))?;
         Ok(Response::new(v1::GetBlobResponse { blob }))
+    }
+
+    async fn plan_rotation(
+        &self,
+        request: Request<v1::PlanRotationRequest>,
+    ) -> Result<Response<v1::Rotation>, Status> {
+        let caller = self.caller(&request)?;
+        let message = request.into_inner();
+        let order = rotation::order(&message)?;
+        let ca = self.0.ca.clone();
+        let planned =
+            to_its_end(
+                async move { ca.plan_rotation(caller, &message.domain, order, message.dry_run).await },
+            );
+        Ok(Response::new(rotation::told(&planned.await?.map_err(rotation::failed)?)))
+    }
+
+    async fn get_rotation(
+        &self,
+        request: Request<v1::GetRotationRequest>,
+    ) -> Result<Response<v1::Rotation>, Status> {
+        self.user(&request)?;
+        let message = request.into_inner();
+        let (ca, domain) = (&self.0.ca, &message.domain);
+        let standing = ca.rotation_status(domain).await.map_err(rotation::failed)?;
+        let standing =
+            standing.ok_or_else(|| Status::not_found(format!("`{domain}` has never been rotated")))?;
+        let mut told = rotation::told(&standing);
+        if !message.requester.is_empty() {
+            let lifetime = Lifetime::seconds(message.statement_seconds);
+            let statement = ca.rotation_statement(domain, &message.requester, lifetime).await;
+            told.statement = statement.map_err(rotation::failed)?.unwrap_or_default();
+        }
+        Ok(Response::new(told))
+    }
+
+    async fn advance_rotation(
+        &self,
+        request: Request<v1::AdvanceRotationRequest>,
+    ) -> Result<Response<v1::Rotation>, Status> {
+        let caller = self.caller(&request)?;
+        let message = request.into_inner();
+        let domain = message.domain.clone();
+        let given = rotation::advance(message);
+        let ca = self.0.ca.clone();
+        let of_domain = domain.clone();
+        let advanced =
+            to_its_end(async move { ca.advance_rotation(caller, &of_domain, given).await }).await?;
+        match advanced {
+            Ok(standing) => Ok(Response::new(v1::Rotation { advanced: true, ..rotation::told(&standing) })),
+            Err(RotateError::NotYet(blockers)) => {
+                let standing = self.0.ca.rotation_status(&domain).await.map_err(rotation::failed)?;
+                let standing = standing.ok_or_else(|| Status::internal("a rotation that is gone"))?;
+                // Those of the attempt, which may have come with cross-certificates.
+                Ok(Response::new(rotation::told(&RotationStatus { blockers, ..standing })))
+            }
+            Err(error) => Err(rotation::failed(error)),
+        }
     }
 }
 

@@ -120,6 +120,8 @@ impl Issuance for IssuanceApi {
         &self,
         request: Request<v1::GetBundleRequest>,
     ) -> Result<Response<v1::Bundle>, Status> {
+        let peer = request.extensions().get::<Peer>();
+        let peer = peer.and_then(|peer| Some((caller_id(peer.spiffe_id.as_ref()?).ok()?, peer.until?)));
         let name = request.into_inner().domain;
         let domain = self.ca.domain(&name).ok_or_else(|| {
             refused(&Refusal::new(
@@ -127,11 +129,17 @@ impl Issuance for IssuanceApi {
                 format!("the trust domain `{}` is not one of ours", cut(&name)),
             ))
         })?;
-        let bundle = domain.bundle();
+        let now = self.ca.now();
+        let bundle = match peer.filter(|(_, until)| *until > now) {
+            Some((caller, until)) => domain.bundle_for(&caller, until, now),
+            None => domain.bundle(),
+        };
         Ok(Response::new(v1::Bundle {
             domain: name,
             sequence: bundle.sequence(),
             roots: bundle.roots().iter().map(|root| root.der().to_vec()).collect(),
+            tainted: bundle.roots().iter().map(|root| bundle.is_tainted(root)).collect(),
+            refresh_hint: bundle.refresh_hint().as_seconds(),
             spiffe_bundle: bundle.to_json().to_string(),
             log_key: domain.log().key().to_string(),
         }))

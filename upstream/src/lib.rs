@@ -6,6 +6,7 @@
 pub mod acceptor;
 mod admin;
 mod issuance;
+mod rotation;
 mod server_certificates;
 mod status;
 

@@ -7,6 +7,7 @@
 mod alone;
 pub(crate) mod ledger;
 mod place;
+mod rotation;
 mod signed;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -28,6 +29,7 @@ use undercroft_log_files::{Folder, FolderError};
 use self::alone::Alone;
 use self::ledger::Ledger;
 use self::place::{About, Place};
+use self::rotation::Rotations;
 use self::signed::{Open, Signed};
 use crate::parallel;
 use crate::population::Population;
@@ -82,6 +84,7 @@ struct Reader<'a> {
     /// Signatures that are still to be verified, all at once.
     signatures: Vec<Signed>,
     bundles: HashMap<String, u64>,
+    rotations: Rotations,
     policy: Option<Digest>,
     /// Of a transcript: the plan that it began with.
     plan: Option<Digest>,
@@ -131,6 +134,7 @@ impl<'a> Reader<'a> {
             serials: HashSet::new(),
             signatures: Vec::new(),
             bundles: HashMap::new(),
+            rotations: Rotations::default(),
             policy: None,
             plan: None,
             tokens: HashMap::new(),
@@ -195,7 +199,13 @@ impl<'a> Reader<'a> {
                 self.hardware(index, "anchor", head.map(Some));
             }
             Body::Epoch(epoch) => self.epoch(index, &epoch),
-            Body::Recovery(_) | Body::Alert(_) | Body::Approval(_) | Body::Start(_) => {}
+            Body::Approval(approval) => self.rotations.approval(&approval),
+            Body::Rotation(rotation) => {
+                self.belongs(index, &rotation.domain);
+                let wrong = self.rotations.rotation(leaf.time, self.place.first_epoch, &rotation);
+                self.find_of_rotation(index, "rotation", wrong);
+            }
+            Body::Recovery(_) | Body::Alert(_) | Body::Start(_) => {}
         }
         Ok(())
     }
@@ -294,6 +304,15 @@ impl<'a> Reader<'a> {
             roots.filter(|root| root.as_ref().is_ok_and(AuthorityCertificate::is_self_signed)).count();
         if sound == 0 || sound < bundle.roots.len() {
             self.find(index, "bundle", format!("{sound} of its {} roots are roots", bundle.roots.len()));
+        }
+        let wrong = self.rotations.bundle(bundle);
+        self.find_of_rotation(index, "bundle", wrong);
+    }
+
+    /// What looks back is silent where bytes have been changed.
+    fn find_of_rotation(&mut self, index: u64, rule: &'static str, wrong: Option<String>) {
+        if let Some(wrong) = wrong.filter(|_| self.is_whole()) {
+            self.find(index, rule, wrong);
         }
     }
 

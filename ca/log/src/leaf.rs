@@ -24,9 +24,10 @@ use undercroft_keys::KeyId;
 
 pub use body::{
     Alert, AlertEvent, Anchor, AnchorIntent, Approval, Asked, Attested, BlobOf, Body, Bundle, Caller,
-    Ceremony, CeremonyEvent, CeremonyStep, Channel, CloseReason, Command, Enrolment, EnrolmentEvent, Epoch,
-    Evidence, Grade, Intent, Key, KeyEvent, KeyEvidence, LedgerNumber, LogHead, Object, Outcome,
-    OutcomeResult, Policy, Recovery, RecoveryWay, Refusal, RefusedAction, Start, Text, ToBeSigned,
+    Ceremony, CeremonyEvent, CeremonyStep, Channel, CloseReason, Command, Enrolment, EnrolmentEvent,
+    EnteredPhase, Epoch, Evidence, Grade, Intent, Key, KeyEvent, KeyEvidence, LedgerNumber, LogHead, Object,
+    Outcome, OutcomeResult, Policy, Recovery, RecoveryWay, Refusal, RefusedAction, Replacement, RotatedRoots,
+    Rotation, RotationBlocker, RotationEvent, RotationPhase, RotationSchedule, Start, Text, ToBeSigned,
     TranscriptHead,
 };
 pub use encoding::{Base64Bytes, Digest, HexKeyId};
@@ -66,7 +67,7 @@ pub enum Kind {
     Enrolment,
     /// A step of a ceremony, or a ceremony that the online log takes note of.
     Ceremony,
-    /// A rotation entered a phase.
+    /// A rotation was planned, entered a phase, or was refused to.
     Rotation,
     /// A certificate was revoked.
     Revocation,

@@ -10,6 +10,7 @@ mod export;
 mod keys;
 mod recover;
 mod request;
+mod rotate;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -54,6 +55,9 @@ enum Command {
     /// Let somebody in who has no certificate yet.
     #[command(subcommand)]
     Enrolment(admin::EnrolmentCommand),
+    /// Have roots and intermediates take the place of others.
+    #[command(subcommand)]
+    Rotate(rotate::RotateCommand),
     /// Go on after entries of a log were lost: with the daemon stopped.
     #[command(subcommand)]
     Recover(recover::RecoverCommand),
@@ -83,6 +87,7 @@ impl Program for Undercroft {
             Command::Domain(command) => command.run(terminal),
             Command::Bundle(args) => args.run(terminal),
             Command::Enrolment(command) => command.run(terminal),
+            Command::Rotate(command) => command.run(terminal),
             Command::Recover(command) => command.run(terminal),
             Command::Log(command) => command.run(terminal),
             Command::Meta(meta) => meta.run::<Self>(terminal),

@@ -18,7 +18,7 @@ use undercroft_attestors::trust::Trust;
 use undercroft_ca::approval::Roster;
 use undercroft_ca::certificate::{AuthorityCertificate, Constraints, certificates_from_pem};
 use undercroft_ca::log_key::{LogOf, origin};
-use undercroft_ca::names::{DnsName, TrustDomain, parse_trust_domain};
+use undercroft_ca::names::{DnsName, SpiffeId, TrustDomain, parse_spiffe_id, parse_trust_domain};
 use undercroft_ca::policy::{Known, Policy};
 use undercroft_ca::profile::{Assured, Kind, PolicyArc, Profile};
 use undercroft_ca::strict_toml;
@@ -74,7 +74,8 @@ pub struct Config {
     pub witness_grace: Lifetime,
     /// Transcripts that the control log takes note of.
     pub ceremonies: Vec<Ceremony>,
-    /// Who may approve that a log goes on under another origin; nobody if there is no roster.
+    /// Who may approve that a log goes on under another origin, and that the roots of a domain change; nobody if there is
+    /// no roster.
     pub recovery: Option<Roster>,
 }
 
@@ -89,8 +90,12 @@ pub struct Domain {
     pub log_key: KeyUri,
     /// The key of the second line of its checkpoints, ECDSA on P-256.
     pub second_log_key: Option<KeyUri>,
-    /// Its roots.
+    /// Its roots: those of its first bundle, and those that rotations speak of.
     pub roots: Vec<AuthorityCertificate>,
+    /// How often those who take its bundle should look for a newer one.
+    pub refresh_hint: Lifetime,
+    /// Those whom its rotations wait for.
+    pub consumers: Vec<SpiffeId>,
     /// Its authorities.
     pub authorities: Vec<Authority>,
     /// The names by which clients reach the daemon as a member of this domain; none if it is none.
@@ -358,6 +363,12 @@ impl Domain {
             log_key: config.log_key.parse()?,
             second_log_key: config.second_log_key.map(|uri| uri.parse()).transpose()?,
             roots,
+            refresh_hint: config.refresh_hint,
+            consumers: config
+                .consumers
+                .iter()
+                .map(|id| parse_spiffe_id(id).map_err(|error| Failure::usage(format!("consumers: {error}"))))
+                .collect::<Result<_, _>>()?,
             authorities,
             server_names: config.server_names,
             custody: config.custody,

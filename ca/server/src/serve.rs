@@ -19,10 +19,11 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::Server;
 use undercroft_ca::authority::Authority;
+use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::log_key::LogKey;
 use undercroft_ca::profile::{Kind, Profile};
 use undercroft_ca::service::{CertificateAuthority, DomainSetup, Setup};
-use undercroft_ca::store::Effect;
+use undercroft_ca::store::{Effect, Facts as _};
 use undercroft_cli::system::{SystemClock, SystemEntropy};
 use undercroft_cli::{ExitStatus, Failure};
 use undercroft_keymgr::{ErrorKind, Key, ReplicaNews, Replicas};
@@ -38,7 +39,7 @@ use undercroft_log_files::Folder;
 use undercroft_proto::identity::DomainAnchors;
 use undercroft_proto::v1::admin_server::AdminServer;
 use undercroft_proto::v1::issuance_server::IssuanceServer;
-use undercroft_upstream::acceptor::accept;
+use undercroft_upstream::acceptor::{Anchors, accept};
 use undercroft_upstream::{AdminApi, AdminSetup, CertificateForNames, IssuanceApi, ServerCertificates};
 
 use crate::config::{self, Config, Domain};
@@ -129,12 +130,14 @@ async fn run(
         caller_profile: config.caller_profile.clone(),
         ceremonies: read_ceremonies(config)?,
         witness_grace: config.witness_grace,
+        roster: config.recovery.clone(),
         facts: Arc::new(database.clone()),
         trust: config.trust.clone(),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
     };
     let ca = Arc::new(CertificateAuthority::start(setup).await?);
+    tell_of_roots(config, &ca);
     let of_logs = ca.domains().iter().map(|domain| domain.log().clone());
     let keepers = of_logs
         .zip(keepers)
@@ -214,6 +217,7 @@ async fn open_domain(
             ended
         });
     }
+    let roots = known_roots(domain, database).await.map_err(during)?;
     let (mut authorities, mut replicas) = (Vec::new(), Vec::new());
     for (authority, gates) in domain.authorities.iter().zip(gates) {
         let opened = open_replicas(config, authority).await;
@@ -224,7 +228,7 @@ async fn open_domain(
             authority.name.clone(),
             domain.name.clone(),
             authority.certificate.clone(),
-            &domain.roots,
+            &roots,
             key,
             authority.urls.clone(),
         );
@@ -244,11 +248,45 @@ async fn open_domain(
         log_keys,
         authorities,
         replicas,
-        roots: domain.roots.clone(),
+        roots,
+        refresh_hint: domain.refresh_hint,
+        consumers: domain.consumers.clone(),
         custody: domain.custody,
         log_custody: domain.log_custody,
     };
     Ok((setup, keepers))
+}
+
+/// The roots that a domain's authorities may be below: those of the configuration, and after the first start those that
+/// were published since, or that a rotation will publish.
+async fn known_roots(domain: &Domain, database: &Database) -> Result<Vec<AuthorityCertificate>, Failure> {
+    let published = database.bundle(domain.name.as_str()).await?;
+    let rotated = database.rotations(domain.name.as_str()).await?;
+    let published = published.iter().flat_map(|bundle| &bundle.roots);
+    let rotated = rotated.iter().filter_map(|rotation| rotation.roots.as_ref()).map(|roots| &roots.new);
+    let mut roots = domain.roots.clone();
+    for der in published.chain(rotated) {
+        let root = AuthorityCertificate::from_der(&der.0)
+            .map_err(|error| Failure::tampered(format!("a root in the database: {error}")))?;
+        if !roots.contains(&root) {
+            roots.push(root);
+        }
+    }
+    Ok(roots)
+}
+
+/// What configuration says of roots and is not so.
+fn tell_of_roots(config: &Config, ca: &CertificateAuthority) {
+    for domain in &config.domains {
+        let Some(bundle) = ca.domain(domain.name.as_str()).map(|domain| domain.bundle()) else { continue };
+        for root in domain.roots.iter().filter(|root| !bundle.roots().contains(root)) {
+            tracing::warn!(
+                domain = domain.name.as_str(),
+                root = %root.subject(),
+                "a root of the configuration is not published; see `undercroft rotate status`"
+            );
+        }
+    }
 }
 
 /// The key of an authority, wherever it is, and the URI that it is known by; and those of its replicas besides the first
@@ -412,7 +450,7 @@ async fn listen(
     let address =
         listener.local_addr().map_err(|error| Failure::unreachable(format!("cannot listen: {error}")))?;
     let admin_socket = bind_admin(&config.admin_socket)?;
-    let connections = accept(listener, anchors(ca), certificates.clone(), most_connections())
+    let connections = accept(listener, anchors(ca.clone()), certificates.clone(), most_connections())
         .map_err(|error| Failure::failed(format!("TLS: {error}")))?;
     let limited = |service: IssuanceApi| IssuanceServer::new(service).max_decoding_message_size(MAX_REQUEST);
     let stopped = |mut stopping: watch::Receiver<bool>| async move {
@@ -526,19 +564,26 @@ fn bind_admin(path: &Path) -> Result<UnixListener, Failure> {
     Ok(listener)
 }
 
-/// Who may vouch for clients: each domain's roots, and its own authorities below them.
-fn anchors(ca: &CertificateAuthority) -> Vec<DomainAnchors> {
+/// Who may vouch for clients, at the moment of a handshake: each domain's published roots, and its own authorities below
+/// them.
+fn anchors(ca: Arc<CertificateAuthority>) -> Anchors {
     let owned = |der: &[u8]| CertificateDer::from(der.to_vec());
-    ca.domains()
-        .iter()
-        .map(|domain| {
-            DomainAnchors::new(
-                domain.name().as_str(),
-                domain.bundle().roots().iter().map(|root| owned(root.der())).collect(),
-                domain.authorities().iter().map(|authority| owned(authority.certificate().der())).collect(),
-            )
-        })
-        .collect()
+    Arc::new(move || {
+        let domains = ca.domains().iter();
+        domains
+            .map(|domain| {
+                DomainAnchors::new(
+                    domain.name().as_str(),
+                    domain.bundle().roots().iter().map(|root| owned(root.der())).collect(),
+                    domain
+                        .authorities()
+                        .iter()
+                        .map(|authority| owned(authority.certificate().der()))
+                        .collect(),
+                )
+            })
+            .collect()
+    })
 }
 
 /// Issues the certificates that the daemon is known by, for new keys that live in this process alone.

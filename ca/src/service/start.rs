@@ -1,30 +1,33 @@
 //! Starting the CA: what must be true, and what is logged, before the first request.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
 
+use futures::lock::Mutex;
 use jiff::Timestamp;
 use undercroft_attestors::custody::Demand;
 use undercroft_attestors::trust::Trust;
 use undercroft_keymgr::Key;
 use undercroft_log::Clock;
 use undercroft_log::leaf::{
-    Base64Bytes, Body, Bundle as BundleLeaf, Ceremony, CeremonyEvent, Digest, Draft, Policy as PolicyLeaf,
-    Start, Text, TranscriptHead,
+    Body, Ceremony, CeremonyEvent, Digest, Draft, Policy as PolicyLeaf, Start, Text, TranscriptHead,
 };
 use undercroft_log::sequencer::{Append, AppendError, Assurance, Log};
 use undercroft_log::store::StoreError;
 
+use super::consumers::Consumers;
 use super::custody::HeldKey;
 use super::{CertificateAuthority, Domain};
+use crate::approval::Roster;
 use crate::authority::Authority;
 use crate::bundle::Bundle;
 use crate::certificate::{AuthorityCertificate, Constraints};
 use crate::custody::PoorCustody;
 use crate::issuance::abandoned;
-use crate::names::TrustDomain;
+use crate::names::{SpiffeId, TrustDomain};
 use crate::policy::Policy;
 use crate::profile::{PolicyArc, Profile};
+use crate::rotation::{Rotation, Rotations};
 use crate::serial::Entropy;
 use crate::store::{Effect, Facts};
 use crate::time::Lifetime;
@@ -52,6 +55,8 @@ pub struct Setup {
     pub ceremonies: Vec<(Digest, TranscriptHead)>,
     /// How long leaves go on while too few witnesses answer.
     pub witness_grace: Lifetime,
+    /// Who may approve that the roots of a domain change; nobody if there is no roster.
+    pub roster: Option<Roster>,
     /// Stored facts.
     pub facts: Arc<dyn Facts>,
     /// Who is believed about TPMs.
@@ -72,8 +77,12 @@ pub struct DomainSetup {
     pub log_keys: Vec<(Key, String)>,
     /// Its authorities, each with the URI of its key.
     pub authorities: Vec<(Authority, String)>,
-    /// Its roots.
+    /// The roots that are known: those that are published if none are yet, those that are, and those that will be.
     pub roots: Vec<AuthorityCertificate>,
+    /// How often those who take its bundle should look for a newer one.
+    pub refresh_hint: Lifetime,
+    /// The SPIFFE IDs of those who are known to take its bundle: no rotation goes on before they have.
+    pub consumers: Vec<SpiffeId>,
     /// The keys of authorities that are in further tokens, each with its authority's name and its URI: what custody they
     /// have is judged and logged as if they were alone.
     pub replicas: Vec<(String, Key, String)>,
@@ -116,6 +125,7 @@ impl CertificateAuthority {
             policy: setup.policy,
             policy_arc: setup.policy_arc,
             caller_profile: setup.caller_profile,
+            roster: setup.roster,
             facts: setup.facts,
             clock: setup.clock,
             entropy: setup.entropy,
@@ -246,39 +256,51 @@ async fn start_domain(
         key.prove(&setup.log, judge.trust, judge.now).await?;
     }
     let bundle = publish_bundle(&setup, facts).await?;
+    let rotations = read_rotations(&setup, facts).await?;
     let authorities = setup.authorities.into_iter().map(|(authority, _)| authority).collect();
     Ok(Domain {
         name: setup.name,
         log: setup.log,
         authorities,
         keys,
-        bundle,
+        bundle: RwLock::new(Arc::new(bundle)),
+        rotations: RwLock::new(Arc::new(rotations)),
+        rotating: Mutex::default(),
+        consumers: Consumers::of(setup.consumers),
         grace,
         away_is_told: AtomicBool::new(false),
     })
 }
 
-/// Logs the roots before they are published, if they are other ones than before.
+/// The published bundle as the log has it. The first one is that of the configured roots; later ones are published by
+/// rotations alone, so that no root comes in by configuration.
 async fn publish_bundle(setup: &DomainSetup, facts: &dyn Facts) -> Result<Bundle, StartError> {
-    let digest = Bundle::digest_of(&setup.roots);
-    let published = facts.bundle(setup.name.as_str()).await?;
-    let sequence = match published {
-        Some((sequence, roots)) if roots == digest => {
-            return Ok(Bundle::new(setup.name.clone(), sequence, setup.roots.clone()));
+    let bundle = match facts.bundle(setup.name.as_str()).await? {
+        None => Bundle::first(setup.name.clone(), setup.roots.clone(), setup.refresh_hint),
+        Some(entry) => {
+            let published = Bundle::read(setup.name.clone(), &entry);
+            let published =
+                published.map_err(|error| StartError::Store(StoreError::Damaged(error.to_string())))?;
+            if published.refresh_hint() == setup.refresh_hint {
+                return Ok(published);
+            }
+            let tainted = entry.tainted;
+            published.next(published.roots().to_vec(), tainted, setup.refresh_hint)
         }
-        Some((sequence, _)) => sequence + 1,
-        None => 1,
     };
-    let domain = setup.name.as_str().to_owned();
-    let body = Body::Bundle(BundleLeaf {
-        domain: domain.clone(),
-        sequence,
-        roots: setup.roots.iter().map(|root| Base64Bytes(root.der().to_vec())).collect(),
-    });
-    let draft = Draft::new(&body).map_err(|error| StartError::Bug(error.to_string()))?;
-    let effects = vec![Effect::Bundle { domain, sequence, roots: digest }];
+    let entry = bundle.entry();
+    let draft =
+        Draft::new(&Body::Bundle(entry.clone())).map_err(|error| StartError::Bug(error.to_string()))?;
+    let effects = vec![Effect::Bundle(entry)];
     setup.log.append_assured(Append { draft, effects, blobs: Vec::new() }, Assurance::Witnessed).await?;
-    Ok(Bundle::new(setup.name.clone(), sequence, setup.roots.clone()))
+    Ok(bundle)
+}
+
+/// What has become of the rotations of a domain.
+async fn read_rotations(setup: &DomainSetup, facts: &dyn Facts) -> Result<Rotations, StartError> {
+    let stored = facts.rotations(setup.name.as_str()).await?;
+    let read = stored.iter().map(Rotation::read).collect::<Result<_, _>>();
+    read.map(Rotations).map_err(|error| StartError::Store(StoreError::Damaged(error.to_string())))
 }
 
 async fn log(log: &Log<Effect>, body: Body, effect: Option<Effect>) -> Result<(), StartError> {

@@ -179,6 +179,10 @@ impl Reader<'_> {
         if intent.caller.by == Channel::EnrolmentToken && uris != [intent.caller.id.as_str()] {
             self.find(index, "enrolment", format!("its certificate is not {}'s", intent.caller.id));
         }
+        if let Ok(ends) = Timestamp::from_second(ends.timestamp()) {
+            let wrong = self.rotations.certificate(intent.key_id.0, ends);
+            self.find_of_rotation(index, "rotation", wrong);
+        }
         // Plans have dates of their own; online, a certificate begins when it is asked for.
         if self.place.about != About::Ceremony {
             let earliest = time.as_second() - STAMPED_LATE - BACKDATE.as_secs() as i64;

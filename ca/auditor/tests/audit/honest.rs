@@ -36,6 +36,8 @@ fn nothing_is_found_in_the_logs_of_a_daemon_that_was_started_twice() {
     assert_eq!(report.findings, []);
     assert_eq!(report.intents, Intents { signed: 4, abandoned: 1, open: 0 });
     assert_eq!((report.kinds[&Kind::Bundle], report.kinds[&Kind::Refusal]), (2, 2));
+    // A root that the quorum approved, and a step that was too early.
+    assert_eq!((report.kinds[&Kind::Approval], report.kinds[&Kind::Rotation]), (1, 3));
     assert!(report.first.unwrap() < report.last.unwrap());
     assert!(report.keys.iter().all(|key| key.grade == Grade::Software), "{:?}", report.keys);
     // The same keys were opened twice.

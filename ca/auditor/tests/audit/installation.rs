@@ -7,9 +7,11 @@ use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use futures::executor::block_on;
+use hsm_sim::persons::Persons;
 use hsm_sim::software::SoftwareKey;
 use jiff::Timestamp;
 use undercroft_attestors::trust::Trust;
+use undercroft_ca::approval::{NAMESPACE, PersonConfig, Roster, RosterConfig};
 use undercroft_ca::authority::Authority;
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::csr::{Csr, request_for};
@@ -21,8 +23,11 @@ use undercroft_ca::names::{TrustDomain, parse_spiffe_id, parse_trust_domain};
 use undercroft_ca::plan::Plan;
 use undercroft_ca::policy::{Known, Policy};
 use undercroft_ca::profile::{Kind, PolicyArc, Profile};
+use undercroft_ca::rotation::Schedule;
 use undercroft_ca::serial::{Entropy, NoEntropy, SerialNumber};
-use undercroft_ca::service::{CertificateAuthority, DomainSetup, IssueRequest, ServiceError, Setup};
+use undercroft_ca::service::{
+    Advance, CertificateAuthority, DomainSetup, IssueRequest, RotateError, RotationOrder, ServiceError, Setup,
+};
 use undercroft_ca::store::Effect;
 use undercroft_ca::tbs::{Issuer, Urls};
 use undercroft_ca::time::Lifetime;
@@ -302,6 +307,7 @@ struct Daemon<'a> {
     memory: Arc<Memory>,
     clock: Arc<Ticking>,
     entropy: Arc<Counting>,
+    quorum: Quorum,
     transcript: (Digest, TranscriptHead),
 }
 
@@ -343,6 +349,8 @@ impl Daemon<'_> {
                     log_keys: vec![(key(&self.log_keys[at]), "pkcs11:object=log".into())],
                     authorities: vec![(authority, "pkcs11:object=i1".into())],
                     roots,
+                    refresh_hint: undercroft_ca::bundle::REFRESH_HINT,
+                    consumers: Vec::new(),
                     replicas: Vec::new(),
                     custody: undercroft_attestors::custody::Demand::Declared,
                     log_custody: undercroft_attestors::custody::Demand::Declared,
@@ -358,6 +366,7 @@ impl Daemon<'_> {
                 caller_profile: Profile::standard(Kind::Svid),
                 ceremonies: vec![self.transcript.clone()],
                 witness_grace: undercroft_ca::time::Lifetime::seconds(600),
+                roster: Some(self.quorum.roster()),
                 facts: self.memory.clone(),
                 trust: Arc::default(),
                 clock: self.clock.clone(),
@@ -395,6 +404,7 @@ impl Installation {
             memory: Arc::default(),
             clock,
             entropy: Arc::new(Counting(AtomicU8::new(0))),
+            quorum: Quorum(Persons::new(&["bob", "carol"]).unwrap()),
             transcript: (plan_of_ceremony.digest(), head),
         };
         let roots = || [vec![control.root.clone()], vec![prod.root.clone()]];
@@ -406,6 +416,7 @@ impl Installation {
         });
         let both = [roots()[0].clone(), vec![prod.root.clone(), next[1].root.clone()]];
         daemon.run("second", both, [(control, key(&control.key)), (prod, key(&prod.key))], async |ca| {
+            rotate(ca, &daemon.quorum, &next[1].root).await;
             ca.issue(&parse_spiffe_id(OPERATOR_ID).unwrap(), &request("d").await).await.unwrap();
         });
 
@@ -446,6 +457,38 @@ async fn request(name: &str) -> IssueRequest {
         csr: request_for(&*software(KeyAlgorithm::EcdsaP256)).await.unwrap(),
         spiffe_id: format!("spiffe://prod.example/ns/a/sa/{name}"),
         ..IssueRequest::default()
+    }
+}
+
+/// Begins the rotation of the root of prod.example, which publishes the next one beside it; and tries to go on at once.
+async fn rotate(ca: &CertificateAuthority, quorum: &Quorum, next: &AuthorityCertificate) {
+    let prod = DOMAINS[1];
+    let caller = || Caller { id: "uid:0".into(), by: Channel::UnixSocket };
+    let order = RotationOrder {
+        schedule: Schedule::Planned,
+        replace: vec![("i1".into(), "i2".into())],
+        new_root: Some(next.der().to_vec()),
+    };
+    ca.plan_rotation(caller(), prod, order, false).await.unwrap();
+    let statement = ca.rotation_statement(prod, "alice", Lifetime::days(1)).await.unwrap().unwrap();
+    let approval = Some((statement.clone(), quorum.sign(&statement)));
+    ca.advance_rotation(caller(), prod, Advance { approval, ..Advance::default() }).await.unwrap();
+    let early = ca.advance_rotation(caller(), prod, Advance::default()).await.unwrap_err();
+    assert!(matches!(early, RotateError::NotYet(_)), "{early}");
+}
+
+/// Who approves.
+pub(crate) struct Quorum(Persons);
+
+impl Quorum {
+    fn roster(&self) -> Roster {
+        let persons = self.0.keys().unwrap().into_iter();
+        let persons = persons.map(|(name, key)| PersonConfig { name, keys: vec![key] }).collect();
+        Roster::new(RosterConfig { quorum: 2, persons }).unwrap()
+    }
+
+    fn sign(&self, statement: &str) -> Vec<String> {
+        ["bob", "carol"].map(|name| self.0.sign(name, NAMESPACE, statement).unwrap()).into()
     }
 }
 

@@ -151,6 +151,45 @@ fn token(log: &mut Log, id: &str) -> Value {
 
 const BOB: &str = "spiffe://control.example/operator/bob";
 
+/// Appends that the last rotation has gone on, phase by phase, all at once.
+fn go_on(log: &mut Log, phases: &[&str]) -> u64 {
+    let at =
+        log.all("rotation").into_iter().rfind(|at| log.value(*at)["body"]["event"] == "advanced").unwrap();
+    let mut body = log.value(at)["body"].clone();
+    let now = log.value(log.entries.len() as u64 - 1)["time"].clone();
+    let mut last = at;
+    for phase in phases {
+        let phase = json!({ "phase": phase, "since": now });
+        body["phases"].as_array_mut().unwrap().push(phase);
+        last = log.push("rotation", body.clone());
+    }
+    last
+}
+
+/// Appends a rotation of the authority with this key, from its plan to its end, all at once.
+fn retire(log: &mut Log, old_key: &str) -> u64 {
+    let now = log.value(log.entries.len() as u64 - 1)["time"].as_str().unwrap().to_owned();
+    retire_at(log, old_key, &now)
+}
+
+/// The same, at another time.
+fn retire_at(log: &mut Log, old_key: &str, now: &str) -> u64 {
+    let domain = log.value(log.last("bundle"))["body"]["domain"].clone();
+    let mut body = json!({
+        "event": "planned", "domain": domain, "number": 1, "schedule": "accelerated", "planned": now, "phases": [],
+        "authorities": [{ "old": "i1", "old_key": old_key, "new": "i2" }],
+        "caller": { "id": "uid:0", "by": "unix-socket" },
+    });
+    let mut at = log.push("rotation", body.clone());
+    log.edit(at, |entry| entry["time"] = json!(now));
+    body["event"] = json!("advanced");
+    for phase in ["pre-publish", "switch", "drain", "retire"] {
+        body["phases"].as_array_mut().unwrap().push(json!({ "phase": phase, "since": now }));
+        at = log.push("rotation", body.clone());
+    }
+    at
+}
+
 fn zeros() -> Value {
     json!("00".repeat(32))
 }
@@ -449,7 +488,7 @@ const LIES: &[Lie] = &[
         log.edit_body(log.last("bundle"), |body| body["sequence"] = json!(3));
         log.edit_body(log.first("bundle"), |body| body["sequence"] = json!(2))
     }),
-    lie("a bundle without roots", PROD, &["bundle"], |log| {
+    lie("a bundle without roots", PROD, &["bundle", "rotation"], |log| {
         log.edit_body(log.last("bundle"), |body| body["roots"] = json!([]))
     }),
     lie("a bundle with something that is no certificate", PROD, &["bundle"], |log| {
@@ -458,6 +497,81 @@ const LIES: &[Lie] = &[
     lie("a bundle with an intermediate in it", PROD, &["bundle"], |log| {
         let intermediate = base64(INSTALLATION.intermediate.der());
         log.edit_body(log.last("bundle"), |body| body["roots"].as_array_mut().unwrap().push(intermediate))
+    }),
+    lie("a root that nobody approved", PROD, &["bundle"], |log| {
+        log.remove(log.last("approval"));
+        log.last("bundle")
+    }),
+    lie("a root that nobody approved, behind an approval of something else", PROD, &["bundle"], |log| {
+        log.edit_body(log.last("approval"), |body| {
+            let statement = body["statement"].as_str().unwrap();
+            body["statement"] =
+                json!(statement.replace("\"action\": \"bundle\"", "\"action\": \"rotation\""));
+        });
+        log.last("bundle")
+    }),
+    lie("a root that comes back without an approval", PROD, &["bundle"], |log| {
+        let mut body = log.value(log.last("bundle"))["body"].clone();
+        body["sequence"] = json!(3);
+        body["roots"].as_array_mut().unwrap().remove(0);
+        log.push("bundle", body)
+    }),
+    // Rotations.
+    lie("a rotation of another domain", PROD, &["domain"], |log| {
+        let at = log.all("rotation")[2];
+        log.edit_body(at, |body| body["domain"] = json!("other.example"))
+    }),
+    lie("a rotation that was never planned", PROD, &["rotation"], |log| {
+        log.remove(log.first("rotation"));
+        log.first("rotation")
+    }),
+    lie("a rotation whose number is left out", PROD, &["rotation"], |log| {
+        for at in log.all("rotation") {
+            log.edit_body(at, |body| body["number"] = json!(2));
+        }
+        log.first("rotation")
+    }),
+    lie("a rotation that begins in the middle", PROD, &["rotation"], |log| {
+        let begun = log.value(log.all("rotation")[1])["body"]["phases"].clone();
+        log.edit_body(log.first("rotation"), |body| body["phases"] = begun);
+        log.remove(log.all("rotation")[1]);
+        log.first("rotation")
+    }),
+    lie("a rotation that leaves a phase out", PROD, &["rotation"], |log| go_on(log, &["switch"])),
+    lie("a rotation that goes back", PROD, &["rotation"], |log| go_on(log, &["pre-publish"])),
+    lie("a rotation that goes on before anybody could have polled", PROD, &["rotation"], |log| {
+        go_on(log, &["cross-sign"])
+    }),
+    lie("a rotation that becomes another one", PROD, &["rotation"], |log| {
+        let mut body = log.value(log.all("rotation")[1])["body"].clone();
+        body["authorities"][0]["new"] = json!("i3");
+        log.push("rotation", body)
+    }),
+    lie("a phase that begins in the future", PROD, &["rotation"], |log| {
+        log.edit_body(log.all("rotation")[1], |body| {
+            body["phases"][0]["since"] = json!("2027-01-01T00:00:00Z")
+        })
+    }),
+    lie("a phase whose bundle was not published", PROD, &["rotation"], |log| {
+        log.remove(log.last("bundle"));
+        log.all("rotation")[1]
+    }),
+    lie("a root in a rotation that is none", PROD, &["rotation"], |log| {
+        log.edit_body(log.first("rotation"), |body| body["roots"]["new"] = json!("MAA="))
+    }),
+    lie("an authority that retires while what it issued lives", CONTROL, &["rotation"], |log| {
+        let own = INSTALLATION.control_authority.key.public_key().id().to_string();
+        retire(log, &own)
+    }),
+    lie("a certificate of an authority that has retired", PROD, &["rotation"], |log| {
+        let key = INSTALLATION.prod_authority.key.public_key().id().to_string();
+        for at in log.all("rotation").into_iter().rev() {
+            log.remove(at);
+        }
+        // When everything has ended.
+        retire_at(log, &key, "2027-06-01T00:00:00Z");
+        let leaf = Leaf::of_prod(log);
+        issue_in_prod(log, &leaf, |_| {})
     }),
     // Enrolments.
     lie("an enrolment without a token", CONTROL, &["enrolment"], |log| {
@@ -535,6 +649,10 @@ fn what_the_lies_are_built_from_is_honest() {
         body["caller"]["id"] = json!(BOB);
         body["policy"] = policy;
     });
+    assert_eq!(control.audit().findings, []);
+    // A rotation of an authority under which nothing is alive.
+    let mut control = INSTALLATION.control.clone();
+    retire(&mut control, &"00".repeat(32));
     assert_eq!(control.audit().findings, []);
 }
 

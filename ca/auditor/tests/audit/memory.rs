@@ -5,9 +5,10 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use undercroft_ca::store::{Effect, Enrolment, Facts};
+use undercroft_ca::store::{CertificateFact, Effect, Enrolment, Facts};
+use undercroft_keys::KeyId;
 use undercroft_log::checkpoint::SignedCheckpoint;
-use undercroft_log::leaf::Digest;
+use undercroft_log::leaf::{Bundle, Digest, Rotation};
 use undercroft_log::store::{Batch, CommitError, Head, LogReader, LogStore, StoreError};
 use undercroft_log::tree::Hash;
 use undercroft_log_files::FolderStore;
@@ -20,7 +21,9 @@ pub(crate) struct Memory(Mutex<Known>);
 struct Known {
     open: BTreeSet<(String, u64)>,
     enrolments: BTreeMap<Digest, Enrolment>,
-    bundles: BTreeMap<String, (u64, Digest)>,
+    bundles: BTreeMap<String, Bundle>,
+    rotations: BTreeMap<(String, u64), Rotation>,
+    certificates: Vec<CertificateFact>,
     policy: Option<Digest>,
     ceremonies: BTreeSet<Digest>,
 }
@@ -33,7 +36,11 @@ impl Memory {
     fn apply(&self, origin: &str, index: u64, effect: Effect) {
         let mut known = self.known();
         match effect {
-            Effect::Certificate(_) | Effect::Signed => drop(known.open.insert((origin.to_owned(), index))),
+            Effect::Certificate(fact) => {
+                known.certificates.push(fact);
+                known.open.insert((origin.to_owned(), index));
+            }
+            Effect::Signed => drop(known.open.insert((origin.to_owned(), index))),
             Effect::Resolved { intent } => drop(known.open.remove(&(origin.to_owned(), intent))),
             Effect::EnrolmentMade { token, id, expires } => {
                 known.enrolments.insert(token, Enrolment { id, expires, redeemed: false });
@@ -41,8 +48,9 @@ impl Memory {
             Effect::EnrolmentRedeemed { token, .. } => {
                 known.enrolments.get_mut(&token).unwrap().redeemed = true
             }
-            Effect::Bundle { domain, sequence, roots } => {
-                known.bundles.insert(domain, (sequence, roots));
+            Effect::Bundle(bundle) => drop(known.bundles.insert(bundle.domain.clone(), bundle)),
+            Effect::Rotation(rotation) => {
+                known.rotations.insert((rotation.domain.clone(), rotation.number), rotation);
             }
             Effect::Policy { policy } => known.policy = Some(policy),
             Effect::CeremonyAdopted { checkpoint } => drop(known.ceremonies.insert(checkpoint)),
@@ -61,8 +69,19 @@ impl Facts for Memory {
         Ok(self.known().enrolments.get(&token).cloned())
     }
 
-    async fn bundle(&self, domain: &str) -> Result<Option<(u64, Digest)>, StoreError> {
-        Ok(self.known().bundles.get(domain).copied())
+    async fn bundle(&self, domain: &str) -> Result<Option<Bundle>, StoreError> {
+        Ok(self.known().bundles.get(domain).cloned())
+    }
+
+    async fn rotations(&self, domain: &str) -> Result<Vec<Rotation>, StoreError> {
+        let known = self.known();
+        Ok(known.rotations.values().filter(|rotation| rotation.domain == domain).cloned().collect())
+    }
+
+    async fn ends_last(&self, issuers: &[KeyId]) -> Result<Option<CertificateFact>, StoreError> {
+        let known = self.known();
+        let of_these = known.certificates.iter().filter(|fact| issuers.contains(&fact.issuer));
+        Ok(of_these.max_by_key(|fact| fact.not_after).cloned())
     }
 
     async fn policy(&self) -> Result<Option<Digest>, StoreError> {

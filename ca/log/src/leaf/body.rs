@@ -12,12 +12,17 @@ pub use approval::Approval;
 pub use ceremony::{Ceremony, CeremonyEvent, CeremonyStep, TranscriptHead};
 pub use hardware::{Anchor, AnchorIntent, Attested, CloseReason, Command, LedgerNumber, LogHead};
 pub use recovery::{Epoch, Recovery, RecoveryWay};
+pub use rotation::{
+    EnteredPhase, Replacement, RotatedRoots, Rotation, RotationBlocker, RotationEvent, RotationPhase,
+    RotationSchedule,
+};
 
 mod alert;
 mod approval;
 mod ceremony;
 mod hardware;
 mod recovery;
+mod rotation;
 
 /// The body of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub enum Body {
     Enrolment(Enrolment),
     /// See [`Ceremony`].
     Ceremony(Ceremony),
+    /// See [`Rotation`].
+    Rotation(Rotation),
     /// See [`Command`].
     Command(Command),
     /// See [`AnchorIntent`].
@@ -68,6 +75,7 @@ impl Body {
             Self::Bundle(_) => Kind::Bundle,
             Self::Enrolment(_) => Kind::Enrolment,
             Self::Ceremony(_) => Kind::Ceremony,
+            Self::Rotation(_) => Kind::Rotation,
             Self::Command(_) => Kind::Command,
             Self::AnchorIntent(_) => Kind::AnchorIntent,
             Self::Anchor(_) => Kind::Anchor,
@@ -101,6 +109,7 @@ impl Body {
             Kind::Bundle => serde_json::from_str(json).map(Self::Bundle),
             Kind::Enrolment => serde_json::from_str(json).map(Self::Enrolment),
             Kind::Ceremony => serde_json::from_str(json).map(Self::Ceremony),
+            Kind::Rotation => serde_json::from_str(json).map(Self::Rotation),
             Kind::Command => serde_json::from_str(json).map(Self::Command),
             Kind::AnchorIntent => serde_json::from_str(json).map(Self::AnchorIntent),
             Kind::Anchor => serde_json::from_str(json).map(Self::Anchor),
@@ -109,7 +118,7 @@ impl Body {
             Kind::Epoch => serde_json::from_str(json).map(Self::Epoch),
             Kind::Recovery => serde_json::from_str(json).map(Self::Recovery),
             Kind::Start => serde_json::from_str(json).map(Self::Start),
-            Kind::Verdict | Kind::Rotation | Kind::Revocation | Kind::Freeze => {
+            Kind::Verdict | Kind::Revocation | Kind::Freeze => {
                 return Err(LeafError::Reserved(kind));
             }
         };
@@ -126,6 +135,7 @@ impl Body {
             Self::Bundle(body) => serde_json::to_string(body),
             Self::Enrolment(body) => serde_json::to_string(body),
             Self::Ceremony(body) => serde_json::to_string(body),
+            Self::Rotation(body) => serde_json::to_string(body),
             Self::Command(body) => serde_json::to_string(body),
             Self::AnchorIntent(body) => serde_json::to_string(body),
             Self::Anchor(body) => serde_json::to_string(body),
@@ -432,6 +442,12 @@ pub struct Bundle {
     pub sequence: u64,
     /// The root certificates, DER.
     pub roots: Vec<Base64Bytes>,
+    /// SHA-256 of those roots that nothing new is to stand under (SPIRE: tainted authorities).
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub tainted: Vec<Digest>,
+    /// `spiffe_refresh_hint`, in seconds. Entries that were written before it stood here mean 300.
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "integer::optional")]
+    pub refresh_hint: Option<u64>,
 }
 
 /// What happened to an enrolment token.

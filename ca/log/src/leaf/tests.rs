@@ -54,6 +54,34 @@ fn attested() -> Attested {
     Attested { signer: bytes(1), attest: bytes(2), signature: bytes(3) }
 }
 
+fn rotation() -> Rotation {
+    Rotation {
+        event: RotationEvent::Advanced,
+        domain: "prod.example".into(),
+        number: 1,
+        schedule: RotationSchedule::Planned,
+        planned: "2026-11-22T08:00:00Z".parse().unwrap(),
+        phases: vec![EnteredPhase {
+            phase: RotationPhase::PrePublish,
+            since: "2026-11-22T09:00:00Z".parse().unwrap(),
+        }],
+        authorities: vec![Replacement {
+            old: "i1".into(),
+            old_key: HexKeyId(KeyId::from([9; 32])),
+            new: "i2".into(),
+        }],
+        roots: Some(RotatedRoots {
+            old: Base64Bytes(vec![0x30]),
+            new: Base64Bytes(vec![0x31]),
+            new_by_old: Some(Base64Bytes(vec![0x32])),
+            old_by_new: None,
+        }),
+        caller: Caller { id: "uid:0".into(), by: Channel::UnixSocket },
+        blockers: Vec::new(),
+        approval: Some(Digest([6; 32])),
+    }
+}
+
 #[test]
 fn every_kind_reads_back_as_it_was_written() {
     let caller = || Caller { id: "uid:0".into(), by: Channel::UnixSocket };
@@ -102,6 +130,31 @@ fn every_kind_reads_back_as_it_was_written() {
             domain: "prod.example".into(),
             sequence: 1,
             roots: vec![Base64Bytes(vec![0x30])],
+            tainted: Vec::new(),
+            refresh_hint: None,
+        }),
+        Body::Bundle(Bundle {
+            domain: "prod.example".into(),
+            sequence: 2,
+            roots: vec![Base64Bytes(vec![0x30]), Base64Bytes(vec![0x31])],
+            tainted: vec![Digest([8; 32])],
+            refresh_hint: Some(300),
+        }),
+        Body::Rotation(rotation()),
+        Body::Rotation(Rotation {
+            event: RotationEvent::Refused,
+            phases: Vec::new(),
+            roots: None,
+            blockers: vec![
+                RotationBlocker {
+                    rule: "pre-publication".into(),
+                    text: "x".into(),
+                    until: Some("2026-11-23T08:00:00Z".parse().unwrap()),
+                },
+                RotationBlocker { rule: "consumer".into(), text: "x".into(), until: None },
+            ],
+            approval: None,
+            ..rotation()
         }),
         Body::Enrolment(Enrolment {
             event: EnrolmentEvent::Made,
@@ -212,6 +265,11 @@ fn integers_of_bodies_are_below_two_to_the_53() {
         ("anchor-intent", r#"{"index":1,"value":N}"#),
         ("command", r#"{"increment-counter":{"number":{"epoch":1,"ordinal":N},"index":1}}"#),
         ("bundle", r#"{"domain":"prod.example","sequence":N,"roots":[]}"#),
+        ("bundle", r#"{"domain":"prod.example","sequence":1,"roots":[],"refresh_hint":N}"#),
+        (
+            "rotation",
+            r#"{"event":"planned","domain":"d","number":N,"schedule":"planned","planned":"2026-11-22T08:00:00Z","phases":[],"authorities":[],"caller":{"id":"i","by":"mtls"}}"#,
+        ),
         ("policy", r#"{"sha256":"D","text":{"blob":N}}"#),
         (
             "refusal",

@@ -109,7 +109,9 @@ pub(super) fn told(status: Status) -> Failure {
     }
     match status.code() {
         Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument => Failure::refused(message),
-        Code::NotFound | Code::OutOfRange | Code::AlreadyExists => Failure::usage(message),
+        Code::NotFound | Code::OutOfRange | Code::AlreadyExists | Code::FailedPrecondition => {
+            Failure::usage(message)
+        }
         Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled => {
             Failure::unreachable(format!("the daemon cannot do it now: {message}"))
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use undercroft_attestors::custody::Demand;
 use undercroft_ca::approval::RosterConfig;
+use undercroft_ca::bundle::REFRESH_HINT;
 use undercroft_ca::names::DnsName;
 use undercroft_ca::profile::{PolicyArc, ProfileConfig};
 use undercroft_ca::tbs::Urls;
@@ -50,7 +51,7 @@ pub(super) struct Config {
     pub(super) domains: Vec<DomainConfig>,
     #[serde(default, rename = "ceremony")]
     pub(super) ceremonies: Vec<CeremonyConfig>,
-    /// Who may approve that a log goes on under another origin.
+    /// Who may approve that a log goes on under another origin, and that the roots of a domain change.
     pub(super) recovery: Option<RosterConfig>,
 }
 
@@ -79,6 +80,12 @@ pub(super) struct DomainConfig {
     pub(super) epoch: u32,
     #[serde(default)]
     pub(super) server_names: Vec<DnsName>,
+    /// How often those who take the bundle should look for a newer one.
+    #[serde(default = "refresh_hint")]
+    pub(super) refresh_hint: Lifetime,
+    /// The SPIFFE IDs of those whom rotations wait for.
+    #[serde(default)]
+    pub(super) consumers: Vec<String>,
     /// Of authorities' keys.
     #[serde(default)]
     pub(super) custody: Demand,
@@ -130,6 +137,10 @@ fn hour() -> Lifetime {
 
 fn minute() -> Lifetime {
     Lifetime::seconds(60)
+}
+
+fn refresh_hint() -> Lifetime {
+    REFRESH_HINT
 }
 
 fn two_minutes() -> Lifetime {

@@ -318,14 +318,23 @@ async fn apply_rare(connection: &mut SqliteConnection, effect: &Effect, entry: u
                 .bind(token.0.to_vec())
                 .bind(now.as_second())
         }
-        Effect::Bundle { domain, sequence, roots } => sqlx::query(
-            "INSERT INTO bundle (domain, sequence, roots) VALUES (?, ?, ?)
-             ON CONFLICT (domain) DO UPDATE SET sequence = excluded.sequence, roots = excluded.roots
+        Effect::Bundle(bundle) => sqlx::query(
+            "INSERT INTO bundle (domain, sequence, body) VALUES (?, ?, ?)
+             ON CONFLICT (domain) DO UPDATE SET sequence = excluded.sequence, body = excluded.body
              WHERE excluded.sequence = bundle.sequence + 1",
         )
-        .bind(domain.clone())
-        .bind(*sequence as i64)
-        .bind(roots.0.to_vec()),
+        .bind(bundle.domain.clone())
+        .bind(bundle.sequence as i64)
+        .bind(json(bundle)?),
+        // The newest may change, and one may come after it.
+        Effect::Rotation(rotation) => sqlx::query(
+            "INSERT INTO rotation (domain, number, body)
+             SELECT ?1, ?2, ?3 WHERE (SELECT ifnull(max(number), 0) FROM rotation WHERE domain = ?1) IN (?2 - 1, ?2)
+             ON CONFLICT (domain, number) DO UPDATE SET body = excluded.body",
+        )
+        .bind(rotation.domain.clone())
+        .bind(rotation.number as i64)
+        .bind(json(rotation)?),
         Effect::Policy { policy } => sqlx::query(
             "INSERT INTO policy (only, sha256) VALUES (1, ?) ON CONFLICT (only) DO UPDATE SET sha256 = excluded.sha256",
         )
@@ -345,7 +354,13 @@ async fn apply_rare(connection: &mut SqliteConnection, effect: &Effect, entry: u
     match (changed, effect) {
         (1, _) => Ok(()),
         (_, Effect::EnrolmentRedeemed { .. }) => Err(refuse("the token has been used or has expired")),
-        (_, Effect::Bundle { .. }) => Err(refuse("another process has published a bundle; start again")),
+        (_, Effect::Rotation(_)) => Err(refuse("it is not the newest rotation of its domain")),
+        (_, Effect::Bundle(_)) => Err(refuse("another process has published a bundle; start again")),
         _ => Err(refuse("it is there already")),
     }
+}
+
+/// The body of an entry, as a fact.
+fn json(body: &impl serde::Serialize) -> Result<String, Stop> {
+    serde_json::to_string(body).map_err(|error| Stop::Because(CommitError::Unavailable(error.to_string())))
 }

@@ -6,9 +6,10 @@ use std::ops::Range;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::Row as _;
-use undercroft_ca::store::{Enrolment, Facts};
+use undercroft_ca::serial::SerialNumber;
+use undercroft_ca::store::{CertificateFact, Enrolment, Facts};
 use undercroft_keys::KeyId;
-use undercroft_log::leaf::Digest;
+use undercroft_log::leaf::{Bundle, Digest, Rotation};
 use undercroft_log::store::{Head, LogReader, StoreError};
 use undercroft_log::tile::decode_hashes;
 use undercroft_log::tree::{Hash, TILE_WIDTH};
@@ -126,14 +127,45 @@ impl Facts for Database {
         .transpose()
     }
 
-    async fn bundle(&self, domain: &str) -> Result<Option<(u64, Digest)>, StoreError> {
-        let row: Option<(i64, Vec<u8>)> =
-            sqlx::query_as("SELECT sequence, roots FROM bundle WHERE domain = ?")
+    async fn bundle(&self, domain: &str) -> Result<Option<Bundle>, StoreError> {
+        let body: Option<String> = sqlx::query_scalar("SELECT body FROM bundle WHERE domain = ?")
+            .bind(domain)
+            .fetch_optional(&self.writer)
+            .await
+            .map_err(unavailable)?;
+        body.map(|body| json(&body)).transpose()
+    }
+
+    async fn rotations(&self, domain: &str) -> Result<Vec<Rotation>, StoreError> {
+        let bodies: Vec<String> =
+            sqlx::query_scalar("SELECT body FROM rotation WHERE domain = ? ORDER BY number")
                 .bind(domain)
-                .fetch_optional(&self.writer)
+                .fetch_all(&self.writer)
                 .await
                 .map_err(unavailable)?;
-        row.map(|(sequence, roots)| Ok((unsigned(sequence)?, Digest(array(roots)?)))).transpose()
+        bodies.iter().map(|body| json(body)).collect()
+    }
+
+    async fn ends_last(&self, issuers: &[KeyId]) -> Result<Option<CertificateFact>, StoreError> {
+        let mut last: Option<CertificateFact> = None;
+        for issuer in issuers {
+            // No index helps: it would cost each issuance more than this costs a rotation. By a reader, so that nobody waits.
+            let row: Option<(Vec<u8>, String, i64)> = sqlx::query_as(
+                "SELECT serial, name, not_after FROM certificate WHERE issuer = ? ORDER BY not_after DESC LIMIT 1",
+            )
+            .bind(issuer.as_bytes().to_vec())
+            .fetch_optional(&self.reader)
+            .await
+            .map_err(unavailable)?;
+            let Some((serial, name, not_after)) = row else { continue };
+            let serial = serial.try_into().ok().and_then(SerialNumber::from_bytes);
+            let serial = serial.ok_or_else(|| StoreError::Damaged("a serial number that is none".into()))?;
+            let fact = CertificateFact { serial, issuer: *issuer, name, not_after: timestamp(not_after)? };
+            if last.as_ref().is_none_or(|last| last.not_after < fact.not_after) {
+                last = Some(fact);
+            }
+        }
+        Ok(last)
     }
 
     async fn policy(&self) -> Result<Option<Digest>, StoreError> {
@@ -163,6 +195,11 @@ impl Facts for Database {
             .await
             .map_err(unavailable)
     }
+}
+
+/// The body of an entry, kept as a fact.
+fn json<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, StoreError> {
+    serde_json::from_str(body).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
 fn array(bytes: Vec<u8>) -> Result<[u8; 32], StoreError> {

@@ -67,7 +67,15 @@ CREATE TABLE enrolment (
 CREATE TABLE bundle (
     domain   TEXT NOT NULL PRIMARY KEY,
     sequence INTEGER NOT NULL,
-    roots    BLOB NOT NULL
+    body     TEXT NOT NULL               -- of its entry
+) STRICT, WITHOUT ROWID;
+
+-- The newest entry of each rotation.
+CREATE TABLE rotation (
+    domain TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    body   TEXT NOT NULL,
+    PRIMARY KEY (domain, number)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE policy (

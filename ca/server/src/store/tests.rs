@@ -10,7 +10,10 @@ use undercroft_keymgr::Key;
 use undercroft_keys::KeyAlgorithm;
 use undercroft_log::Clock;
 use undercroft_log::checkpoint::Checkpoint;
-use undercroft_log::leaf::{Body, Digest, Draft, Leaf, Outcome, OutcomeResult};
+use undercroft_log::leaf::{
+    Base64Bytes, Body, Bundle, Caller, Channel, Digest, Draft, EnteredPhase, Leaf, Outcome, OutcomeResult,
+    Rotation, RotationEvent, RotationPhase, RotationSchedule,
+};
 use undercroft_log::sequencer::{self, Append, AppendError, Limits, Log};
 use undercroft_log::store::{Batch, CommitError, Head, LogReader as _, LogStore as _};
 use undercroft_log::tree::{GrowingTree, leaf_hash};
@@ -203,21 +206,129 @@ fn an_enrolment_token_is_good_once_and_in_time() {
 #[test]
 fn bundles_count_up_by_one() {
     let place = Place::new();
-    let bundle = |sequence| {
-        with(
-            "bundle",
-            vec![Effect::Bundle { domain: "prod.example".into(), sequence, roots: Digest([9; 32]) }],
-        )
+    let body = |sequence| Bundle {
+        domain: "prod.example".into(),
+        sequence,
+        roots: vec![Base64Bytes(vec![0x30])],
+        tainted: vec![Digest([9; 32])],
+        refresh_hint: Some(60),
     };
+    let bundle = |sequence| with("bundle", vec![Effect::Bundle(body(sequence))]);
     place.run(async |database, log| {
         log.append(bundle(1)).await.unwrap();
         log.append(bundle(2)).await.unwrap();
         for wrong in [2, 1, 4] {
             assert!(matches!(log.append(bundle(wrong)).await, Err(AppendError::Refused(_))), "{wrong}");
         }
-        assert_eq!(database.bundle("prod.example").await.unwrap(), Some((2, Digest([9; 32]))));
+        assert_eq!(database.bundle("prod.example").await.unwrap(), Some(body(2)));
         assert_eq!(database.bundle("edge.example").await.unwrap(), None);
     });
+}
+
+#[test]
+fn rotations_follow_each_other_and_the_newest_alone_changes() {
+    let place = Place::new();
+    let body = |number, phases: &[RotationPhase]| Rotation {
+        event: RotationEvent::Advanced,
+        domain: "prod.example".into(),
+        number,
+        schedule: RotationSchedule::Planned,
+        planned: noon(),
+        phases: phases.iter().map(|phase| EnteredPhase { phase: *phase, since: noon() }).collect(),
+        authorities: Vec::new(),
+        roots: None,
+        caller: Caller { id: "uid:0".into(), by: Channel::UnixSocket },
+        blockers: Vec::new(),
+        approval: None,
+    };
+    let rotation = |body| with("rotation", vec![Effect::Rotation(body)]);
+    let switched = [RotationPhase::PrePublish, RotationPhase::Switch];
+    place.run(async |database, log| {
+        let stored = async || database.rotations("prod.example").await.unwrap();
+        assert!(matches!(log.append(rotation(body(2, &[]))).await, Err(AppendError::Refused(_))));
+        for phases in [&[][..], &switched[..1], &switched] {
+            log.append(rotation(body(1, phases))).await.unwrap();
+            assert_eq!(stored().await, [body(1, phases)]);
+        }
+        log.append(rotation(body(2, &[]))).await.unwrap();
+        for wrong in [1, 4] {
+            assert!(matches!(log.append(rotation(body(wrong, &[]))).await, Err(AppendError::Refused(_))));
+        }
+        assert_eq!(stored().await, [body(1, &switched), body(2, &[])]);
+        assert!(database.rotations("edge.example").await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn the_certificate_that_ends_last_is_found_by_its_issuer() {
+    let place = Place::new();
+    let fact = |serial, issuer, hours: u64| CertificateFact {
+        serial: SerialNumber::from_bytes([serial; 16]).unwrap(),
+        issuer: [issuer; 32].into(),
+        name: format!("spiffe://prod.example/{serial}"),
+        not_after: noon() + std::time::Duration::from_secs(3600 * hours),
+    };
+    let facts = [fact(1, 7, 2), fact(2, 7, 9), fact(3, 7, 4), fact(4, 8, 12), fact(5, 9, 48)];
+    place.run(async |database, log| {
+        assert_eq!(database.ends_last(&[[7; 32].into()]).await.unwrap(), None);
+        for fact in &facts {
+            log.append(with("intent", vec![Effect::Certificate(fact.clone())])).await.unwrap();
+        }
+        for (issuers, expected) in [
+            (&[7][..], Some(1)),
+            (&[8], Some(3)),
+            (&[7, 8], Some(3)),
+            (&[8, 7], Some(3)),
+            (&[1], None),
+            (&[], None),
+        ] {
+            let issuers: Vec<_> = issuers.iter().map(|issuer| [*issuer; 32].into()).collect();
+            let found = database.ends_last(&issuers).await.unwrap();
+            assert_eq!(found, expected.map(|at: usize| facts[at].clone()), "{issuers:?}");
+        }
+    });
+}
+
+/// A database of the versions before, with a bundle in it: what was published is what is published.
+#[test]
+fn a_database_of_an_earlier_version_keeps_its_bundle() {
+    let entry = |index, body: &Bundle| {
+        format!(
+            r#"{{"v":1,"origin":"{ORIGIN}","index":{index},"time":"2026-11-22T08:00:00Z","kind":"bundle","body":{}}}"#,
+            serde_json::to_string(body).unwrap()
+        )
+    };
+    let body = |sequence, root| Bundle {
+        domain: "prod.example".into(),
+        sequence,
+        roots: vec![Base64Bytes(vec![root])],
+        tainted: Vec::new(),
+        refresh_hint: None,
+    };
+    for version in [1, 2] {
+        let place = Place::new();
+        place.run(async |_, _| ());
+        let anchors = if version == 1 { "DROP TABLE anchor;" } else { "" };
+        let sql = format!(
+            "DROP TABLE rotation; DROP TABLE bundle; {anchors}
+             CREATE TABLE bundle (domain TEXT NOT NULL PRIMARY KEY, sequence INTEGER NOT NULL, roots BLOB NOT NULL) STRICT, WITHOUT ROWID;
+             INSERT INTO bundle VALUES ('prod.example', 2, x'00');
+             INSERT INTO entry VALUES (900, CAST('not JSON, and says \"kind\":\"bundles\"' AS BLOB));
+             INSERT INTO entry VALUES (1000, CAST('{}' AS BLOB));
+             INSERT INTO entry VALUES (1001, CAST('{}' AS BLOB));
+             PRAGMA user_version = {version};",
+            entry(0, &body(1, 0x30)),
+            entry(1, &body(2, 0x31))
+        );
+        change(&place, Box::leak(sql.into_boxed_str()));
+        place.runtime.block_on(async {
+            let database = Database::open(&place.path()).await.unwrap();
+            assert_eq!(database.bundle("prod.example").await.unwrap(), Some(body(2, 0x31)));
+            assert!(database.rotations("prod.example").await.unwrap().is_empty());
+            assert_eq!(database.anchor(ORIGIN, 1).await.unwrap(), None);
+            database.close().await;
+        });
+    }
 }
 
 #[test]

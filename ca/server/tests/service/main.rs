@@ -6,4 +6,5 @@ mod every_write;
 mod failures;
 mod issuance;
 mod rig;
+mod rotation;
 mod start;

@@ -14,6 +14,7 @@ use rcgen::{
 };
 use undercroft::store::{Database, SqliteLog};
 use undercroft_attestors::custody::Demand;
+use undercroft_ca::approval::Roster;
 use undercroft_ca::authority::Authority;
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::log_key::{LogKey, LogOf, origin};
@@ -241,6 +242,24 @@ pub(crate) struct DomainRig {
     pub(crate) roots: Vec<AuthorityCertificate>,
     pub(crate) log_key: Arc<MoodyKey>,
     intermediate: AuthorityCertificate,
+    /// The authority `i2` and its root, for those who rotate.
+    pub(crate) next: Option<NextRig>,
+}
+
+/// An authority that comes after another.
+pub(crate) struct NextRig {
+    pub(crate) root: AuthorityCertificate,
+    intermediate: AuthorityCertificate,
+    key: Arc<MoodyKey>,
+}
+
+impl NextRig {
+    /// Below `root`.
+    pub(crate) fn new(domain: &str, root: &RootRig) -> Self {
+        let key = MoodyKey::new(software(KeyAlgorithm::EcdsaP256));
+        let intermediate = root.intermediate(domain, key.key.signer.public_key(), false);
+        Self { root: root.certificate.clone(), intermediate, key }
+    }
 }
 
 /// What an installation may be started with besides the ordinary.
@@ -249,11 +268,21 @@ pub(crate) struct Options {
     pub(crate) development: bool,
     pub(crate) policy: String,
     pub(crate) more_roots: bool,
+    /// Who may approve that roots change.
+    pub(crate) roster: Option<Roster>,
+    /// Who is waited for in rotations.
+    pub(crate) consumers: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { development: true, policy: POLICY.to_owned(), more_roots: false }
+        Self {
+            development: true,
+            policy: POLICY.to_owned(),
+            more_roots: false,
+            roster: None,
+            consumers: Vec::new(),
+        }
     }
 }
 
@@ -272,16 +301,26 @@ pub(crate) struct Rig {
 /// A root that rcgen holds the key of.
 pub(crate) struct RootRig {
     issuer: Issuer<'static, KeyPair>,
-    certificate: AuthorityCertificate,
+    name: DistinguishedName,
+    pub(crate) certificate: AuthorityCertificate,
 }
 
 impl RootRig {
+    /// The name and key of `subject`, certified by this root.
+    pub(crate) fn cross(&self, subject: &Self) -> AuthorityCertificate {
+        let mut params = authority(&[], "", 2026, 2027);
+        params.distinguished_name = subject.name.clone();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(3));
+        let spki = SubjectPublicKeyInfo::from_der(subject.certificate.public_key().spki()).unwrap();
+        AuthorityCertificate::from_der(params.signed_by(&spki, &self.issuer).unwrap().der()).unwrap()
+    }
+
     pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let params = authority(&[], &format!("{name} Root"), 2026, 2046);
         let certificate = params.self_signed(&key).unwrap();
         let certificate = AuthorityCertificate::from_der(certificate.der()).unwrap();
-        Self { issuer: Issuer::new(params, key), certificate }
+        Self { name: params.distinguished_name.clone(), issuer: Issuer::new(params, key), certificate }
     }
 
     fn intermediate(&self, domain: &str, key: &PublicKey, constrained: bool) -> AuthorityCertificate {
@@ -338,6 +377,7 @@ impl Rig {
                 intermediate: root.intermediate(name, key.public_key(), constrained),
                 key,
                 log_key,
+                next: None,
             }
         });
         let now: Timestamp = "2026-11-22T08:00:00Z".parse().unwrap();
@@ -384,6 +424,7 @@ impl Rig {
                 caller_profile: Profile::standard(Kind::Svid),
                 ceremonies: vec![],
                 witness_grace: undercroft_ca::time::Lifetime::seconds(600),
+                roster: options.roster.clone(),
                 facts: Arc::new(database.clone()),
                 trust: Arc::default(),
                 clock: self.clock.clone(),
@@ -427,20 +468,29 @@ impl Rig {
         if options.more_roots {
             roots.push(RootRig::new("next").certificate);
         }
-        let key = domain.key.key();
         let urls = Urls {
             crl: "http://pki.example/i1.crl".parse().unwrap(),
             certificate: "http://pki.example/i1.cer".parse().unwrap(),
         };
         let name = parse_trust_domain(domain.name).unwrap();
-        let certificate = domain.intermediate.clone();
-        let authority = Authority::new("i1".into(), name.clone(), certificate, &roots, key, urls).unwrap();
+        roots.extend(domain.next.iter().map(|next| next.root.clone()));
+        let first = ("i1", &domain.intermediate, domain.key.key());
+        let next = domain.next.iter().map(|next| ("i2", &next.intermediate, next.key.key()));
+        let authorities = [first].into_iter().chain(next).map(|(called, certificate, key)| {
+            let urls = urls.clone();
+            let authority =
+                Authority::new(called.into(), name.clone(), certificate.clone(), &roots, key, urls);
+            (authority.unwrap(), format!("pkcs11:object={called}"))
+        });
+        let authorities = authorities.collect();
         let setup = DomainSetup {
             name,
             log,
             log_keys: vec![(domain.log_key.key(), "pkcs11:object=log".into())],
-            authorities: vec![(authority, "pkcs11:object=i1".into())],
+            authorities,
             roots,
+            refresh_hint: undercroft_ca::bundle::REFRESH_HINT,
+            consumers: options.consumers.iter().map(|id| parse_spiffe_id(id).unwrap()).collect(),
             replicas: Vec::new(),
             custody: Demand::Declared,
             log_custody: Demand::Declared,

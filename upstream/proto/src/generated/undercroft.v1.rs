@@ -85,6 +85,12 @@ pub struct Bundle {
     /// The key that verifies the domain's log.
     #[prost(string, tag = "5")]
     pub log_key: ::prost::alloc::string::String,
+    /// Of each root, whether nothing new is to stand under it. What does goes on verifying until it is left out.
+    #[prost(bool, repeated, tag = "6")]
+    pub tainted: ::prost::alloc::vec::Vec<bool>,
+    /// `spiffe_refresh_hint`: how often to ask, in seconds.
+    #[prost(uint64, tag = "7")]
+    pub refresh_hint: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatusRequest {}
@@ -187,6 +193,139 @@ pub struct GetBlobRequest {
 pub struct GetBlobResponse {
     #[prost(bytes = "vec", tag = "1")]
     pub blob: ::prost::alloc::vec::Vec<u8>,
+}
+/// An authority, and the one that takes its place; by their names.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Replacement {
+    #[prost(string, tag = "1")]
+    pub old: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub new: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PlanRotationRequest {
+    #[prost(string, tag = "1")]
+    pub domain: ::prost::alloc::string::String,
+    /// `planned`, `accelerated` or `emergency`.
+    #[prost(string, tag = "2")]
+    pub schedule: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub replace: ::prost::alloc::vec::Vec<Replacement>,
+    /// The new root, DER; empty to rotate intermediates alone.
+    #[prost(bytes = "vec", tag = "4")]
+    pub new_root: ::prost::alloc::vec::Vec<u8>,
+    /// Decide everything, and log and change nothing.
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRotationRequest {
+    #[prost(string, tag = "1")]
+    pub domain: ::prost::alloc::string::String,
+    /// If not empty: who asks for the statement that the next phase needs. A person of the roster who asks does not approve.
+    #[prost(string, tag = "2")]
+    pub requester: ::prost::alloc::string::String,
+    /// How long that statement may be carried out, in seconds.
+    #[prost(uint64, tag = "3")]
+    pub statement_seconds: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AdvanceRotationRequest {
+    #[prost(string, tag = "1")]
+    pub domain: ::prost::alloc::string::String,
+    /// DER each, in any order.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub cross_certificates: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The statement, exactly as it was signed; empty if the phase needs none.
+    #[prost(string, tag = "3")]
+    pub statement: ::prost::alloc::string::String,
+    /// Signatures over it: SSHSIG, armoured.
+    #[prost(string, repeated, tag = "4")]
+    pub signatures: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Rotation {
+    #[prost(string, tag = "1")]
+    pub domain: ::prost::alloc::string::String,
+    /// The how-manieth of the domain, from 1.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    #[prost(string, tag = "3")]
+    pub schedule: ::prost::alloc::string::String,
+    /// The phase that it is in; empty if it has not begun.
+    #[prost(string, tag = "4")]
+    pub phase: ::prost::alloc::string::String,
+    /// The phase that comes next; empty if it is over.
+    #[prost(string, tag = "5")]
+    pub next: ::prost::alloc::string::String,
+    /// RFC 3339.
+    #[prost(string, tag = "6")]
+    pub planned: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "7")]
+    pub replace: ::prost::alloc::vec::Vec<Replacement>,
+    /// Subjects; empty if intermediates alone are rotated.
+    #[prost(string, tag = "8")]
+    pub old_root: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub new_root: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "10")]
+    pub calendar: ::prost::alloc::vec::Vec<RotationSpan>,
+    #[prost(message, repeated, tag = "11")]
+    pub blockers: ::prost::alloc::vec::Vec<RotationBlocker>,
+    #[prost(message, repeated, tag = "12")]
+    pub consumers: ::prost::alloc::vec::Vec<RotationConsumer>,
+    #[prost(uint64, tag = "13")]
+    pub bundle_sequence: u64,
+    /// SHA-256 of the bundle's entry that the quorum must approve before the next phase, hexadecimal; empty if that changes
+    /// no root.
+    #[prost(string, tag = "14")]
+    pub to_approve: ::prost::alloc::string::String,
+    /// The statement that was asked for.
+    #[prost(string, tag = "15")]
+    pub statement: ::prost::alloc::string::String,
+    /// Of AdvanceRotation: whether it went on.
+    #[prost(bool, tag = "16")]
+    pub advanced: bool,
+    /// The daemon's time, RFC 3339.
+    #[prost(string, tag = "17")]
+    pub now: ::prost::alloc::string::String,
+}
+/// A phase on the calendar. Times are RFC 3339.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotationSpan {
+    #[prost(string, tag = "1")]
+    pub phase: ::prost::alloc::string::String,
+    /// When it began, or may begin at the earliest.
+    #[prost(string, tag = "2")]
+    pub from: ::prost::alloc::string::String,
+    /// When it ended, or may end at the earliest; empty for the last.
+    #[prost(string, tag = "3")]
+    pub until: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub begun: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotationBlocker {
+    #[prost(string, tag = "1")]
+    pub rule: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// From when on it blocks no longer; empty if time alone does not do it.
+    #[prost(string, tag = "3")]
+    pub until: ::prost::alloc::string::String,
+}
+/// Somebody who takes the domain's bundles.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotationConsumer {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The bundle that it was last given; 0 for none.
+    #[prost(uint64, tag = "2")]
+    pub holds: u64,
+    #[prost(bool, tag = "3")]
+    pub spire_server: bool,
 }
 /// Generated client implementations.
 pub mod issuance_client {
@@ -353,7 +492,8 @@ pub mod issuance_client {
                 .insert(GrpcMethod::new("undercroft.v1.Issuance", "Enrol"));
             self.inner.unary(req, path, codec).await
         }
-        /// The published roots of a trust domain. Wants no client certificate: roots are public.
+        /// The published roots of a trust domain. Wants no client certificate: roots are public. A caller that has one is waited
+        /// for by rotations until it was given the newest bundle.
         pub async fn get_bundle(
             &mut self,
             request: impl tonic::IntoRequest<super::GetBundleRequest>,
@@ -409,7 +549,8 @@ pub mod issuance_server {
             &self,
             request: tonic::Request<super::EnrolRequest>,
         ) -> std::result::Result<tonic::Response<super::IssueResponse>, tonic::Status>;
-        /// The published roots of a trust domain. Wants no client certificate: roots are public.
+        /// The published roots of a trust domain. Wants no client certificate: roots are public. A caller that has one is waited
+        /// for by rotations until it was given the newest bundle.
         async fn get_bundle(
             &self,
             request: tonic::Request<super::GetBundleRequest>,
@@ -894,6 +1035,73 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("undercroft.v1.Admin", "GetBlob"));
             self.inner.unary(req, path, codec).await
         }
+        /// Plans the rotation of a root or of intermediates.
+        pub async fn plan_rotation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PlanRotationRequest>,
+        ) -> std::result::Result<tonic::Response<super::Rotation>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/undercroft.v1.Admin/PlanRotation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("undercroft.v1.Admin", "PlanRotation"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The newest rotation of a domain. NOT_FOUND if there was none.
+        pub async fn get_rotation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetRotationRequest>,
+        ) -> std::result::Result<tonic::Response<super::Rotation>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/undercroft.v1.Admin/GetRotation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("undercroft.v1.Admin", "GetRotation"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Has a rotation enter its next phase. If it is too early, `advanced` is false and `blockers` say why, and the log holds
+        /// that, too. A missing approval is PERMISSION_DENIED.
+        pub async fn advance_rotation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AdvanceRotationRequest>,
+        ) -> std::result::Result<tonic::Response<super::Rotation>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/undercroft.v1.Admin/AdvanceRotation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("undercroft.v1.Admin", "AdvanceRotation"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -937,6 +1145,22 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::GetBlobRequest>,
         ) -> std::result::Result<tonic::Response<super::GetBlobResponse>, tonic::Status>;
+        /// Plans the rotation of a root or of intermediates.
+        async fn plan_rotation(
+            &self,
+            request: tonic::Request<super::PlanRotationRequest>,
+        ) -> std::result::Result<tonic::Response<super::Rotation>, tonic::Status>;
+        /// The newest rotation of a domain. NOT_FOUND if there was none.
+        async fn get_rotation(
+            &self,
+            request: tonic::Request<super::GetRotationRequest>,
+        ) -> std::result::Result<tonic::Response<super::Rotation>, tonic::Status>;
+        /// Has a rotation enter its next phase. If it is too early, `advanced` is false and `blockers` say why, and the log holds
+        /// that, too. A missing approval is PERMISSION_DENIED.
+        async fn advance_rotation(
+            &self,
+            request: tonic::Request<super::AdvanceRotationRequest>,
+        ) -> std::result::Result<tonic::Response<super::Rotation>, tonic::Status>;
     }
     /// Administration, over the Unix socket alone, for the users that configuration names.
     #[derive(Debug)]
@@ -1177,6 +1401,139 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetBlobSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/undercroft.v1.Admin/PlanRotation" => {
+                    #[allow(non_camel_case_types)]
+                    struct PlanRotationSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::PlanRotationRequest>
+                    for PlanRotationSvc<T> {
+                        type Response = super::Rotation;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PlanRotationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::plan_rotation(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PlanRotationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/undercroft.v1.Admin/GetRotation" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetRotationSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::GetRotationRequest>
+                    for GetRotationSvc<T> {
+                        type Response = super::Rotation;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetRotationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::get_rotation(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetRotationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/undercroft.v1.Admin/AdvanceRotation" => {
+                    #[allow(non_camel_case_types)]
+                    struct AdvanceRotationSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::AdvanceRotationRequest>
+                    for AdvanceRotationSvc<T> {
+                        type Response = super::Rotation;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AdvanceRotationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::advance_rotation(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AdvanceRotationSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
