@@ -11,8 +11,10 @@ pub mod bundle;
 pub mod certificate;
 pub mod csr;
 pub mod custody;
+pub mod drill;
 #[cfg(test)]
 mod fixtures;
+pub mod freeze;
 pub mod gated;
 pub mod issuance;
 pub mod ledger;

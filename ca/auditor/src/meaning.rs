@@ -5,6 +5,7 @@
 //! it misses may be there, and what was changed has been told.
 
 mod alone;
+mod freezes;
 pub(crate) mod ledger;
 mod place;
 mod signed;
@@ -26,6 +27,7 @@ use undercroft_log::tree::TILE_WIDTH;
 use undercroft_log_files::{Folder, FolderError};
 
 use self::alone::Alone;
+use self::freezes::Freezes;
 use self::ledger::Ledger;
 use self::place::{About, Place};
 use self::signed::{Open, Signed};
@@ -87,6 +89,7 @@ struct Reader<'a> {
     plan: Option<Digest>,
     tokens: HashMap<Digest, Token>,
     redeemed: HashSet<Digest>,
+    freezes: Freezes,
     ledger: Ledger,
     /// Heads of this log that entries speak of, each with the entry.
     heads: Vec<(u64, LogHead)>,
@@ -135,6 +138,7 @@ impl<'a> Reader<'a> {
             plan: None,
             tokens: HashMap::new(),
             redeemed: HashSet::new(),
+            freezes: Freezes::default(),
             ledger: Ledger::default(),
             heads: Vec::new(),
             findings: Vec::new(),
@@ -195,7 +199,11 @@ impl<'a> Reader<'a> {
                 self.hardware(index, "anchor", head.map(Some));
             }
             Body::Epoch(epoch) => self.epoch(index, &epoch),
-            Body::Recovery(_) | Body::Alert(_) | Body::Approval(_) | Body::Start(_) => {}
+            Body::Freeze(freeze) => {
+                self.freeze(index, entry.digest.unwrap_or(Digest([0; 32])), &freeze);
+            }
+            Body::Approval(approval) => self.approval(index, leaf.time, &approval),
+            Body::Recovery(_) | Body::Alert(_) | Body::Start(_) => {}
         }
         Ok(())
     }

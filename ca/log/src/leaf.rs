@@ -25,8 +25,9 @@ use undercroft_keys::KeyId;
 pub use body::{
     Alert, AlertEvent, Anchor, AnchorIntent, Approval, Asked, Attested, BlobOf, Body, Bundle, Caller,
     Ceremony, CeremonyEvent, Channel, CloseReason, Command, Enrolment, EnrolmentEvent, Epoch, Evidence,
-    Grade, Intent, Key, KeyEvent, KeyEvidence, LedgerNumber, LogHead, Object, Outcome, OutcomeResult, Policy,
-    Recovery, RecoveryWay, Refusal, RefusedAction, Start, Text, ToBeSigned, TranscriptHead,
+    Freezable, Freeze, FreezeEvent, Grade, Intent, Key, KeyEvent, KeyEvidence, LedgerNumber, LogHead, Object,
+    Outcome, OutcomeResult, Policy, Recovery, RecoveryWay, Refusal, RefusedAction, Start, Text, ToBeSigned,
+    TranscriptHead,
 };
 pub use encoding::{Base64Bytes, Digest, HexKeyId};
 

@@ -2,13 +2,17 @@
 
 mod activation;
 mod admin;
+mod backup;
 mod bench;
 mod client;
 mod doctor;
+mod drill;
 mod export;
+mod freeze;
 mod keys;
 mod recover;
 mod request;
+mod restore;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -49,6 +53,17 @@ enum Command {
     /// Let somebody in who has no certificate yet.
     #[command(subcommand)]
     Enrolment(admin::EnrolmentCommand),
+    /// Stop certificates of an authority, a domain or a caller, at once.
+    Freeze(freeze::FreezeArgs),
+    /// Let what is frozen go on, by the quorum's word.
+    Unfreeze(freeze::UnfreezeArgs),
+    /// Copy the running daemon's state into a folder.
+    Backup(backup::BackupArgs),
+    /// Put a backup into an empty database: with the daemon stopped.
+    Restore(restore::RestoreArgs),
+    /// Rehearse what something would need, on simulated tokens.
+    #[command(subcommand)]
+    Drill(drill::DrillCommand),
     /// Go on after entries of a log were lost: with the daemon stopped.
     #[command(subcommand)]
     Recover(recover::RecoverCommand),
@@ -76,6 +91,11 @@ impl Program for Undercroft {
             Command::Domain(command) => command.run(terminal),
             Command::Bundle(args) => args.run(terminal),
             Command::Enrolment(command) => command.run(terminal),
+            Command::Freeze(args) => args.run(terminal),
+            Command::Unfreeze(args) => args.run(terminal),
+            Command::Backup(args) => args.run(terminal),
+            Command::Restore(args) => args.run(terminal),
+            Command::Drill(command) => command.run(terminal),
             Command::Recover(command) => command.run(terminal),
             Command::Log(command) => command.run(terminal),
             Command::Meta(meta) => meta.run::<Self>(terminal),

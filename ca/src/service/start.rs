@@ -17,10 +17,12 @@ use undercroft_log::store::StoreError;
 
 use super::custody::HeldKey;
 use super::{CertificateAuthority, Domain};
+use crate::approval::Roster;
 use crate::authority::Authority;
 use crate::bundle::Bundle;
 use crate::certificate::{AuthorityCertificate, Constraints};
 use crate::custody::PoorCustody;
+use crate::freeze::Freezes;
 use crate::issuance::abandoned;
 use crate::names::TrustDomain;
 use crate::policy::Policy;
@@ -52,6 +54,8 @@ pub struct Setup {
     pub ceremonies: Vec<(Digest, TranscriptHead)>,
     /// How long leaves go on while too few witnesses answer.
     pub witness_grace: Lifetime,
+    /// Who may approve that something frozen is released; nobody if there is no roster.
+    pub roster: Option<Roster>,
     /// Stored facts.
     pub facts: Arc<dyn Facts>,
     /// Who is believed about TPMs.
@@ -100,6 +104,7 @@ impl CertificateAuthority {
             configuration: setup.configuration,
             development: setup.development,
         };
+        let freezes = Freezes::from_entries(&setup.facts.freezes().await?)?;
         let control_log = setup.domains[0].log.clone();
         log(&control_log, Body::Start(start), None).await?;
         log_policy(&control_log, &setup.policy, &*setup.facts).await?;
@@ -116,6 +121,9 @@ impl CertificateAuthority {
             policy: setup.policy,
             policy_arc: setup.policy_arc,
             caller_profile: setup.caller_profile,
+            freezes,
+            changing: futures::lock::Mutex::new(()),
+            roster: setup.roster,
             facts: setup.facts,
             clock: setup.clock,
             entropy: setup.entropy,

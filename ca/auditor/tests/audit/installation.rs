@@ -359,6 +359,7 @@ impl Daemon<'_> {
                 caller_profile: Profile::standard(Kind::Svid),
                 ceremonies: vec![self.transcript.clone()],
                 witness_grace: undercroft_ca::time::Lifetime::seconds(600),
+                roster: None,
                 facts: self.memory.clone(),
                 trust: Arc::default(),
                 clock: self.clock.clone(),

@@ -9,11 +9,13 @@ use super::{Kind, LeafError};
 
 pub use alert::{Alert, AlertEvent};
 pub use approval::Approval;
+pub use freeze::{Freezable, Freeze, FreezeEvent};
 pub use hardware::{Anchor, AnchorIntent, Attested, CloseReason, Command, LedgerNumber, LogHead};
 pub use recovery::{Epoch, Recovery, RecoveryWay};
 
 mod alert;
 mod approval;
+mod freeze;
 mod hardware;
 mod recovery;
 
@@ -44,6 +46,8 @@ pub enum Body {
     Anchor(Anchor),
     /// See [`Approval`].
     Approval(Approval),
+    /// See [`Freeze`].
+    Freeze(Freeze),
     /// See [`Alert`].
     Alert(Alert),
     /// See [`Epoch`].
@@ -70,6 +74,7 @@ impl Body {
             Self::AnchorIntent(_) => Kind::AnchorIntent,
             Self::Anchor(_) => Kind::Anchor,
             Self::Approval(_) => Kind::Approval,
+            Self::Freeze(_) => Kind::Freeze,
             Self::Alert(_) => Kind::Alert,
             Self::Epoch(_) => Kind::Epoch,
             Self::Recovery(_) => Kind::Recovery,
@@ -103,11 +108,12 @@ impl Body {
             Kind::AnchorIntent => serde_json::from_str(json).map(Self::AnchorIntent),
             Kind::Anchor => serde_json::from_str(json).map(Self::Anchor),
             Kind::Approval => serde_json::from_str(json).map(Self::Approval),
+            Kind::Freeze => serde_json::from_str(json).map(Self::Freeze),
             Kind::Alert => serde_json::from_str(json).map(Self::Alert),
             Kind::Epoch => serde_json::from_str(json).map(Self::Epoch),
             Kind::Recovery => serde_json::from_str(json).map(Self::Recovery),
             Kind::Start => serde_json::from_str(json).map(Self::Start),
-            Kind::Verdict | Kind::Rotation | Kind::Revocation | Kind::Freeze => {
+            Kind::Verdict | Kind::Rotation | Kind::Revocation => {
                 return Err(LeafError::Reserved(kind));
             }
         };
@@ -128,6 +134,7 @@ impl Body {
             Self::AnchorIntent(body) => serde_json::to_string(body),
             Self::Anchor(body) => serde_json::to_string(body),
             Self::Approval(body) => serde_json::to_string(body),
+            Self::Freeze(body) => serde_json::to_string(body),
             Self::Alert(body) => serde_json::to_string(body),
             Self::Epoch(body) => serde_json::to_string(body),
             Self::Recovery(body) => serde_json::to_string(body),
@@ -271,6 +278,8 @@ pub enum RefusedAction {
     Enrol,
     /// A token for an enrolment.
     Token,
+    /// Releasing what is frozen.
+    Unfreeze,
 }
 
 /// What a refused request asked for.

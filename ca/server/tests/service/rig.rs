@@ -14,6 +14,7 @@ use rcgen::{
 };
 use undercroft::store::{Database, SqliteLog};
 use undercroft_attestors::custody::Demand;
+use undercroft_ca::approval::Roster;
 use undercroft_ca::authority::Authority;
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::log_key::{LogKey, LogOf, origin};
@@ -249,11 +250,13 @@ pub(crate) struct Options {
     pub(crate) development: bool,
     pub(crate) policy: String,
     pub(crate) more_roots: bool,
+    /// Who may approve.
+    pub(crate) roster: Option<Roster>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { development: true, policy: POLICY.to_owned(), more_roots: false }
+        Self { development: true, policy: POLICY.to_owned(), more_roots: false, roster: None }
     }
 }
 
@@ -384,6 +387,7 @@ impl Rig {
                 caller_profile: Profile::standard(Kind::Svid),
                 ceremonies: vec![],
                 witness_grace: undercroft_ca::time::Lifetime::seconds(600),
+                roster: options.roster.clone(),
                 facts: Arc::new(database.clone()),
                 trust: Arc::default(),
                 clock: self.clock.clone(),
