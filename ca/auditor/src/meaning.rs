@@ -200,7 +200,10 @@ impl<'a> Reader<'a> {
             }
             Body::Epoch(epoch) => self.epoch(index, &epoch),
             Body::Freeze(freeze) => {
-                self.freeze(index, entry.digest.unwrap_or(Digest([0; 32])), &freeze);
+                // Every freeze comes with its digest.
+                if let Some(digest) = entry.digest {
+                    self.freeze(index, digest, &freeze);
+                }
             }
             Body::Approval(approval) => self.approval(index, leaf.time, &approval),
             Body::Recovery(_) | Body::Alert(_) | Body::Start(_) => {}

@@ -4,6 +4,7 @@
 mod enrolment;
 mod every_write;
 mod failures;
+mod freeze;
 mod issuance;
 mod rig;
 mod start;
