@@ -4,12 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod algorithms;
+mod backup;
 mod bad_input;
 mod commands;
 mod crash;
 mod custody;
+mod drill;
 mod failing_disk;
 mod faults;
+mod freeze;
 mod gate;
 mod isolation;
 mod judges;

@@ -226,12 +226,15 @@ async fn is_empty(place: &Path, manifest: &Manifest, dry_run: bool) -> Result<Op
         return Ok(None);
     }
     let database = Database::open(place).await?;
-    let logs = database.logs().await?;
-    let Some((origin, head)) = logs.into_iter().find(|(_, head)| head.size > 0) else {
+    let backed_up = |origin: &str| manifest.log(origin).map_or(0, |log| log.head.size);
+    let mut logs: Vec<_> = database.logs().await?.into_iter().filter(|(_, head)| head.size > 0).collect();
+    // The one that has grown most since tells most.
+    logs.sort_by_key(|(origin, head)| head.size.saturating_sub(backed_up(origin)));
+    let Some((origin, head)) = logs.pop() else {
         return Ok(Some(database));
     };
     database.close().await;
-    let backed_up = manifest.log(&origin).map_or(0, |log| log.head.size);
+    let backed_up = backed_up(&origin);
     let newer = if head.size > backed_up { ", which is newer" } else { "" };
     Err(Failure::refused(format!(
         "{} holds {} entries of {origin}{newer}, and the backup {backed_up}: a state is never overwritten. If it is to be given up, move its files away",

@@ -325,7 +325,7 @@ impl Rehearsal<'_> {
 name = "{which}"
 domain = "{name}"
 issuer = "root"
-request = "none"
+request = "none/{which}"
 algorithm = "{algorithm}"
 subject = {{ organization = "DRILL", common-name = "DRILL {which} intermediate" }}
 not-before = {begins}
