@@ -9,6 +9,7 @@ pub mod approval;
 pub mod authority;
 pub mod bundle;
 pub mod certificate;
+pub mod compromise;
 pub mod csr;
 pub mod custody;
 pub mod drill;

@@ -4,6 +4,7 @@
 //! the authentication (`undercroft-upstream`) and gives each request a task of its own, since a request that is
 //! dropped half-way leaves an intent that nobody answers until the next start.
 
+mod compromise;
 mod custody;
 mod drill;
 mod enrol;

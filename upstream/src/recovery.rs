@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+use undercroft_ca::compromise::{Progress, Standing};
 use undercroft_ca::freeze;
 use undercroft_ca::names::parse_spiffe_id;
 use undercroft_ca::service::{Brought, CertificateAuthority};
@@ -101,10 +102,7 @@ impl Recovery for RecoveryApi {
         self.0.users.who(&request)?;
         let message = request.into_inner();
         let ca = &self.0.ca;
-        let wait = match message.wait_seconds {
-            0 => WAIT,
-            seconds => Lifetime::seconds(seconds),
-        };
+        let wait = wait(message.wait_seconds);
         let what = freezable(ca, message.what)?;
         let statement = ca.unfreeze_statement(&what, &message.requester, wait).map_err(status)?;
         let statement = statement.text().map_err(|error| Status::internal(error.to_string()))?;
@@ -156,6 +154,40 @@ impl Recovery for RecoveryApi {
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
+    async fn state_recovery(
+        &self,
+        request: Request<v1::StateRecoveryRequest>,
+    ) -> Result<Response<v1::StateRecoveryResponse>, Status> {
+        self.0.users.who(&request)?;
+        let message = request.into_inner();
+        let wait = wait(message.wait_seconds);
+        let statement =
+            self.0.ca.recovery_statement(&message.plan, &message.requester, wait).map_err(status)?;
+        let statement = statement.text().map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(v1::StateRecoveryResponse { statement }))
+    }
+
+    async fn recover(
+        &self,
+        request: Request<v1::RecoverRequest>,
+    ) -> Result<Response<v1::RecoverResponse>, Status> {
+        let caller = caller(self.0.users.who(&request)?);
+        let v1::RecoverRequest { plan, statement, approvals, dry_run } = request.into_inner();
+        let ca = self.0.ca.clone();
+        let brought = Brought { statement, signatures: approvals };
+        let progress =
+            to_its_end(async move { ca.recover_compromise(caller, &plan, &brought, dry_run).await });
+        let Progress { approved_by, steps } = progress.await?.map_err(status)?;
+        let steps = steps.into_iter().map(|(step, standing)| {
+            let (done, open) = match standing {
+                Standing::Done => (true, String::new()),
+                Standing::Open(open) => (false, open),
+            };
+            v1::RecoveryStep { step: step.name().to_owned(), done, open }
+        });
+        Ok(Response::new(v1::RecoverResponse { approved_by, steps: steps.collect() }))
+    }
+
     async fn record_drill(
         &self,
         request: Request<v1::RecordDrillRequest>,
@@ -165,6 +197,13 @@ impl Recovery for RecoveryApi {
         let ca = self.0.ca.clone();
         let noted = to_its_end(async move { ca.note_drill(&message.summary).await });
         Ok(Response::new(v1::RecordDrillResponse { index: noted.await?.map_err(status)? }))
+    }
+}
+
+fn wait(seconds: u64) -> Lifetime {
+    match seconds {
+        0 => WAIT,
+        seconds => Lifetime::seconds(seconds),
     }
 }
 

@@ -5,6 +5,7 @@ mod admin;
 mod backup;
 mod bench;
 mod client;
+mod compromise;
 mod doctor;
 mod drill;
 mod export;
@@ -64,7 +65,7 @@ enum Command {
     /// Rehearse what something would need, on simulated tokens.
     #[command(subcommand)]
     Drill(drill::DrillCommand),
-    /// Go on after entries of a log were lost: with the daemon stopped.
+    /// Go on after entries of a log were lost, with the daemon stopped; or after a compromise, while it runs.
     #[command(subcommand)]
     Recover(recover::RecoverCommand),
     /// Work with the logs.

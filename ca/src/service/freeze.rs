@@ -95,6 +95,17 @@ impl CertificateAuthority {
         wait: Lifetime,
     ) -> Result<Statement, ServiceError> {
         let (wanted, roster) = self.wanted(what).map_err(ServiceError::Refused)?;
+        self.statement(wanted, roster, requester, wait)
+    }
+
+    /// A statement for the quorum, with a new nonce.
+    pub(super) fn statement(
+        &self,
+        wanted: Wanted<'_>,
+        roster: &Roster,
+        requester: &str,
+        wait: Lifetime,
+    ) -> Result<Statement, ServiceError> {
         let refused = |reason: String| Err(ServiceError::Refused(Refusal::new("approval", reason)));
         if requester.trim().is_empty() || requester.chars().any(char::is_control) {
             return refused(

@@ -280,6 +280,8 @@ pub enum RefusedAction {
     Token,
     /// Releasing what is frozen.
     Unfreeze,
+    /// Replacing an authority that is compromised.
+    Recover,
 }
 
 /// What a refused request asked for.

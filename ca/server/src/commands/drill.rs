@@ -4,6 +4,8 @@
 mod live;
 mod rehearsal;
 
+pub(super) use live::read as read_live;
+
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -81,7 +83,7 @@ impl CompromiseArgs {
         is_empty(&self.out)?;
         let begun = SystemClock.now();
         let key = HexKeyId(authority.certificate.public_key().id());
-        let live = block_on(live::read(&self.admin, domain.name.as_str(), key.0, begun, terminal))?;
+        let live = block_on(read_live(&self.admin, domain.name.as_str(), key.0, begun, terminal))?;
         let name = format!("{}/{}", domain.name.as_str(), authority.name);
         let mut summary = Summary::new(
             domain.name.as_str().to_owned(),

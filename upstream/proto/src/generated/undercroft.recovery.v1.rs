@@ -153,6 +153,57 @@ pub struct RecordDrillResponse {
     #[prost(uint64, tag = "1")]
     pub index: u64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StateRecoveryRequest {
+    /// The plan, exactly as it is written.
+    #[prost(string, tag = "1")]
+    pub plan: ::prost::alloc::string::String,
+    /// Who asks: a person of the roster who asks does not approve.
+    #[prost(string, tag = "2")]
+    pub requester: ::prost::alloc::string::String,
+    /// How long the approval may wait to be carried out, in seconds.
+    #[prost(uint64, tag = "3")]
+    pub wait_seconds: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StateRecoveryResponse {
+    #[prost(string, tag = "1")]
+    pub statement: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecoverRequest {
+    /// The plan, exactly as it is written.
+    #[prost(string, tag = "1")]
+    pub plan: ::prost::alloc::string::String,
+    /// The statement, exactly as it was signed.
+    #[prost(string, tag = "2")]
+    pub statement: ::prost::alloc::string::String,
+    /// Armoured SSHSIG signatures over it.
+    #[prost(string, repeated, tag = "3")]
+    pub approvals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Verify everything, and do nothing.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RecoverResponse {
+    /// Who has approved.
+    #[prost(string, repeated, tag = "1")]
+    pub approved_by: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "2")]
+    pub steps: ::prost::alloc::vec::Vec<RecoveryStep>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecoveryStep {
+    /// `freeze`, `record`, `replace`, `retire`.
+    #[prost(string, tag = "1")]
+    pub step: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub done: bool,
+    /// What to do if it is not done.
+    #[prost(string, tag = "3")]
+    pub open: ::prost::alloc::string::String,
+}
 /// Generated client implementations.
 pub mod recovery_client {
     #![allow(
@@ -371,6 +422,58 @@ pub mod recovery_client {
                 .insert(GrpcMethod::new("undercroft.recovery.v1.Recovery", "Backup"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Writes the statement that the quorum signs so that the plan of a recovery is carried out.
+        pub async fn state_recovery(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StateRecoveryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StateRecoveryResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/undercroft.recovery.v1.Recovery/StateRecovery",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("undercroft.recovery.v1.Recovery", "StateRecovery"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Carries the plan of a recovery out by the quorum's word, as far as the daemon can. May be repeated.
+        pub async fn recover(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RecoverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RecoverResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/undercroft.recovery.v1.Recovery/Recover",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("undercroft.recovery.v1.Recovery", "Recover"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Takes note that a compromise was rehearsed.
         pub async fn record_drill(
             &mut self,
@@ -453,6 +556,19 @@ pub mod recovery_server {
             &self,
             request: tonic::Request<super::BackupRequest>,
         ) -> std::result::Result<tonic::Response<Self::BackupStream>, tonic::Status>;
+        /// Writes the statement that the quorum signs so that the plan of a recovery is carried out.
+        async fn state_recovery(
+            &self,
+            request: tonic::Request<super::StateRecoveryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StateRecoveryResponse>,
+            tonic::Status,
+        >;
+        /// Carries the plan of a recovery out by the quorum's word, as far as the daemon can. May be repeated.
+        async fn recover(
+            &self,
+            request: tonic::Request<super::RecoverRequest>,
+        ) -> std::result::Result<tonic::Response<super::RecoverResponse>, tonic::Status>;
         /// Takes note that a compromise was rehearsed.
         async fn record_drill(
             &self,
@@ -757,6 +873,94 @@ pub mod recovery_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/undercroft.recovery.v1.Recovery/StateRecovery" => {
+                    #[allow(non_camel_case_types)]
+                    struct StateRecoverySvc<T: Recovery>(pub Arc<T>);
+                    impl<
+                        T: Recovery,
+                    > tonic::server::UnaryService<super::StateRecoveryRequest>
+                    for StateRecoverySvc<T> {
+                        type Response = super::StateRecoveryResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StateRecoveryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Recovery>::state_recovery(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StateRecoverySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/undercroft.recovery.v1.Recovery/Recover" => {
+                    #[allow(non_camel_case_types)]
+                    struct RecoverSvc<T: Recovery>(pub Arc<T>);
+                    impl<T: Recovery> tonic::server::UnaryService<super::RecoverRequest>
+                    for RecoverSvc<T> {
+                        type Response = super::RecoverResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RecoverRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Recovery>::recover(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RecoverSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

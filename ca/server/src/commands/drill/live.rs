@@ -15,7 +15,7 @@ use crate::commands::client::{AdminArgs, told};
 
 /// What the authority with this key has issued and is still good, by the whole log of the domain, under its newest
 /// checkpoint.
-pub(super) async fn read(
+pub(in crate::commands) async fn read(
     admin: &AdminArgs,
     domain: &str,
     authority: KeyId,
