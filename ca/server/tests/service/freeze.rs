@@ -165,10 +165,10 @@ fn is_abandoned(rig: &Rig) {
 }
 
 /// Persons with keys that OpenSSH has made.
-struct People(tempfile::TempDir);
+pub(crate) struct People(tempfile::TempDir);
 
 impl People {
-    fn new(names: &[&str]) -> Self {
+    pub(crate) fn new(names: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in names {
             keygen(folder.path(), &["-q", "-t", "ed25519", "-N", "", "-f", name]);
@@ -176,7 +176,7 @@ impl People {
         Self(folder)
     }
 
-    fn roster(&self, quorum: usize, names: &[&str]) -> Roster {
+    pub(crate) fn roster(&self, quorum: usize, names: &[&str]) -> Roster {
         let person = |name: &&str| PersonConfig {
             name: (*name).to_owned(),
             keys: vec![std::fs::read_to_string(self.0.path().join(format!("{name}.pub"))).unwrap()],
@@ -184,7 +184,7 @@ impl People {
         Roster::new(RosterConfig { quorum, persons: names.iter().map(person).collect() }).unwrap()
     }
 
-    fn sign(&self, statement: &str, names: &[&str]) -> Brought {
+    pub(crate) fn sign(&self, statement: &str, names: &[&str]) -> Brought {
         let signatures = names.iter().map(|name| {
             std::fs::write(self.0.path().join("s"), statement).unwrap();
             let _ = std::fs::remove_file(self.0.path().join("s.sig"));

@@ -124,7 +124,7 @@ impl MoodyKey {
 }
 
 /// A key in this process.
-fn software(algorithm: KeyAlgorithm) -> Key {
+pub(crate) fn software(algorithm: KeyAlgorithm) -> Key {
     let key = Arc::new(SoftwareKey::generate(algorithm).unwrap());
     Key { signer: key.clone(), custody: key, gated: None, prehashed: None }
 }
@@ -314,7 +314,12 @@ impl RootRig {
         Self { issuer: Issuer::new(params, key), certificate }
     }
 
-    fn intermediate(&self, domain: &str, key: &PublicKey, constrained: bool) -> AuthorityCertificate {
+    pub(crate) fn intermediate(
+        &self,
+        domain: &str,
+        key: &PublicKey,
+        constrained: bool,
+    ) -> AuthorityCertificate {
         let uri = SanType::URI(format!("spiffe://{domain}").try_into().unwrap());
         // It ends on 2027-01-01.
         let mut params = authority(&[uri], &format!("{domain} I1"), 2026, 2027);
