@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use undercroft_keymgr::SigningKey as _;
 use undercroft_log::leaf::Digest;
 
 use crate::installation::INSTALLATION;
