@@ -55,9 +55,8 @@ impl CertificateAuthority {
             }
         }
         let is_frozen = self.freezes.of(&compromised).is_some();
-        let (replace, retire) = match self.concerned(plan).map_err(ServiceError::Refused)? {
-            (parsed, domain) => standing(&parsed, domain)?,
-        };
+        let (_, domain) = self.concerned(plan).map_err(ServiceError::Refused)?;
+        let (replace, retire) = standing(&parsed, domain)?;
         let done = |is: bool, otherwise: &str| match is {
             true => Standing::Done,
             false => Standing::Open(otherwise.to_owned()),

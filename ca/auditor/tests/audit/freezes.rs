@@ -72,8 +72,9 @@ fn what_the_quorum_has_released_is_no_finding() {
 /// Each changes one thing of a release that would be right.
 #[test]
 fn every_release_without_the_quorums_word_is_found() {
-    type Change = fn(&mut Value);
-    let cases: [(&str, Change, &[&str], &str, &[&str]); 10] = [
+    /// A name, a change of the statement, who has approved, the nonce of the release, and the rules that find it.
+    type Case<'a> = (&'a str, fn(&mut Value), &'a [&'a str], &'a str, &'a [&'static str]);
+    let cases: [Case<'_>; 10] = [
         ("another action", |it| it["action"] = json!("recover"), &["bob", "carol"], NONCE, &["freeze"]),
         ("another object", |it| it["object"] = json!("08".repeat(32)), &["bob", "carol"], NONCE, &["freeze"]),
         ("another log", |it| it["origin"] = json!("ca.example/x/1"), &["bob", "carol"], NONCE, &["freeze"]),

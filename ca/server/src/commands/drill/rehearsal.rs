@@ -98,7 +98,7 @@ impl Rehearsal<'_> {
             let plan = self.plan(begun, &serial)?;
             let log_key = throwaway(self.manager.throwaway(KeyAlgorithm::Ed25519).await?);
             let log_key = LogKey::new(plan.origin().clone(), log_key).map_err(failed)?;
-            let store = FolderStore::open(&self.out.join("DRILL-log")).map_err(failed)?;
+            let store = FolderStore::open(self.out.join("DRILL-log")).map_err(failed)?;
             let (log, driver) = sequencer::open::<Effect>(
                 Arc::new(store),
                 Arc::new(log_key),
