@@ -147,6 +147,11 @@ impl Authority {
         }
     }
 
+    /// What certificates and CRLs of it take from it.
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
     /// How it signs.
     pub fn algorithm(&self) -> SignatureAlgorithm {
         self.issuer.algorithm

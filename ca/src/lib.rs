@@ -9,11 +9,14 @@ pub mod approval;
 pub mod authority;
 pub mod bundle;
 pub mod certificate;
+pub mod compromise;
 pub mod csr;
 pub mod custody;
+pub mod drill;
 pub mod exchange;
 #[cfg(test)]
 mod fixtures;
+pub mod freeze;
 pub mod gated;
 pub mod issuance;
 pub mod ledger;

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{
-    Body, Channel, Digest, EnrolmentEvent, Evidence, Intent, Leaf, LogHead, Object, RotationEvent, ToBeSigned,
+    Body, Channel, Digest, EnrolmentEvent, Evidence, Freeze, FreezeEvent, Intent, Leaf, LogHead, Object,
+    RotationEvent, ToBeSigned,
 };
 use undercroft_log::note::{KeyName, VerifierKey};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -176,6 +177,7 @@ pub fn effects_of(leaf: &Leaf) -> Vec<Effect> {
         Body::AnchorIntent(intent) => {
             vec![Effect::AnchorAnnounced { counter: intent.index, value: intent.value }]
         }
+        Body::Freeze(freeze) => effects_of_freeze(freeze),
         Body::Refusal(_)
         | Body::Key(_)
         | Body::Command(_)
@@ -186,6 +188,19 @@ pub fn effects_of(leaf: &Leaf) -> Vec<Effect> {
         | Body::Rotation(_)
         | Body::Recovery(_)
         | Body::Start(_) => Vec::new(),
+    }
+}
+
+fn effects_of_freeze(freeze: &Freeze) -> Vec<Effect> {
+    let what = freeze.what.clone();
+    match &freeze.event {
+        FreezeEvent::Frozen { .. } => vec![Effect::Frozen { what }],
+        FreezeEvent::Unfrozen { nonce, .. } => {
+            let mut bytes = [0; 16];
+            let carried_out = hex::decode_to_slice(nonce, &mut bytes).is_ok();
+            let carried_out = carried_out.then_some(Effect::ApprovalCarriedOut { nonce: bytes });
+            [Effect::Unfrozen { what }].into_iter().chain(carried_out).collect()
+        }
     }
 }
 

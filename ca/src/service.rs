@@ -4,9 +4,12 @@
 //! the authentication (`undercroft-upstream`) and gives each request a task of its own, since a request that is
 //! dropped half-way leaves an intent that nobody answers until the next start.
 
+mod compromise;
 mod consumers;
 mod custody;
+mod drill;
 mod enrol;
+mod freeze;
 mod rotate;
 mod start;
 
@@ -28,6 +31,7 @@ use undercroft_log::{Clock, Logged, Receipt};
 use consumers::Consumers;
 use custody::HeldKey;
 pub use enrol::EnrolmentToken;
+pub use freeze::{Brought, Freezing};
 pub use rotate::{Advance, RotateError, RotationOrder, RotationStatus};
 pub use start::{DomainSetup, Setup, StartError};
 
@@ -36,6 +40,7 @@ use crate::authority::{Authority, Order, OrderError};
 use crate::bundle::Bundle;
 use crate::certificate::AuthorityCertificate;
 use crate::csr::{Csr, CsrError};
+use crate::freeze::Freezes;
 use crate::gated::Signing;
 use crate::issuance::{IssueError, Issued, Prepared, abandoned, issue};
 use crate::names::{Identity, SERVER_PATH, SpiffeId, TrustDomain, parse_spiffe_id};
@@ -54,6 +59,9 @@ pub struct CertificateAuthority {
     policy: Policy,
     policy_arc: PolicyArc,
     caller_profile: Profile,
+    freezes: Freezes,
+    /// Held while something is frozen or released: one at a time.
+    changing: futures::lock::Mutex<()>,
     /// Who may approve that the roots of a domain change.
     roster: Option<Roster>,
     facts: Arc<dyn Facts>,
@@ -358,7 +366,9 @@ impl CertificateAuthority {
         caller: &SpiffeId,
         request: &IssueRequest,
     ) -> Result<(Csr, Grant), ServiceError> {
-        let refusal = match decide(&self.policy, caller, request) {
+        let decided = decide(&self.policy, caller, request)
+            .and_then(|(csr, grant)| self.is_not_frozen(&grant, &caller.to_string()).map(|()| (csr, grant)));
+        let refusal = match decided {
             Ok(decided) => return Ok(decided),
             Err(refusal) => refusal,
         };
@@ -380,6 +390,8 @@ impl CertificateAuthority {
         effect: Option<Effect>,
     ) -> Result<IssuedCertificate, ServiceError> {
         let profile = order.grant.profile();
+        self.is_not_frozen(order.grant, &order.caller.id).map_err(ServiceError::Refused)?;
+        let caller = order.caller.id.clone();
         let (domain, authority, beside, prepared) = self.prepare(order)?;
         let needed = domain.needed(profile, authority, self.clock.now()).await?;
         let intent = match effect {
@@ -389,12 +401,12 @@ impl CertificateAuthority {
         let (certificate, receipt) = match needed {
             Needed::Receipt(assurance) => {
                 let receipt = domain.receipt(intent, assurance).await?;
-                let issued = self.sign(domain, authority, prepared, receipt).await?;
+                let issued = self.sign(domain, authority, &caller, prepared, receipt).await?;
                 (issued.der().clone(), issued.into_logged())
             }
             Needed::Promise => {
                 let promise = domain.log.append_promised(intent).await?;
-                let issued = self.sign(domain, authority, prepared, promise).await?;
+                let issued = self.sign(domain, authority, &caller, prepared, promise).await?;
                 // Nobody is given a certificate without its proof: it stands in the log, and whoever asks again gets another.
                 (issued.der().clone(), issued.into_logged().kept().await?)
             }
@@ -408,6 +420,20 @@ impl CertificateAuthority {
             bundle: bundle.sequence(),
             receipt,
         })
+    }
+
+    /// Whether what is granted concerns nothing that is frozen. A domain or an authority that is not there is found out
+    /// later.
+    fn is_not_frozen(&self, grant: &Grant, caller: &str) -> Result<(), Refusal> {
+        let domain = self.domain(grant.domain().as_str());
+        let signer = domain.and_then(|domain| domain.signer(grant.authority(), self.clock.now()).ok());
+        match signer {
+            Some((authority, _)) => {
+                let key = authority.certificate().public_key().id();
+                self.freezes.allow(key, grant.domain().as_str(), caller)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Picks the authority of an order, and has it build and lint the certificate. Gives what goes with its chain, too.
@@ -435,12 +461,25 @@ impl CertificateAuthority {
         &self,
         domain: &Domain,
         authority: &Authority,
+        caller: &str,
         prepared: Prepared,
         logged: L,
     ) -> Result<Issued<L>, ServiceError> {
         let index = logged.index();
+        let key = authority.certificate().public_key().id();
+        let allowed = || self.freezes.allow(key, domain.name.as_str(), caller);
+        // Frozen while its intent was on its way into the log.
+        if let Err(refusal) = allowed() {
+            domain.abandon(index, &refusal.to_string()).await;
+            return Err(ServiceError::Refused(refusal));
+        }
         match issue(prepared, logged, authority.signing()).await {
             Ok(issued) => {
+                // Frozen while the token was signing: nobody sees the signature.
+                if let Err(refusal) = allowed() {
+                    domain.abandon(index, &refusal.to_string()).await;
+                    return Err(ServiceError::Refused(refusal));
+                }
                 let outcome = issued.outcome().map_err(|error| ServiceError::Internal(error.to_string()))?;
                 // The certificate leaves when its outcome is durable: what a caller holds is never lost here.
                 domain.log.append_end(outcome).await?;

@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use undercroft_keys::KeyId;
-use undercroft_log::leaf::{Bundle, Digest, Rotation};
+use undercroft_log::leaf::{Bundle, Digest, Freezable, Rotation};
 use undercroft_log::store::StoreError;
 
 use crate::serial::SerialNumber;
@@ -68,6 +68,21 @@ pub enum Effect {
         /// The value.
         value: u64,
     },
+    /// Something is frozen from here on. Refused if it is already.
+    Frozen {
+        /// What.
+        what: Freezable,
+    },
+    /// Something is not frozen any more. Refused if it is not.
+    Unfrozen {
+        /// What.
+        what: Freezable,
+    },
+    /// What persons have approved is carried out. Refused if it was before.
+    ApprovalCarriedOut {
+        /// The nonce of the statement.
+        nonce: [u8; 16],
+    },
     /// A ceremony's transcript is known from here on.
     CeremonyAdopted {
         /// SHA-256 of its checkpoint.
@@ -112,4 +127,10 @@ pub trait Facts: Send + Sync {
 
     /// Whether a ceremony's transcript is known.
     async fn ceremony_is_adopted(&self, checkpoint: Digest) -> Result<bool, StoreError>;
+
+    /// The entries that froze what is frozen now, as they stand in the log.
+    async fn freezes(&self) -> Result<Vec<Vec<u8>>, StoreError>;
+
+    /// Whether an approval with this nonce was carried out.
+    async fn approval_is_carried_out(&self, nonce: [u8; 16]) -> Result<bool, StoreError>;
 }

@@ -5,13 +5,16 @@
 
 mod air_gap;
 mod algorithms;
+mod backup;
 mod bad_input;
 mod ceremony;
 mod commands;
 mod crash;
 mod custody;
+mod drill;
 mod failing_disk;
 mod faults;
+mod freeze;
 mod gate;
 mod isolation;
 mod judges;

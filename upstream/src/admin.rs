@@ -29,6 +29,36 @@ const CHUNK: u64 = 256;
 /// Bytes of entries in a message: well below what gRPC clients take, 4 MiB, and more than any one entry has.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
+/// The users who may administer.
+#[derive(Clone, Debug)]
+pub struct Administrators(pub BTreeSet<u32>);
+
+impl Administrators {
+    /// The user at the other end, if it may administer. The kernel says who it is.
+    pub(crate) fn who<T>(&self, request: &Request<T>) -> Result<u32, Status> {
+        let uid = request
+            .extensions()
+            .get::<UdsConnectInfo>()
+            .and_then(|info| info.peer_cred)
+            .map(|credentials| credentials.uid())
+            .ok_or_else(|| Status::unauthenticated("administration is by the Unix socket alone"))?;
+        match self.0.contains(&uid) {
+            true => Ok(uid),
+            false => {
+                tracing::warn!(uid, "a user who may not administer tried to");
+                Err(Status::permission_denied(format!(
+                    "user {uid} may not administer; add it to admin-users in the configuration"
+                )))
+            }
+        }
+    }
+}
+
+/// How the log calls a user of the socket.
+pub(crate) fn caller(uid: u32) -> Caller {
+    Caller { id: format!("uid:{uid}"), by: Channel::UnixSocket }
+}
+
 /// What the administration service is made of.
 #[derive(Clone)]
 pub struct AdminSetup {
@@ -37,7 +67,7 @@ pub struct AdminSetup {
     /// The log of each domain, by the domain's name.
     pub logs: Vec<(String, Arc<dyn LogReader>)>,
     /// The users who may administer.
-    pub users: BTreeSet<u32>,
+    pub users: Administrators,
     /// The version of the program.
     pub version: String,
     /// Whether software keys are accepted.
@@ -54,23 +84,8 @@ impl AdminApi {
         Self(Arc::new(setup))
     }
 
-    /// The user at the other end, if it may administer. The kernel says who it is.
     fn user<T>(&self, request: &Request<T>) -> Result<u32, Status> {
-        let uid = request
-            .extensions()
-            .get::<UdsConnectInfo>()
-            .and_then(|info| info.peer_cred)
-            .map(|credentials| credentials.uid())
-            .ok_or_else(|| Status::unauthenticated("administration is by the Unix socket alone"))?;
-        match self.0.users.contains(&uid) {
-            true => Ok(uid),
-            false => {
-                tracing::warn!(uid, "a user who may not administer tried to");
-                Err(Status::permission_denied(format!(
-                    "user {uid} may not administer; add it to admin-users in the configuration"
-                )))
-            }
-        }
+        self.0.users.who(request)
     }
 
     /// The same, as entries name it.

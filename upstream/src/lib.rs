@@ -6,10 +6,12 @@
 pub mod acceptor;
 mod admin;
 mod issuance;
+mod recovery;
 mod rotation;
 mod server_certificates;
 mod status;
 
-pub use admin::{AdminApi, AdminSetup};
+pub use admin::{AdminApi, AdminSetup, Administrators};
 pub use issuance::IssuanceApi;
+pub use recovery::{RecoveryApi, RecoverySetup, StateCopy, TakeBackup};
 pub use server_certificates::{CertificateForNames, ServerCertificates};

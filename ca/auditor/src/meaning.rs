@@ -5,6 +5,7 @@
 //! it misses may be there, and what was changed has been told.
 
 mod alone;
+mod freezes;
 pub(crate) mod ledger;
 mod place;
 mod rotation;
@@ -27,6 +28,7 @@ use undercroft_log::tree::TILE_WIDTH;
 use undercroft_log_files::{Folder, FolderError};
 
 use self::alone::Alone;
+use self::freezes::Freezes;
 use self::ledger::Ledger;
 use self::place::{About, Place};
 use self::rotation::Rotations;
@@ -90,6 +92,7 @@ struct Reader<'a> {
     plan: Option<Digest>,
     tokens: HashMap<Digest, Token>,
     redeemed: HashSet<Digest>,
+    freezes: Freezes,
     ledger: Ledger,
     /// Heads of this log that entries speak of, each with the entry.
     heads: Vec<(u64, LogHead)>,
@@ -139,6 +142,7 @@ impl<'a> Reader<'a> {
             plan: None,
             tokens: HashMap::new(),
             redeemed: HashSet::new(),
+            freezes: Freezes::default(),
             ledger: Ledger::default(),
             heads: Vec::new(),
             findings: Vec::new(),
@@ -199,11 +203,20 @@ impl<'a> Reader<'a> {
                 self.hardware(index, "anchor", head.map(Some));
             }
             Body::Epoch(epoch) => self.epoch(index, &epoch),
-            Body::Approval(approval) => self.rotations.approval(&approval),
             Body::Rotation(rotation) => {
                 self.belongs(index, &rotation.domain);
                 let wrong = self.rotations.rotation(leaf.time, self.place.first_epoch, &rotation);
                 self.find_of_rotation(index, "rotation", wrong);
+            }
+            Body::Freeze(freeze) => {
+                // Every freeze comes with its digest.
+                if let Some(digest) = entry.digest {
+                    self.freeze(index, digest, &freeze);
+                }
+            }
+            Body::Approval(approval) => {
+                self.rotations.approval(&approval);
+                self.approval(index, leaf.time, &approval);
             }
             Body::Recovery(_) | Body::Alert(_) | Body::Start(_) => {}
         }

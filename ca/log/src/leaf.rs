@@ -25,10 +25,10 @@ use undercroft_keys::KeyId;
 pub use body::{
     Alert, AlertEvent, Anchor, AnchorIntent, Approval, Asked, Attested, BlobOf, Body, Bundle, Caller,
     Ceremony, CeremonyEvent, CeremonyStep, Channel, CloseReason, Command, Enrolment, EnrolmentEvent,
-    EnteredPhase, Epoch, Evidence, Grade, Intent, Key, KeyEvent, KeyEvidence, LedgerNumber, LogHead, Object,
-    Outcome, OutcomeResult, Policy, Recovery, RecoveryWay, Refusal, RefusedAction, Replacement, RotatedRoots,
-    Rotation, RotationBlocker, RotationEvent, RotationPhase, RotationSchedule, Start, Text, ToBeSigned,
-    TranscriptHead,
+    EnteredPhase, Epoch, Evidence, Freezable, Freeze, FreezeEvent, Grade, Intent, Key, KeyEvent, KeyEvidence,
+    LedgerNumber, LogHead, Object, Outcome, OutcomeResult, Policy, Recovery, RecoveryWay, Refusal,
+    RefusedAction, Replacement, RotatedRoots, Rotation, RotationBlocker, RotationEvent, RotationPhase,
+    RotationSchedule, Start, Text, ToBeSigned, TranscriptHead,
 };
 pub use encoding::{Base64Bytes, Digest, HexKeyId};
 

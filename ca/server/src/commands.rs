@@ -2,14 +2,19 @@
 
 mod activation;
 mod admin;
+mod backup;
 mod bench;
 mod client;
+mod compromise;
 mod doctor;
+mod drill;
 mod exchange;
 mod export;
+mod freeze;
 mod keys;
 mod recover;
 mod request;
+mod restore;
 mod rotate;
 mod run;
 
@@ -58,7 +63,18 @@ enum Command {
     /// Have roots and intermediates take the place of others.
     #[command(subcommand)]
     Rotate(rotate::RotateCommand),
-    /// Go on after entries of a log were lost: with the daemon stopped.
+    /// Stop certificates of an authority, a domain or a caller, at once.
+    Freeze(freeze::FreezeArgs),
+    /// Let what is frozen go on, by the quorum's word.
+    Unfreeze(freeze::UnfreezeArgs),
+    /// Copy the running daemon's state into a folder.
+    Backup(backup::BackupArgs),
+    /// Put a backup into an empty database: with the daemon stopped.
+    Restore(restore::RestoreArgs),
+    /// Rehearse what something would need, on simulated tokens.
+    #[command(subcommand)]
+    Drill(drill::DrillCommand),
+    /// Go on after entries of a log were lost, with the daemon stopped; or after a compromise, while it runs.
     #[command(subcommand)]
     Recover(recover::RecoverCommand),
     /// Work with the logs.
@@ -88,6 +104,11 @@ impl Program for Undercroft {
             Command::Bundle(args) => args.run(terminal),
             Command::Enrolment(command) => command.run(terminal),
             Command::Rotate(command) => command.run(terminal),
+            Command::Freeze(args) => args.run(terminal),
+            Command::Unfreeze(args) => args.run(terminal),
+            Command::Backup(args) => args.run(terminal),
+            Command::Restore(args) => args.run(terminal),
+            Command::Drill(command) => command.run(terminal),
             Command::Recover(command) => command.run(terminal),
             Command::Log(command) => command.run(terminal),
             Command::Meta(meta) => meta.run::<Self>(terminal),

@@ -68,6 +68,8 @@ pub struct Config {
     pub policy_arc: PolicyArc,
     /// The profile of enrolled callers.
     pub caller_profile: Profile,
+    /// Every profile.
+    pub profiles: Vec<Profile>,
     /// Whose cosignatures checkpoints need; none if nobody's.
     pub witnesses: Option<Arc<WitnessPolicy>>,
     /// How long leaves go on while too few witnesses answer.
@@ -237,6 +239,7 @@ impl Config {
             policy,
             policy_arc: raw.policy_arc,
             caller_profile,
+            profiles,
             ceremonies,
             recovery,
             witnesses,

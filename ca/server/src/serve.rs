@@ -22,7 +22,7 @@ use undercroft_ca::authority::Authority;
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::log_key::LogKey;
 use undercroft_ca::profile::{Kind, Profile};
-use undercroft_ca::service::{CertificateAuthority, DomainSetup, Setup};
+use undercroft_ca::service::{CertificateAuthority, DomainSetup, ServiceError, Setup};
 use undercroft_ca::store::{Effect, Facts as _};
 use undercroft_cli::system::{SystemClock, SystemEntropy};
 use undercroft_cli::{ExitStatus, Failure};
@@ -37,11 +37,16 @@ use undercroft_log::store::{LogReader, LogStore};
 use undercroft_log::tree::{GrowingTree, TILE_WIDTH, leaf_hash};
 use undercroft_log_files::Folder;
 use undercroft_proto::identity::DomainAnchors;
+use undercroft_proto::recovery::recovery_server::RecoveryServer;
 use undercroft_proto::v1::admin_server::AdminServer;
 use undercroft_proto::v1::issuance_server::IssuanceServer;
 use undercroft_upstream::acceptor::{Anchors, accept};
-use undercroft_upstream::{AdminApi, AdminSetup, CertificateForNames, IssuanceApi, ServerCertificates};
+use undercroft_upstream::{
+    AdminApi, AdminSetup, Administrators, CertificateForNames, IssuanceApi, RecoveryApi, RecoverySetup,
+    ServerCertificates,
+};
 
+use crate::backup::Backups;
 use crate::config::{self, Config, Domain};
 use crate::custody;
 use crate::gates::Gates;
@@ -146,15 +151,18 @@ async fn run(
     if let Some(address) = config.listen_logs {
         serve_logs(address, Logs::new(ca.clone(), logs.clone()), stopping.clone()).await?;
     }
+    let users = Administrators(config.admin_users.clone());
+    let backup = Arc::new(Backups::new(config, version, database.clone(), ca.clone()));
+    let recovery = RecoverySetup { ca: ca.clone(), users: users.clone(), backup };
     let admin = AdminSetup {
         ca: ca.clone(),
         logs,
-        users: config.admin_users.clone(),
+        users,
         version: version.to_owned(),
         development: config.development,
     };
     let custody = tokio::spawn(custody::keep(ca.clone(), config.custody_every.0, stop.clone()));
-    let served = listen(config, &ca, admin, stop.clone(), stopping).await;
+    let served = listen(config, &ca, admin, recovery, stop.clone(), stopping).await;
     stop.send_replace(true);
     let proved = custody.await.map_err(|error| Failure::failed(format!("custody: {error}")));
     let served = served.and(proved.and_then(|proved| proved));
@@ -439,11 +447,20 @@ async fn listen(
     config: &Config,
     ca: &Arc<CertificateAuthority>,
     admin: AdminSetup,
+    recovery: RecoverySetup,
     stop: watch::Sender<bool>,
     stopping: watch::Receiver<bool>,
 ) -> Result<(), Failure> {
     let certificates = Arc::new(ServerCertificates::default());
-    renew(config, ca, &certificates).await?;
+    let renewed = match renew(config, ca, &certificates).await {
+        Ok(()) => true,
+        Err(failure) if failure.status() == ExitStatus::Refused => {
+            // What is frozen is released over the administration socket, which needs no certificate.
+            tracing::error!(%failure, "NOBODY IS SERVED BUT ON THE ADMINISTRATION SOCKET until it is released");
+            false
+        }
+        Err(failure) => return Err(failure),
+    };
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|error| Failure::unreachable(format!("cannot listen on {}: {error}", config.listen)))?;
@@ -467,9 +484,10 @@ async fn listen(
         .serve_with_incoming_shutdown(connections, stopped(stopping.clone()));
     let administration = Server::builder()
         .add_service(AdminServer::new(AdminApi::new(admin)).max_decoding_message_size(MAX_REQUEST))
+        .add_service(RecoveryServer::new(RecoveryApi::new(recovery)).max_decoding_message_size(MAX_REQUEST))
         .add_service(limited(IssuanceApi::new(ca.clone())))
         .serve_with_incoming_shutdown(unhurried(admin_socket), stopped(stopping.clone()));
-    let renewing = keep_renewed(config, ca, &certificates, stopping.clone());
+    let renewing = keep_renewed(config, ca, &certificates, renewed, stopping.clone());
     // Before anybody is told that we are ready, and may tell us to stop.
     let signals = wait_for_signals(stop)?;
     tracing::info!(%address, admin = %config.admin_socket.display(), "ready");
@@ -603,7 +621,12 @@ async fn renew(
         let issued = ca
             .issue_server_certificate(&domain.name, &domain.server_names, &public_key)
             .await
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|error| match error {
+                ServiceError::Refused(refusal) => {
+                    Failure::refused(format!("the server's own certificate: {refusal}"))
+                }
+                error => failed(error.to_string()),
+            })?;
         let certificate = CertificateForNames {
             names: domain.server_names.iter().map(|name| name.as_str().to_owned()).collect(),
             chain: issued.chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect(),
@@ -619,21 +642,22 @@ async fn keep_renewed(
     config: &Config,
     ca: &CertificateAuthority,
     certificates: &ServerCertificates,
+    renewed: bool,
     mut stopping: watch::Receiver<bool>,
 ) {
     let half = Profile::standard(Kind::Server).lifetime().0 / 2;
-    let mut issued = ca.now();
+    let mut issued = renewed.then(|| ca.now());
     loop {
         tokio::select! {
             () = tokio::time::sleep(RENEWAL_TICK) => {}
             _ = stopping.wait_for(|stop| *stop) => std::future::pending().await,
         }
         // By the clock on the wall: a machine that slept has lost that time, too.
-        if ca.now() < issued + half {
+        if issued.is_some_and(|issued| ca.now() < issued + half) {
             continue;
         }
         match renew(config, ca, certificates).await {
-            Ok(()) => issued = ca.now(),
+            Ok(()) => issued = Some(ca.now()),
             Err(failure) => {
                 tracing::error!(%failure, "cannot renew the server's own certificates; trying again in a minute");
             }

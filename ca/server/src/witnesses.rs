@@ -38,6 +38,20 @@ pub(crate) async fn keep_asking<E>(log: Watch<E>) {
     }
 }
 
+/// The size of a log that a witness, or a gate, has seen: it names it when it is shown something that continues another
+/// (C2SP tlog-witness, add-checkpoint, status 409). One that has seen nothing of the log takes the checkpoint.
+pub(crate) async fn size_seen(http: &Http, url: &str, checkpoint: &str) -> Result<u64, String> {
+    let request = AddCheckpoint { old: 0, proof: Vec::new(), checkpoint: checkpoint.into() };
+    let answered = http.post(url, "add-checkpoint", "text/plain; charset=utf-8", request.to_string());
+    match answered.await? {
+        (StatusCode::OK, _) => Ok(0),
+        (StatusCode::CONFLICT, told) => {
+            told.trim_end().parse().map_err(|_| "its 409 names no size".to_owned())
+        }
+        (other, answer) => Err(format!("it answered {other}: {}", answer.trim_end())),
+    }
+}
+
 /// The witnesses of one log.
 pub(crate) struct Witnesses {
     policy: Arc<WitnessPolicy>,

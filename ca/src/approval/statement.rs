@@ -108,9 +108,19 @@ impl Statement {
         if statement.format != NAMESPACE {
             return Err(wrong(format!("its format is `{}` and not {NAMESPACE}", statement.format)));
         }
-        match hex::decode(&statement.nonce).is_ok_and(|nonce| nonce.len() == 16) {
-            true => Ok(statement),
-            false => Err(wrong("its nonce is not 16 bytes in hexadecimal".into())),
+        statement.nonce_bytes()?;
+        Ok(statement)
+    }
+
+    /// The nonce's bytes.
+    ///
+    /// # Errors
+    /// It is not 16 bytes in hexadecimal.
+    pub fn nonce_bytes(&self) -> Result<[u8; 16], ApprovalError> {
+        let mut bytes = [0; 16];
+        match hex::decode_to_slice(&self.nonce, &mut bytes) {
+            Ok(()) => Ok(bytes),
+            Err(_) => Err(ApprovalError::Statement("its nonce is not 16 bytes in hexadecimal".into())),
         }
     }
 

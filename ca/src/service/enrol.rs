@@ -142,7 +142,7 @@ impl CertificateAuthority {
                     let grant = self.enrolment_grant(&enrolment.id, &csr)?;
                     let key_type = csr.public_key().key_type();
                     match grant.profile().takes(key_type) {
-                        true => Ok((grant, csr)),
+                        true => self.is_not_frozen(&grant, &enrolment.id).map(|()| (grant, csr)),
                         false => {
                             Err(Refusal::new("key-type", format!("callers may have no {key_type} keys")))
                         }
@@ -169,8 +169,11 @@ impl CertificateAuthority {
             evidence: vec![evidence],
         };
         match self.fulfil(order, Some(Effect::EnrolmentRedeemed { token: digest, now })).await {
-            // Somebody else was faster: the store has refused the intent, so that nothing says so yet.
-            Err(ServiceError::Refused(_)) => Err(refuse(Refusal::new("token-used", TOKEN_USED)).await),
+            // Somebody else was faster: the store has refused the intent, so that nothing says so yet. What was frozen
+            // or refused by a gate meanwhile stands in the intent's outcome.
+            Err(ServiceError::Refused(refusal)) if refusal.rule == "store" => {
+                Err(refuse(Refusal::new("token-used", TOKEN_USED)).await)
+            }
             answer => answer,
         }
     }

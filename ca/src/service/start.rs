@@ -23,6 +23,7 @@ use crate::authority::Authority;
 use crate::bundle::Bundle;
 use crate::certificate::{AuthorityCertificate, Constraints};
 use crate::custody::PoorCustody;
+use crate::freeze::Freezes;
 use crate::issuance::abandoned;
 use crate::names::{SpiffeId, TrustDomain};
 use crate::policy::Policy;
@@ -55,7 +56,7 @@ pub struct Setup {
     pub ceremonies: Vec<(Digest, TranscriptHead)>,
     /// How long leaves go on while too few witnesses answer.
     pub witness_grace: Lifetime,
-    /// Who may approve that the roots of a domain change; nobody if there is no roster.
+    /// Who may approve that the roots of a domain change, and that something frozen is released; nobody if there is no roster.
     pub roster: Option<Roster>,
     /// Stored facts.
     pub facts: Arc<dyn Facts>,
@@ -109,6 +110,7 @@ impl CertificateAuthority {
             configuration: setup.configuration,
             development: setup.development,
         };
+        let freezes = Freezes::from_entries(&setup.facts.freezes().await?)?;
         let control_log = setup.domains[0].log.clone();
         log(&control_log, Body::Start(start), None).await?;
         log_policy(&control_log, &setup.policy, &*setup.facts).await?;
@@ -125,6 +127,8 @@ impl CertificateAuthority {
             policy: setup.policy,
             policy_arc: setup.policy_arc,
             caller_profile: setup.caller_profile,
+            freezes,
+            changing: futures::lock::Mutex::new(()),
             roster: setup.roster,
             facts: setup.facts,
             clock: setup.clock,

@@ -10,16 +10,21 @@ fn committed_code_is_what_the_definitions_generate() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = root.join("src/generated");
     let fresh = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let definitions =
-        protox::compile([root.join("proto/undercroft/v1/undercroft.proto")], [root.join("proto")]).unwrap();
+    let files = ["undercroft/v1/undercroft.proto", "undercroft/recovery/v1/recovery.proto"];
+    let files = files.map(|file| root.join("proto").join(file));
+    let definitions = protox::compile(files, [root.join("proto")]).unwrap();
     tonic_prost_build::configure().out_dir(fresh).compile_fds(definitions).unwrap();
-    let name = "undercroft.v1.rs";
-    let generated = fs::read_to_string(fresh.join(name)).unwrap();
-    let committed = fs::read_to_string(out.join(name)).unwrap_or_default();
-    if generated != committed {
-        fs::write(out.join(name), generated).unwrap();
-        panic!(
-            "src/generated/{name} was not what the definitions generate; it has been written anew, commit it"
-        );
+    let mut anew = Vec::new();
+    for name in ["undercroft.v1.rs", "undercroft.recovery.v1.rs"] {
+        let generated = fs::read_to_string(fresh.join(name)).unwrap();
+        let committed = fs::read_to_string(out.join(name)).unwrap_or_default();
+        if generated != committed {
+            fs::write(out.join(name), generated).unwrap();
+            anew.push(name);
+        }
     }
+    assert!(
+        anew.is_empty(),
+        "{anew:?} in src/generated were not what the definitions generate; they have been written anew, commit them"
+    );
 }

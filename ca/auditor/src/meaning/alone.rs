@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use undercroft_log::leaf::{Body, Intent, Leaf, LeafError, Object, ToBeSigned};
+use undercroft_log::leaf::{Body, Digest, Intent, Leaf, LeafError, Object, ToBeSigned};
 use undercroft_log::tile::{TileKind, TilePath, decode_entries};
 use undercroft_log::tree::{Hash, TILE_WIDTH, leaf_hash};
 use undercroft_log_files::Folder;
@@ -14,6 +14,8 @@ pub(super) struct Alone {
     pub(super) index: u64,
     pub(super) hash: Hash,
     pub(super) leaf: Result<Leaf, LeafError>,
+    /// SHA-256 of the bytes of an entry of kind `freeze`: what an approval to undo it is about.
+    pub(super) digest: Option<Digest>,
     /// Of an intent that holds a whole TBSCertificate.
     pub(super) certificate: Option<Certificate>,
 }
@@ -44,6 +46,8 @@ impl Alone {
             }) => Some(Certificate::read(&der.0, *algorithm)),
             _ => None,
         };
-        Self { index, hash: leaf_hash(entry), leaf, certificate }
+        let is_freeze = matches!(&leaf, Ok(Leaf { body: Body::Freeze(_), .. }));
+        let digest = is_freeze.then(|| Digest::of(entry));
+        Self { index, hash: leaf_hash(entry), leaf, digest, certificate }
     }
 }

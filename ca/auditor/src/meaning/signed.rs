@@ -76,6 +76,7 @@ impl Reader<'_> {
         read: Option<Certificate>,
     ) -> Result<(), FolderError> {
         let key = intent.key_id.0;
+        self.freezes.intent(index, &intent);
         self.use_of_key(index, sequence, &intent);
         self.belongs(index, &intent.domain);
         self.is_in_force(index, intent.policy);
@@ -224,6 +225,9 @@ impl Reader<'_> {
             OutcomeResult::Abandoned(_) => self.intents.abandoned += 1,
             OutcomeResult::Signature(signature) => {
                 self.intents.signed += 1;
+                if let Some(what) = self.freezes.signed(outcome.intent) {
+                    self.find(index, "frozen", format!("it was signed while the {what} was frozen"));
+                }
                 let (Some(recorded), Some(tbs)) = (self.keys.get(&open.key), open.tbs) else { return };
                 let key = recorded.public_key.clone();
                 if let Err(what) = self.ledger.signed(outcome.command, open.key, &tbs, &signature.0) {

@@ -6,6 +6,7 @@ mod asked;
 mod changed;
 mod fetched;
 mod fetched_by_tls;
+mod freezes;
 mod honest;
 mod installation;
 mod ledger;

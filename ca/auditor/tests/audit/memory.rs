@@ -54,7 +54,10 @@ impl Memory {
             }
             Effect::Policy { policy } => known.policy = Some(policy),
             Effect::CeremonyAdopted { checkpoint } => drop(known.ceremonies.insert(checkpoint)),
-            Effect::AnchorAnnounced { .. } => {}
+            Effect::AnchorAnnounced { .. }
+            | Effect::Frozen { .. }
+            | Effect::Unfrozen { .. }
+            | Effect::ApprovalCarriedOut { .. } => {}
         }
     }
 }
@@ -90,6 +93,14 @@ impl Facts for Memory {
 
     async fn anchor(&self, _: &str, _: u32) -> Result<Option<(u64, u64)>, StoreError> {
         Ok(None)
+    }
+
+    async fn freezes(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn approval_is_carried_out(&self, _: [u8; 16]) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     async fn ceremony_is_adopted(&self, checkpoint: Digest) -> Result<bool, StoreError> {

@@ -10,6 +10,7 @@ use super::{Kind, LeafError};
 pub use alert::{Alert, AlertEvent};
 pub use approval::Approval;
 pub use ceremony::{Ceremony, CeremonyEvent, CeremonyStep, TranscriptHead};
+pub use freeze::{Freezable, Freeze, FreezeEvent};
 pub use hardware::{Anchor, AnchorIntent, Attested, CloseReason, Command, LedgerNumber, LogHead};
 pub use recovery::{Epoch, Recovery, RecoveryWay};
 pub use rotation::{
@@ -20,6 +21,7 @@ pub use rotation::{
 mod alert;
 mod approval;
 mod ceremony;
+mod freeze;
 mod hardware;
 mod recovery;
 mod rotation;
@@ -53,6 +55,8 @@ pub enum Body {
     Anchor(Anchor),
     /// See [`Approval`].
     Approval(Approval),
+    /// See [`Freeze`].
+    Freeze(Freeze),
     /// See [`Alert`].
     Alert(Alert),
     /// See [`Epoch`].
@@ -80,6 +84,7 @@ impl Body {
             Self::AnchorIntent(_) => Kind::AnchorIntent,
             Self::Anchor(_) => Kind::Anchor,
             Self::Approval(_) => Kind::Approval,
+            Self::Freeze(_) => Kind::Freeze,
             Self::Alert(_) => Kind::Alert,
             Self::Epoch(_) => Kind::Epoch,
             Self::Recovery(_) => Kind::Recovery,
@@ -114,11 +119,12 @@ impl Body {
             Kind::AnchorIntent => serde_json::from_str(json).map(Self::AnchorIntent),
             Kind::Anchor => serde_json::from_str(json).map(Self::Anchor),
             Kind::Approval => serde_json::from_str(json).map(Self::Approval),
+            Kind::Freeze => serde_json::from_str(json).map(Self::Freeze),
             Kind::Alert => serde_json::from_str(json).map(Self::Alert),
             Kind::Epoch => serde_json::from_str(json).map(Self::Epoch),
             Kind::Recovery => serde_json::from_str(json).map(Self::Recovery),
             Kind::Start => serde_json::from_str(json).map(Self::Start),
-            Kind::Verdict | Kind::Revocation | Kind::Freeze => {
+            Kind::Verdict | Kind::Revocation => {
                 return Err(LeafError::Reserved(kind));
             }
         };
@@ -140,6 +146,7 @@ impl Body {
             Self::AnchorIntent(body) => serde_json::to_string(body),
             Self::Anchor(body) => serde_json::to_string(body),
             Self::Approval(body) => serde_json::to_string(body),
+            Self::Freeze(body) => serde_json::to_string(body),
             Self::Alert(body) => serde_json::to_string(body),
             Self::Epoch(body) => serde_json::to_string(body),
             Self::Recovery(body) => serde_json::to_string(body),
@@ -285,6 +292,10 @@ pub enum RefusedAction {
     Enrol,
     /// A token for an enrolment.
     Token,
+    /// Releasing what is frozen.
+    Unfreeze,
+    /// Replacing an authority that is compromised.
+    Recover,
 }
 
 /// What a refused request asked for.

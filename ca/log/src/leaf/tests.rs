@@ -195,6 +195,20 @@ fn every_kind_reads_back_as_it_was_written() {
             signatures: vec!["x".into()],
             by: vec!["x".into()],
         }),
+        Body::Freeze(Freeze {
+            what: Freezable::Authority(HexKeyId(KeyId::from([8; 32]))),
+            event: FreezeEvent::Frozen { reason: "the token is gone".into() },
+            caller: Caller { id: "uid:1000".into(), by: Channel::UnixSocket },
+        }),
+        Body::Freeze(Freeze {
+            what: Freezable::Caller("spiffe://control.example/operator/alice".into()),
+            event: FreezeEvent::Unfrozen {
+                freeze: Digest([9; 32]),
+                approval: 6,
+                nonce: "909130fc2e226067ac279df523caf9af".into(),
+            },
+            caller: Caller { id: "uid:1000".into(), by: Channel::UnixSocket },
+        }),
         Body::Alert(Alert { event: AlertEvent::Raised, rule: "witnesses-away".into(), text: "x".into() }),
         Body::Epoch(Epoch { previous: "k".into(), checkpoint: "c\n".into() }),
         Body::Recovery(Recovery {
@@ -270,6 +284,10 @@ fn integers_of_bodies_are_below_two_to_the_53() {
             "rotation",
             r#"{"event":"planned","domain":"d","number":N,"schedule":"planned","planned":"2026-11-22T08:00:00Z","phases":[],"authorities":[],"caller":{"id":"i","by":"mtls"}}"#,
         ),
+        (
+            "freeze",
+            r#"{"what":{"domain":"d"},"event":{"unfrozen":{"freeze":"D","approval":N,"nonce":"x"}},"caller":{"id":"i","by":"mtls"}}"#,
+        ),
         ("policy", r#"{"sha256":"D","text":{"blob":N}}"#),
         (
             "refusal",
@@ -315,5 +333,30 @@ proptest! {
         let at = index.index(bytes.len());
         bytes[at] = byte;
         let _ = Leaf::parse(&bytes);
+    }
+}
+
+#[test]
+fn a_freeze_is_of_one_thing_and_says_one_event() {
+    let good = String::from_utf8(stamped(&Body::Freeze(Freeze {
+        what: Freezable::Domain("prod.example".into()),
+        event: FreezeEvent::Frozen { reason: "x".into() },
+        caller: Caller { id: "uid:1000".into(), by: Channel::UnixSocket },
+    })))
+    .unwrap();
+    Leaf::parse(good.as_bytes()).unwrap();
+    for (from, to, part) in [
+        (r#"{"domain":"prod.example"}"#, r#"{"domain":"prod.example","caller":"x"}"#, "expected"),
+        (r#"{"domain":"prod.example"}"#, r#"{"network":"prod.example"}"#, "unknown variant"),
+        (r#"{"domain":"prod.example"}"#, r#"{"authority":"AB"}"#, "lower-case"),
+        (r#"{"reason":"x"}"#, r#"{"reason":"x","reason":"y"}"#, "duplicate field"),
+        (r#"{"reason":"x"}"#, r#"{"reason":"x","until":"y"}"#, "unknown field `until`"),
+        (r#""frozen":"#, r#""thawed":"#, "unknown variant"),
+        (r#""frozen":"#, r#""unfrozen":"#, "unknown field `reason`"),
+        (r#"{"frozen":{"reason":"x"}}"#, r#"{"frozen":{}}"#, "missing field `reason`"),
+    ] {
+        let changed = good.replacen(from, to, 1);
+        assert_ne!(changed, good, "{from}");
+        assert!(refusal(&changed).contains(part), "{to}: {}", refusal(&changed));
     }
 }

@@ -12,6 +12,7 @@ use undercroft_proto::v1::admin_client::AdminClient;
 use undercroft_proto::v1::issuance_client::IssuanceClient;
 
 use super::client::{AdminArgs, block_on, told};
+use super::freeze;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -78,6 +79,7 @@ pub(super) enum EnrolmentCommand {
 impl StatusArgs {
     pub(super) fn run(self, terminal: &Terminal) -> Result<(), Failure> {
         let status = status(&self.admin)?;
+        let freezes = freeze::freezes(&self.admin)?;
         let domains: Vec<_> = status.domains.iter().map(describe).collect();
         let value = json!({
             "version": status.version,
@@ -86,6 +88,7 @@ impl StatusArgs {
             "policy": status.policy,
             "rules": status.rules,
             "domains": domains,
+            "frozen": freezes.iter().map(freeze::describe).collect::<Vec<_>>(),
         });
         terminal.result(&value, || {
             let mut text = format!(
@@ -95,6 +98,9 @@ impl StatusArgs {
                 status.policy,
                 status.rules
             );
+            for frozen in &freezes {
+                text += &format!("FROZEN: {}\n", freeze::line(frozen));
+            }
             for domain in &status.domains {
                 let control = if domain.name == status.control { "  (control)" } else { "" };
                 text += &format!("\n{}{control}\n", domain.name);

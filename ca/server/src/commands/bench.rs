@@ -168,6 +168,32 @@ impl BenchArgs {
     }
 }
 
+/// The best rate of a device, in signatures a second, with throwaway keys alone: what a recovery can count on.
+pub(super) fn best_rate(
+    device: &Device,
+    algorithm: KeyAlgorithm,
+    seconds: u64,
+    strict: StrictArgs,
+    terminal: &Terminal,
+) -> Result<f64, Failure> {
+    let threads = vec![1, 4];
+    let progress = terminal.progress(threads.len() as u64 * seconds * 10, "measuring");
+    let args = BenchArgs {
+        environment: PathBuf::new(),
+        strict,
+        device: device.name.clone(),
+        algorithm,
+        threads: threads.clone(),
+        seconds,
+        key: None,
+        config: None,
+        svg: None,
+    };
+    let rows = threads.into_iter().map(|threads| args.measure(device, threads, &[], &progress));
+    let rates = rows.map(|row| row.map(|row| row.rate)).collect::<Result<Vec<_>, _>>()?;
+    Ok(rates.into_iter().fold(0.0, f64::max))
+}
+
 /// The keys of the daemon's logs and authorities.
 async fn used_keys(config: &Config) -> Result<Vec<KeyId>, Failure> {
     let mut used = Vec::new();

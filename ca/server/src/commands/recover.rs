@@ -22,6 +22,8 @@ use undercroft_log::store::{Batch, Entry, Head, LogStore};
 use undercroft_log::tree::{GrowingTree, TILE_WIDTH, leaf_hash};
 use undercroft_log_files::Folder;
 
+use super::client::block_on;
+use super::compromise::{CompromiseArgs, PlanArgs};
 use crate::config::{Config, Domain};
 use crate::serve::log_key;
 use crate::store::{Database, SqliteLog};
@@ -68,6 +70,10 @@ pub(super) enum RecoverCommand {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Write the plan of a recovery from a compromise, and the statement that the quorum signs. The daemon runs.
+    Plan(PlanArgs),
+    /// Carry a plan out that the quorum has approved, as far as it can be now. The daemon runs.
+    Compromise(CompromiseArgs),
 }
 
 /// Which log it is.
@@ -85,20 +91,19 @@ pub(super) struct LogArgs {
 
 impl RecoverCommand {
     pub(super) fn run(self, terminal: &Terminal) -> Result<(), Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime =
-            runtime.map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
-        runtime.block_on(async {
-            match self {
-                Self::Refill { log, from } => refill(&Place::open(&log).await?, &from, terminal).await,
-                Self::Statement { log, newest, reason, expires, out } => {
-                    state(&Place::open(&log).await?, &newest, reason, expires, &out, terminal).await
-                }
-                Self::NewEpoch { log, statement, approvals, dry_run } => {
-                    begin(&Place::open(&log).await?, &statement, &approvals, dry_run, terminal).await
-                }
+        match self {
+            Self::Refill { log, from } => {
+                block_on(async { refill(&Place::open(&log).await?, &from, terminal).await })
             }
-        })
+            Self::Statement { log, newest, reason, expires, out } => block_on(async {
+                state(&Place::open(&log).await?, &newest, reason, expires, &out, terminal).await
+            }),
+            Self::NewEpoch { log, statement, approvals, dry_run } => block_on(async {
+                begin(&Place::open(&log).await?, &statement, &approvals, dry_run, terminal).await
+            }),
+            Self::Plan(args) => args.run(terminal),
+            Self::Compromise(args) => args.run(terminal),
+        }
     }
 }
 

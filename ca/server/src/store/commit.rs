@@ -10,6 +10,7 @@ use undercroft_log::store::{Batch, CommitError, Head, LogStore, StoreError};
 use undercroft_log::tile::encode_hashes;
 
 use super::database::{Database, unavailable};
+use super::freeze::{freeze, release};
 
 /// Rows in a statement. One statement a row is ten times slower (reference: crates.md).
 const ROWS: usize = 128;
@@ -36,7 +37,7 @@ impl SqliteLog {
 }
 
 /// Why a transaction stops.
-enum Stop {
+pub(super) enum Stop {
     /// For a reason of ours, before anything could be durable.
     Because(CommitError),
     /// SQLite.
@@ -212,6 +213,8 @@ impl SqliteLog {
                     Effect::AnchorAnnounced { counter, value } => {
                         self.announce(connection, *counter, *value, first + position as u64).await?;
                     }
+                    Effect::Frozen { what } => freeze(connection, what, id, position).await?,
+                    Effect::Unfrozen { what } => release(connection, what, position).await?,
                     rare => apply_rare(connection, rare, position).await?,
                 }
             }
@@ -343,9 +346,15 @@ async fn apply_rare(connection: &mut SqliteConnection, effect: &Effect, entry: u
             sqlx::query("INSERT INTO ceremony (checkpoint) VALUES (?) ON CONFLICT (checkpoint) DO NOTHING")
                 .bind(checkpoint.0.to_vec())
         }
+        Effect::ApprovalCarriedOut { nonce } => {
+            sqlx::query("INSERT INTO approval_carried_out (nonce) VALUES (?) ON CONFLICT (nonce) DO NOTHING")
+                .bind(nonce.to_vec())
+        }
         Effect::Certificate(_)
         | Effect::Signed
         | Effect::Resolved { .. }
+        | Effect::Frozen { .. }
+        | Effect::Unfrozen { .. }
         | Effect::AnchorAnnounced { .. } => return Ok(()),
     }
     .execute(connection)
@@ -354,6 +363,7 @@ async fn apply_rare(connection: &mut SqliteConnection, effect: &Effect, entry: u
     match (changed, effect) {
         (1, _) => Ok(()),
         (_, Effect::EnrolmentRedeemed { .. }) => Err(refuse("the token has been used or has expired")),
+        (_, Effect::ApprovalCarriedOut { .. }) => Err(refuse("the approval was carried out before")),
         (_, Effect::Rotation(_)) => Err(refuse("it is not the newest rotation of its domain")),
         (_, Effect::Bundle(_)) => Err(refuse("another process has published a bundle; start again")),
         _ => Err(refuse("it is there already")),

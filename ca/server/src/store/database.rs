@@ -19,7 +19,14 @@ use super::SqliteLog;
 const APPLICATION: i64 = 0x5543_4654;
 
 /// `PRAGMA user_version`: the version of the schema.
-const SCHEMA: i64 = 3;
+pub(crate) const SCHEMA: i64 = 4;
+
+/// What `schema.sql` makes.
+const FIRST: i64 = 3;
+
+/// The way from each older version to the one after it.
+const STEPS: [(i64, &str); 3] =
+    [(1, include_str!("schema_2.sql")), (2, include_str!("schema_3.sql")), (3, include_str!("schema_4.sql"))];
 
 /// How long a reader waits for a lock. Writers never compete: there is one connection that writes.
 const BUSY: Duration = Duration::from_secs(5);
@@ -120,11 +127,10 @@ impl Database {
         let tables: i64 = pragma("SELECT count(*) FROM sqlite_schema").await?;
         match (application, version) {
             (APPLICATION, SCHEMA) => Ok(()),
-            (APPLICATION, older @ 1..SCHEMA) => {
-                let steps = [include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+            (APPLICATION, 1..SCHEMA) => {
                 let mut transaction = self.writer.begin().await.map_err(failed)?;
-                for sql in steps.into_iter().zip(1..).filter(|(_, from)| *from >= older).map(|(sql, _)| sql) {
-                    sqlx::raw_sql(sql).execute(&mut *transaction).await.map_err(failed)?;
+                for (_, sql) in STEPS.iter().filter(|(from, _)| *from >= version) {
+                    sqlx::raw_sql(*sql).execute(&mut *transaction).await.map_err(failed)?;
                 }
                 transaction.commit().await.map_err(failed)
             }
@@ -133,10 +139,13 @@ impl Database {
             _ => {
                 let mut transaction = self.writer.begin().await.map_err(failed)?;
                 sqlx::raw_sql(include_str!("schema.sql")).execute(&mut *transaction).await.map_err(failed)?;
-                sqlx::raw_sql("PRAGMA application_id = 1430472276; PRAGMA user_version = 3;")
+                sqlx::raw_sql("PRAGMA application_id = 1430472276;")
                     .execute(&mut *transaction)
                     .await
                     .map_err(failed)?;
+                for (_, sql) in STEPS.iter().filter(|(from, _)| *from >= FIRST) {
+                    sqlx::raw_sql(*sql).execute(&mut *transaction).await.map_err(failed)?;
+                }
                 transaction.commit().await.map_err(failed)
             }
         }

@@ -188,6 +188,14 @@ impl Facts for Database {
         row.map(|(value, entry)| Ok((unsigned(value)?, unsigned(entry)?))).transpose()
     }
 
+    async fn freezes(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.freezing_entries().await
+    }
+
+    async fn approval_is_carried_out(&self, nonce: [u8; 16]) -> Result<bool, StoreError> {
+        self.was_carried_out(nonce).await
+    }
+
     async fn ceremony_is_adopted(&self, checkpoint: Digest) -> Result<bool, StoreError> {
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM ceremony WHERE checkpoint = ?)")
             .bind(checkpoint.0.to_vec())

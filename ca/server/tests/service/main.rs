@@ -1,9 +1,12 @@
 //! The CA as a value, on SQLite: what it logs, what it refuses, and what is left when something fails half-way.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod compromise;
+mod drill;
 mod enrolment;
 mod every_write;
 mod failures;
+mod freeze;
 mod issuance;
 mod rig;
 mod rotation;

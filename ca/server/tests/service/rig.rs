@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -80,6 +80,8 @@ pub(crate) enum Mood {
     Signs,
     Fails,
     Hangs,
+    /// Signs when its mood is another one.
+    Waits,
     SignsSomethingElse,
 }
 
@@ -88,15 +90,32 @@ pub(crate) enum Mood {
 pub(crate) struct MoodyKey {
     key: Key,
     mood: AtomicU8,
+    waiting: AtomicU64,
+    signatures: AtomicU64,
 }
 
 impl MoodyKey {
     fn new(key: Key) -> Arc<Self> {
-        Arc::new(Self { key, mood: AtomicU8::new(Mood::Signs as u8) })
+        Arc::new(Self {
+            key,
+            mood: AtomicU8::new(Mood::Signs as u8),
+            waiting: AtomicU64::default(),
+            signatures: AtomicU64::default(),
+        })
     }
 
     fn key(self: &Arc<Self>) -> Key {
         Key { signer: self.clone(), custody: self.clone(), gated: None, prehashed: None }
+    }
+
+    /// How many signatures wait for another mood.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// How often it has been asked to sign.
+    pub(crate) fn signatures(&self) -> u64 {
+        self.signatures.load(Ordering::SeqCst)
     }
 
     pub(crate) fn set(&self, mood: Mood) {
@@ -105,7 +124,7 @@ impl MoodyKey {
 }
 
 /// A key in this process.
-fn software(algorithm: KeyAlgorithm) -> Key {
+pub(crate) fn software(algorithm: KeyAlgorithm) -> Key {
     let key = Arc::new(SoftwareKey::generate(algorithm).unwrap());
     Key { signer: key.clone(), custody: key, gated: None, prehashed: None }
 }
@@ -121,6 +140,14 @@ impl SigningKey for MoodyKey {
     }
 
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        self.signatures.fetch_add(1, Ordering::SeqCst);
+        if self.mood.load(Ordering::SeqCst) == Mood::Waits as u8 {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            while self.mood.load(Ordering::SeqCst) == Mood::Waits as u8 {
+                tokio::task::yield_now().await;
+            }
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
         match self.mood.load(Ordering::SeqCst) {
             mood if mood == Mood::Fails as u8 => {
                 Err(Error::new(ErrorKind::Unavailable, "the token has been pulled out"))
@@ -323,7 +350,12 @@ impl RootRig {
         Self { name: params.distinguished_name.clone(), issuer: Issuer::new(params, key), certificate }
     }
 
-    fn intermediate(&self, domain: &str, key: &PublicKey, constrained: bool) -> AuthorityCertificate {
+    pub(crate) fn intermediate(
+        &self,
+        domain: &str,
+        key: &PublicKey,
+        constrained: bool,
+    ) -> AuthorityCertificate {
         let uri = SanType::URI(format!("spiffe://{domain}").try_into().unwrap());
         // It ends on 2027-01-01.
         let mut params = authority(&[uri], &format!("{domain} I1"), 2026, 2027);

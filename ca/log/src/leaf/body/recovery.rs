@@ -1,4 +1,4 @@
-//! Logs that continue others, and logs that lost entries.
+//! Logs that continue others, logs that lost entries, and authorities that were compromised.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ pub struct Epoch {
     pub checkpoint: String,
 }
 
-/// How a log goes on that has lost entries.
+/// How a log goes on that has lost entries, or an installation whose authority is compromised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RecoveryWay {
@@ -20,9 +20,13 @@ pub enum RecoveryWay {
     Refilled,
     /// They were not, and the log goes on under another origin.
     NewEpoch,
+    /// Nothing was lost: what a compromise needs was rehearsed on simulated tokens.
+    Drilled,
+    /// An authority is compromised, and is replaced as the statement's plan says.
+    Compromise,
 }
 
-/// Entries were lost, and by whose authority the log goes on.
+/// Something was lost, or might have been, and by whose authority it goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recovery {
