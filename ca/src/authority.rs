@@ -198,6 +198,7 @@ pub(crate) fn subject(
     let domain: String = domain.as_str().chars().take(64).collect();
     match kind {
         Kind::SpireCa => Subject::new(&domain, Some(&format!("SPIRE CA {serial}"))),
+        Kind::OcspSigner => Subject::new(&domain, Some("OCSP responder")),
         _ => Subject::new(&domain, None),
     }
 }

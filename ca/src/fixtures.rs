@@ -94,6 +94,7 @@ pub(crate) fn parts(kind: Kind) -> Parts {
     let identity = match kind {
         Kind::Root | Kind::Intermediate | Kind::SpireCa => Identity::authority(&domain),
         Kind::Svid => leaf("spiffe://prod.example/ns/a/sa/b", &["b.prod.example"]),
+        Kind::OcspSigner => Identity::default(),
         Kind::Server => leaf("spiffe://prod.example/undercroft/server", &["ca.prod.example"]),
     };
     Parts {
@@ -107,7 +108,7 @@ pub(crate) fn parts(kind: Kind) -> Parts {
         path_length: match kind {
             Kind::Intermediate => Some(1),
             Kind::SpireCa => Some(0),
-            Kind::Root | Kind::Svid | Kind::Server => None,
+            Kind::Root | Kind::Svid | Kind::Server | Kind::OcspSigner => None,
         },
         constraints: None,
         issuer: (kind != Kind::Root).then(|| Issuer {
@@ -118,6 +119,8 @@ pub(crate) fn parts(kind: Kind) -> Parts {
             urls: Urls {
                 crl: "http://pki.example/prod.crl".parse().unwrap(),
                 certificate: "http://pki.example/prod.cer".parse().unwrap(),
+                ocsp: Some("http://pki.example/prod/ocsp".parse().unwrap()),
+                crl_shards: None,
             },
         }),
     }

@@ -208,12 +208,15 @@ impl<L: Logged> Issued<L> {
     }
 }
 
-/// The entry that says that nothing was issued for an intent. Its serial number is never used again.
+/// The entry that says that nothing was issued for an intent. The serial number of a certificate is revoked with it: the key
+/// may have signed all the same.
 ///
 /// # Errors
 /// It cannot be written as JSON.
 pub fn abandoned(intent: u64, why: &str) -> Result<Append<Effect>, LeafError> {
-    outcome(intent, OutcomeResult::Abandoned(why.to_owned()), None)
+    let mut append = outcome(intent, OutcomeResult::Abandoned(why.to_owned()), None)?;
+    append.effects = vec![Effect::Abandoned { intent }];
+    Ok(append)
 }
 
 fn outcome(

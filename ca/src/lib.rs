@@ -26,6 +26,7 @@ pub mod profile;
 pub mod provider_log;
 pub mod recovery;
 pub mod review;
+pub mod revocation;
 pub mod serial;
 pub mod service;
 pub mod signed;

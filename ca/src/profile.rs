@@ -20,11 +20,14 @@ pub enum Kind {
     Svid,
     /// The certificate by which the daemon is known: an X.509-SVID with DNS names.
     Server,
+    /// The certificate of an OCSP responder, to which an authority delegates (RFC 6960 section 4.2.2.2). No SPIFFE ID.
+    OcspSigner,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Root, Self::Intermediate, Self::SpireCa, Self::Svid, Self::Server];
+    pub const ALL: [Self; 6] =
+        [Self::Root, Self::Intermediate, Self::SpireCa, Self::Svid, Self::Server, Self::OcspSigner];
 
     /// Whether certificates of this kind sign others.
     pub const fn is_authority(self) -> bool {
@@ -39,6 +42,7 @@ impl Kind {
             Self::SpireCa => 3,
             Self::Svid => 4,
             Self::Server => 5,
+            Self::OcspSigner => 6,
         }
     }
 
@@ -49,7 +53,7 @@ impl Kind {
             Self::Intermediate => (Lifetime::days(365), Lifetime::days(366)),
             Self::SpireCa => (Lifetime::hours(24), Lifetime::days(7)),
             Self::Svid => (Lifetime::hours(1), Lifetime::days(7)),
-            Self::Server => (Lifetime::hours(24), Lifetime::days(7)),
+            Self::Server | Self::OcspSigner => (Lifetime::hours(24), Lifetime::days(7)),
         }
     }
 }
@@ -143,6 +147,7 @@ impl Profile {
             Kind::SpireCa => "spire-ca",
             Kind::Svid => "svid",
             Kind::Server => "server",
+            Kind::OcspSigner => "ocsp-signer",
         };
         let (lifetime, max_lifetime) = kind.lifetimes();
         let keys = vec![KeyFamily::P256, KeyFamily::P384, KeyFamily::Rsa, KeyFamily::Ed25519];
@@ -224,7 +229,7 @@ impl Profile {
         match self.kind {
             Kind::Root => Ok(vec![ANY_POLICY]),
             Kind::Intermediate | Kind::SpireCa => Ok(vec![own()?, ANY_POLICY]),
-            Kind::Svid | Kind::Server => Ok(vec![own()?]),
+            Kind::Svid | Kind::Server | Kind::OcspSigner => Ok(vec![own()?]),
         }
     }
 }

@@ -23,6 +23,9 @@ pub struct NoEntropy(pub String);
 pub struct SerialNumber([u8; 16]);
 
 impl SerialNumber {
+    /// None is smaller.
+    pub const SMALLEST: Self = Self([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+
     /// Draws a serial number.
     ///
     /// # Errors

@@ -25,10 +25,11 @@ use undercroft_keys::KeyId;
 pub use body::{
     Alert, AlertEvent, Anchor, AnchorIntent, Approval, Asked, Attested, BlobOf, Body, Bundle, Caller,
     Ceremony, CeremonyEvent, Channel, CloseReason, Command, Enrolment, EnrolmentEvent, Epoch, Evidence,
-    Grade, Intent, Key, KeyEvent, KeyEvidence, LedgerNumber, LogHead, Object, Outcome, OutcomeResult, Policy,
-    Recovery, RecoveryWay, Refusal, RefusedAction, Start, Text, ToBeSigned, TranscriptHead,
+    Grade, Intent, Key, KeyEvent, KeyEvidence, LedgerNumber, LogHead, MOST_SERIALS, Object, Outcome,
+    OutcomeResult, Policy, Reason, Recovery, RecoveryWay, Refusal, RefusedAction, Revocation,
+    RevocationEvent, Start, Text, ToBeSigned, TranscriptHead,
 };
-pub use encoding::{Base64Bytes, Digest, HexKeyId};
+pub use encoding::{Base64Bytes, Digest, HexKeyId, HexSerial};
 
 use crate::note::KeyName;
 use crate::tile::MAX_ENTRY;
@@ -67,7 +68,7 @@ pub enum Kind {
     Ceremony,
     /// A rotation entered a phase.
     Rotation,
-    /// A certificate was revoked.
+    /// Certificates were revoked, put on hold or released.
     Revocation,
     /// Issuance was frozen or released.
     Freeze,

@@ -7,6 +7,7 @@
 mod commit;
 mod database;
 mod read;
+mod revocation;
 
 pub use commit::SqliteLog;
 pub use database::{Database, DatabaseError};

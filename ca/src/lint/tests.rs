@@ -18,7 +18,9 @@ use crate::names::Identity;
 use crate::profile::Kind;
 use crate::serial::SerialNumber;
 use crate::subject::Subject;
-use crate::tbs::{self, CrlSpec, DomainConstraints, RevocationReason, Revoked, SignedBy, ToBeSigned};
+use crate::tbs::{
+    self, CrlScope, CrlSpec, DomainConstraints, RevocationReason, Revoked, SignedBy, ToBeSigned,
+};
 use crate::time::{Lifetime, Validity};
 
 fn names(findings: Result<(), Vec<Finding>>) -> Vec<&'static str> {
@@ -336,18 +338,29 @@ fn crl_parts() -> (Parts, Vec<Revoked>) {
 }
 
 fn crl_against(change: impl FnOnce(&mut CrlChange)) -> Vec<&'static str> {
+    crl_of_scope_against(CrlScope::default(), change)
+}
+
+fn crl_of_scope_against(scope: CrlScope<'static>, change: impl FnOnce(&mut CrlChange)) -> Vec<&'static str> {
     let (parts, revoked) = crl_parts();
     let issuer = parts.issuer.unwrap();
     let period = Validity::new(now(), now() + Lifetime::days(7).0).unwrap();
-    let granted = CrlSpec { issuer: &issuer, number: 7, period, revoked: &revoked };
-    let mut other =
-        CrlChange { issuer: issuer.clone(), number: 7, period, revoked: revoked.clone(), der: |der| der };
+    let granted = CrlSpec { issuer: &issuer, number: 7, period, revoked: &revoked, scope };
+    let mut other = CrlChange {
+        issuer: issuer.clone(),
+        number: 7,
+        period,
+        revoked: revoked.clone(),
+        scope,
+        der: |der| der,
+    };
     change(&mut other);
     let spec = CrlSpec {
         issuer: &other.issuer,
         number: other.number,
         period: other.period,
         revoked: &other.revoked,
+        scope: other.scope,
     };
     let der = (other.der)(tbs::crl(&spec).unwrap().der().to_vec());
     names(crl(&ToBeSigned::from_der_unchecked(der), &granted))
@@ -358,6 +371,7 @@ struct CrlChange {
     number: u64,
     period: Validity,
     revoked: Vec<Revoked>,
+    scope: CrlScope<'static>,
     der: fn(Vec<u8>) -> Vec<u8>,
 }
 
@@ -380,6 +394,35 @@ fn mangled_crl(der: Vec<u8>, change: impl FnOnce(&mut MangledCrl)) -> Vec<u8> {
     mangled.to_der().unwrap()
 }
 
+fn a_url() -> &'static tbs::HttpUrl {
+    static URL: LazyLock<tbs::HttpUrl> = LazyLock::new(|| "http://pki.example/a.crl".parse().unwrap());
+    &URL
+}
+
+fn b_url() -> &'static tbs::HttpUrl {
+    static URL: LazyLock<tbs::HttpUrl> = LazyLock::new(|| "http://pki.example/b.crl".parse().unwrap());
+    &URL
+}
+
+fn delta() -> CrlScope<'static> {
+    CrlScope { delta_of: Some(6), ..CrlScope::default() }
+}
+
+fn shard() -> CrlScope<'static> {
+    CrlScope { shard: Some(a_url()), delta_of: None, freshest: Some(b_url()) }
+}
+
+fn uncritical(der: Vec<u8>) -> Vec<u8> {
+    mangled_crl(der, |m| m.extensions.iter_mut().for_each(|extension| extension.critical = false))
+}
+
+#[test]
+fn deltas_and_shards_pass() {
+    for scope in [delta(), shard(), CrlScope { delta_of: Some(6), freshest: None, ..shard() }] {
+        assert_eq!(crl_of_scope_against(scope, |_| ()), Vec::<&str>::new(), "{scope:?}");
+    }
+}
+
 fn crl_rows() -> Vec<(&'static str, Vec<&'static str>)> {
     vec![
         ("crl-version-2", crl_against(|c| c.der = |der| mangled_crl(der, |m| m.version = 0))),
@@ -394,6 +437,20 @@ fn crl_rows() -> Vec<(&'static str, Vec<&'static str>)> {
         ("crl-entries", crl_against(|c| c.revoked.truncate(1))),
         ("crl-reasons", crl_against(|c| c.revoked[1].reason = None)),
         ("crl-number", crl_against(|c| c.number = 6)),
+        ("crl-entries-once", crl_against(|c| c.revoked.push(c.revoked[0].clone()))),
+        ("crl-delta-indicator", crl_against(|c| c.scope.delta_of = Some(6))),
+        ("crl-delta-indicator", crl_of_scope_against(delta(), |c| c.scope.delta_of = None)),
+        ("crl-delta-indicator", crl_of_scope_against(delta(), |c| c.scope.delta_of = Some(5))),
+        ("crl-delta-indicator", crl_of_scope_against(CrlScope { delta_of: Some(7), ..delta() }, |_| ())),
+        ("crl-delta-indicator", crl_of_scope_against(delta(), |c| c.der = uncritical)),
+        ("crl-issuing-distribution-point", crl_against(|c| c.scope.shard = Some(a_url()))),
+        ("crl-issuing-distribution-point", crl_of_scope_against(shard(), |c| c.scope.shard = None)),
+        ("crl-issuing-distribution-point", crl_of_scope_against(shard(), |c| c.scope.shard = Some(b_url()))),
+        ("crl-issuing-distribution-point", crl_of_scope_against(shard(), |c| c.der = uncritical)),
+        ("crl-freshest", crl_against(|c| c.scope.freshest = Some(a_url()))),
+        ("crl-freshest", crl_of_scope_against(shard(), |c| c.scope.freshest = None)),
+        ("crl-freshest", crl_of_scope_against(shard(), |c| c.scope.freshest = Some(a_url()))),
+        ("crl-freshest", crl_of_scope_against(CrlScope { freshest: Some(a_url()), ..delta() }, |_| ())),
         ("crl-authority-key", crl_against(|c| c.issuer.key_identifier = vec![9; 20])),
         (
             "crl-extensions-known",
@@ -426,7 +483,8 @@ fn a_crl_without_entries_has_no_list_at_all() {
     let (parts, _) = crl_parts();
     let issuer = parts.issuer.unwrap();
     let period = Validity::new(now(), now() + Lifetime::days(7).0).unwrap();
-    let spec = CrlSpec { issuer: &issuer, number: 7, period, revoked: &[] };
+    let scope = CrlScope::default();
+    let spec = CrlSpec { issuer: &issuer, number: 7, period, revoked: &[], scope };
     let tbs = tbs::crl(&spec).unwrap();
     assert_eq!(crl(&tbs, &spec), Ok(()));
     let with_empty_list = mangled_crl(tbs.der().to_vec(), |m| m.revoked = Some(Vec::new()));
@@ -444,12 +502,17 @@ fn a_crl_with_sound_entries_passes_and_impossible_ones_do_not() {
     let issuer = parts.issuer.unwrap();
     let period = Validity::new(now(), now() + Lifetime::days(7).0).unwrap();
     let check = |revoked: &[Revoked]| {
-        let spec = CrlSpec { issuer: &issuer, number: 7, period, revoked };
+        let scope = CrlScope::default();
+        let spec = CrlSpec { issuer: &issuer, number: 7, period, revoked, scope };
         names(crl(&tbs::crl(&spec).unwrap(), &spec))
     };
     assert_eq!(check(&revoked), Vec::<&str>::new());
     let twice = vec![revoked[0].clone(), revoked[0].clone()];
-    assert_eq!(check(&twice), ["crl-entries"]);
+    assert_eq!(check(&twice), ["crl-entries-once"]);
+    let apart = vec![revoked[0].clone(), revoked[1].clone(), revoked[0].clone()];
+    assert_eq!(check(&apart), ["crl-entries-once"]);
+    let removed = Revoked { reason: Some(RevocationReason::RemoveFromCrl), ..revoked[0].clone() };
+    assert_eq!(check(&[removed]), ["crl-reasons"]);
     let later = vec![Revoked { date: now() + Lifetime::hours(1).0, ..revoked[0].clone() }];
     assert_eq!(check(&later), ["crl-entries"]);
 }

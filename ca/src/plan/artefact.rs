@@ -12,7 +12,7 @@ use crate::names::{Identity, TrustDomain, parse_trust_domain};
 use crate::profile::{Kind, Profile};
 use crate::serial::SerialNumber;
 use crate::subject::Subject;
-use crate::tbs::{CertificateSpec, CrlSpec, DomainConstraints, Issuer, Revoked, SignedBy, Urls};
+use crate::tbs::{CertificateSpec, CrlScope, CrlSpec, DomainConstraints, Issuer, Revoked, SignedBy, Urls};
 use crate::time::Validity;
 
 /// The deepest nesting of SPIRE servers below an intermediate.
@@ -348,7 +348,13 @@ impl Crl {
         issuer: &Issuer,
         root_key: &PublicKey,
     ) -> Result<Prepared, PrepareError> {
-        let spec = CrlSpec { issuer, number: self.number, period: self.period, revoked: &self.revoked };
+        let spec = CrlSpec {
+            issuer,
+            number: self.number,
+            period: self.period,
+            revoked: &self.revoked,
+            scope: CrlScope::default(),
+        };
         let domains = plan
             .root(&self.issuer)
             .map(|root| root.domains().iter().map(TrustDomain::as_str).collect::<Vec<_>>().join(" "));

@@ -11,11 +11,13 @@ pub use alert::{Alert, AlertEvent};
 pub use approval::Approval;
 pub use hardware::{Anchor, AnchorIntent, Attested, CloseReason, Command, LedgerNumber, LogHead};
 pub use recovery::{Epoch, Recovery, RecoveryWay};
+pub use revocation::{MOST_SERIALS, Reason, Revocation, RevocationEvent};
 
 mod alert;
 mod approval;
 mod hardware;
 mod recovery;
+mod revocation;
 
 /// The body of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub enum Body {
     Approval(Approval),
     /// See [`Alert`].
     Alert(Alert),
+    /// See [`Revocation`].
+    Revocation(Revocation),
     /// See [`Epoch`].
     Epoch(Epoch),
     /// See [`Recovery`].
@@ -71,6 +75,7 @@ impl Body {
             Self::Anchor(_) => Kind::Anchor,
             Self::Approval(_) => Kind::Approval,
             Self::Alert(_) => Kind::Alert,
+            Self::Revocation(_) => Kind::Revocation,
             Self::Epoch(_) => Kind::Epoch,
             Self::Recovery(_) => Kind::Recovery,
             Self::Start(_) => Kind::Start,
@@ -85,6 +90,9 @@ impl Body {
             Self::Key(Key { evidence: KeyEvidence::Blob(BlobOf { sha256, length }), .. }) => {
                 Some((*sha256, *length))
             }
+            Self::Outcome(Outcome {
+                result: OutcomeResult::Signatures(BlobOf { sha256, length }), ..
+            }) => Some((*sha256, *length)),
             _ => None,
         }
     }
@@ -104,10 +112,11 @@ impl Body {
             Kind::Anchor => serde_json::from_str(json).map(Self::Anchor),
             Kind::Approval => serde_json::from_str(json).map(Self::Approval),
             Kind::Alert => serde_json::from_str(json).map(Self::Alert),
+            Kind::Revocation => serde_json::from_str(json).map(Self::Revocation),
             Kind::Epoch => serde_json::from_str(json).map(Self::Epoch),
             Kind::Recovery => serde_json::from_str(json).map(Self::Recovery),
             Kind::Start => serde_json::from_str(json).map(Self::Start),
-            Kind::Verdict | Kind::Rotation | Kind::Revocation | Kind::Freeze => {
+            Kind::Verdict | Kind::Rotation | Kind::Freeze => {
                 return Err(LeafError::Reserved(kind));
             }
         };
@@ -129,6 +138,7 @@ impl Body {
             Self::Anchor(body) => serde_json::to_string(body),
             Self::Approval(body) => serde_json::to_string(body),
             Self::Alert(body) => serde_json::to_string(body),
+            Self::Revocation(body) => serde_json::to_string(body),
             Self::Epoch(body) => serde_json::to_string(body),
             Self::Recovery(body) => serde_json::to_string(body),
             Self::Start(body) => serde_json::to_string(body),
@@ -173,6 +183,8 @@ pub enum Object {
     Certificate,
     /// A TBSCertList (RFC 5280 section 5.1).
     Crl,
+    /// A SEQUENCE OF ResponseData (RFC 6960 section 4.2.1), each of which is signed by itself.
+    OcspResponses,
 }
 
 /// The bytes that will be signed: whole, or as a blob when they are large.
@@ -257,6 +269,8 @@ pub enum OutcomeResult {
     Signature(Base64Bytes),
     /// Why no signature left the CA. The key may have made one all the same.
     Abandoned(String),
+    /// For a batch of OCSP responses: a blob, a SEQUENCE OF BIT STRING (DER) with the signatures over them, in their order.
+    Signatures(BlobOf),
 }
 
 /// What was refused.

@@ -19,7 +19,10 @@ use super::SqliteLog;
 const APPLICATION: i64 = 0x5543_4654;
 
 /// `PRAGMA user_version`: the version of the schema.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
+
+/// What leads to each version of the schema from the one before.
+const MIGRATIONS: [(i64, &str); 2] = [(2, include_str!("schema_2.sql")), (3, include_str!("revocation.sql"))];
 
 /// How long a reader waits for a lock. Writers never compete: there is one connection that writes.
 const BUSY: Duration = Duration::from_secs(5);
@@ -120,10 +123,12 @@ impl Database {
         let tables: i64 = pragma("SELECT count(*) FROM sqlite_schema").await?;
         match (application, version) {
             (APPLICATION, SCHEMA) => Ok(()),
-            (APPLICATION, 1) => {
+            (APPLICATION, 1 | 2) => {
                 let mut transaction = self.writer.begin().await.map_err(failed)?;
-                let sql = include_str!("schema_2.sql");
-                sqlx::raw_sql(sql).execute(&mut *transaction).await.map_err(failed)?;
+                for (to, sql) in MIGRATIONS.into_iter().filter(|(to, _)| version < *to) {
+                    tracing::info!(schema = to, "the database gets a newer schema");
+                    sqlx::raw_sql(sql).execute(&mut *transaction).await.map_err(failed)?;
+                }
                 transaction.commit().await.map_err(failed)
             }
             (APPLICATION, other) => Err(DatabaseError::Version { path, version: other }),
@@ -131,7 +136,11 @@ impl Database {
             _ => {
                 let mut transaction = self.writer.begin().await.map_err(failed)?;
                 sqlx::raw_sql(include_str!("schema.sql")).execute(&mut *transaction).await.map_err(failed)?;
-                sqlx::raw_sql("PRAGMA application_id = 1430472276; PRAGMA user_version = 2;")
+                sqlx::raw_sql(include_str!("revocation.sql"))
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+                sqlx::raw_sql("PRAGMA application_id = 1430472276; PRAGMA user_version = 3;")
                     .execute(&mut *transaction)
                     .await
                     .map_err(failed)?;

@@ -165,15 +165,15 @@ impl Facts for Database {
     }
 }
 
-fn array(bytes: Vec<u8>) -> Result<[u8; 32], StoreError> {
+pub(super) fn array(bytes: Vec<u8>) -> Result<[u8; 32], StoreError> {
     let length = bytes.len();
     bytes.try_into().map_err(|_| StoreError::Damaged(format!("a hash of {length} bytes")))
 }
 
-fn unsigned(value: i64) -> Result<u64, StoreError> {
+pub(super) fn unsigned(value: i64) -> Result<u64, StoreError> {
     u64::try_from(value).map_err(|_| StoreError::Damaged(format!("a negative number ({value})")))
 }
 
-fn timestamp(second: i64) -> Result<Timestamp, StoreError> {
+pub(super) fn timestamp(second: i64) -> Result<Timestamp, StoreError> {
     Timestamp::from_second(second).map_err(|error| StoreError::Damaged(error.to_string()))
 }

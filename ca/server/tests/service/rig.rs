@@ -431,6 +431,8 @@ impl Rig {
         let urls = Urls {
             crl: "http://pki.example/i1.crl".parse().unwrap(),
             certificate: "http://pki.example/i1.cer".parse().unwrap(),
+            ocsp: None,
+            crl_shards: None,
         };
         let name = parse_trust_domain(domain.name).unwrap();
         let certificate = domain.intermediate.clone();
