@@ -6,6 +6,9 @@
 
 mod custody;
 mod enrol;
+mod publish;
+mod responder;
+mod revoke;
 mod start;
 
 use std::sync::Arc;
@@ -24,6 +27,9 @@ use undercroft_log::{Clock, Logged, Receipt};
 
 use custody::HeldKey;
 pub use enrol::EnrolmentToken;
+pub use publish::{PublishError, RevocationSetup, Served, all_revoked};
+pub use responder::{OCSP_RESPONSE, OcspAnswer, OcspSetup};
+pub use revoke::{Certificates, Decided, RevokeRequest};
 pub use start::{DomainSetup, Setup, StartError};
 
 use crate::authority::{Authority, Order, OrderError};
@@ -35,6 +41,7 @@ use crate::issuance::{IssueError, Issued, Prepared, abandoned, issue};
 use crate::names::{Identity, SERVER_PATH, SpiffeId, TrustDomain, parse_spiffe_id};
 use crate::policy::{Grant, Policy, Refusal, Request};
 use crate::profile::{Assured, Kind, PolicyArc, Profile};
+use crate::revocation::facts::Revocations;
 use crate::serial::Entropy;
 use crate::store::{Effect, Facts};
 use crate::time::Lifetime;
@@ -48,6 +55,7 @@ pub struct CertificateAuthority {
     policy_arc: PolicyArc,
     caller_profile: Profile,
     facts: Arc<dyn Facts>,
+    revocations: Arc<dyn Revocations>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
@@ -64,6 +72,10 @@ pub struct Domain {
     grace: Lifetime,
     /// Whether the log says that they are away.
     away_is_told: AtomicBool,
+    /// How its revocations are published.
+    publications: Vec<publish::Publication>,
+    /// Whether the state of a certificate has changed since that was last looked at.
+    revocations_changed: AtomicBool,
 }
 
 /// What must be known of an intent before its key signs.
@@ -100,6 +112,7 @@ impl Domain {
     async fn abandon(&self, intent: u64, why: &str) {
         if let Ok(outcome) = abandoned(intent, why) {
             let _ = self.log.append_end(outcome).await;
+            self.revocations_changed.store(true, Ordering::Release);
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod crl;
 mod extensions;
+mod ocsp;
 
 use der::asn1::{AnyRef, UintRef};
 use der::{Decode, Encode, Sequence};
@@ -15,6 +16,7 @@ use x509_cert::time::Validity as X509Validity;
 pub use crl::{CrlScope, CrlSpec, RevocationReason, Revoked, crl};
 pub(crate) use extensions::NO_MAILBOX;
 pub use extensions::{DomainConstraints, HttpUrl, Urls};
+pub use ocsp::{CertificateIds, OcspSpec, Status, ocsp_responses, signatures};
 
 use crate::names::Identity;
 use crate::profile::{Kind, PolicyArc, Profile, ProfileError};

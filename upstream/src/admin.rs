@@ -53,8 +53,13 @@ impl AdminApi {
         Self(Arc::new(setup))
     }
 
+    /// The CA.
+    pub(crate) fn ca(&self) -> &Arc<CertificateAuthority> {
+        &self.0.ca
+    }
+
     /// The user at the other end, if it may administer. The kernel says who it is.
-    fn user<T>(&self, request: &Request<T>) -> Result<u32, Status> {
+    pub(crate) fn user<T>(&self, request: &Request<T>) -> Result<u32, Status> {
         let uid = request
             .extensions()
             .get::<UdsConnectInfo>()

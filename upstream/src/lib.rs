@@ -6,9 +6,11 @@
 pub mod acceptor;
 mod admin;
 mod issuance;
+mod revocation;
 mod server_certificates;
 mod status;
 
 pub use admin::{AdminApi, AdminSetup};
 pub use issuance::IssuanceApi;
+pub use revocation::RevocationApi;
 pub use server_certificates::{CertificateForNames, ServerCertificates};

@@ -9,6 +9,7 @@ mod export;
 mod keys;
 mod recover;
 mod request;
+mod revoke;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +35,8 @@ enum Command {
     Issue(request::IssueArgs),
     /// Redeem an enrolment token for a first client certificate.
     Enrol(request::EnrolArgs),
+    /// Revoke certificates, put them on hold, or release them.
+    Revoke(revoke::RevokeArgs),
     /// Make and list keys in devices.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -70,6 +73,7 @@ impl Program for Undercroft {
             Command::Doctor(args) => args.run(terminal),
             Command::Issue(args) => args.run(terminal),
             Command::Enrol(args) => args.run(terminal),
+            Command::Revoke(args) => args.run(terminal),
             Command::Keys(command) => command.run(terminal),
             Command::Bench(args) => args.run(terminal),
             Command::Status(args) => args.run(terminal),

@@ -9,6 +9,7 @@ mod custody;
 mod gates;
 mod http;
 mod keepers;
+mod published;
 mod scrub;
 mod serve;
 pub mod store;

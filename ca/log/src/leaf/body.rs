@@ -285,6 +285,8 @@ pub enum RefusedAction {
     Enrol,
     /// A token for an enrolment.
     Token,
+    /// Taking certificates back, or giving them back.
+    Revoke,
 }
 
 /// What a refused request asked for.

@@ -99,8 +99,7 @@ pub(super) async fn take_number(
     Ok(taken.rows_affected() == 1)
 }
 
-/// Keeps a CRL in place of the one before. After a complete one nobody needs to be told any more of what was released
-/// before it.
+/// Keeps a CRL in place of the one before.
 pub(super) async fn keep(
     connection: &mut SqliteConnection,
     fact: &CrlFact,
@@ -162,12 +161,23 @@ impl Revocations for Database {
         most: u32,
     ) -> Result<Vec<IssuedFact>, StoreError> {
         // What has expired long ago is not even looked at.
+        let position = match position {
+            0 => {
+                let first: Vec<Option<i64>> =
+                    sqlx::query_scalar("SELECT min(id) FROM certificate WHERE not_after >= ?")
+                        .bind(now.as_second())
+                        .fetch_all(&self.reader)
+                        .await
+                        .map_err(unavailable)?;
+                first.first().copied().flatten().map_or(0, |first| first.saturating_sub(1))
+            }
+            position => position as i64,
+        };
         let rows: Vec<IssuedRow> = sqlx::query_as(
             "SELECT id, issuer, serial, name, not_after FROM certificate
-             WHERE id > max(?1, coalesce((SELECT min(id) - 1 FROM certificate WHERE not_after >= ?2), ?1))
-             AND not_after >= ?2 AND issuer = ?3 ORDER BY id LIMIT ?4",
+             WHERE id > ? AND not_after >= ? AND issuer = ? ORDER BY id LIMIT ?",
         )
-        .bind(position as i64)
+        .bind(position)
         .bind(now.as_second())
         .bind(issuer.as_bytes().to_vec())
         .bind(i64::from(most))
@@ -178,14 +188,14 @@ impl Revocations for Database {
     }
 
     async fn state(&self, issuer: KeyId, serial: SerialNumber) -> Result<Option<Revoked>, StoreError> {
-        let row: Option<RevokedRow> =
+        let rows: Vec<RevokedRow> =
             sqlx::query_as("SELECT serial, date, reason FROM revocation WHERE issuer = ? AND serial = ?")
                 .bind(issuer.as_bytes().to_vec())
                 .bind(serial.as_bytes().to_vec())
-                .fetch_optional(&self.reader)
+                .fetch_all(&self.reader)
                 .await
                 .map_err(unavailable)?;
-        row.map(revoked).transpose()
+        rows.into_iter().next().map(revoked).transpose()
     }
 
     async fn revoked(
@@ -230,12 +240,13 @@ impl Revocations for Database {
     }
 
     async fn last_change(&self, issuer: KeyId) -> Result<u64, StoreError> {
-        let last: Option<i64> = sqlx::query_scalar("SELECT max(changed) FROM revocation WHERE issuer = ?")
-            .bind(issuer.as_bytes().to_vec())
-            .fetch_one(&self.reader)
-            .await
-            .map_err(unavailable)?;
-        unsigned(last.unwrap_or_default())
+        let last: Vec<Option<i64>> =
+            sqlx::query_scalar("SELECT max(changed) FROM revocation WHERE issuer = ?")
+                .bind(issuer.as_bytes().to_vec())
+                .fetch_all(&self.reader)
+                .await
+                .map_err(unavailable)?;
+        unsigned(last.first().copied().flatten().unwrap_or_default())
     }
 
     async fn crls(&self, issuer: KeyId) -> Result<Vec<StoredCrl>, StoreError> {

@@ -385,6 +385,7 @@ impl Rig {
                 ceremonies: vec![],
                 witness_grace: undercroft_ca::time::Lifetime::seconds(600),
                 facts: Arc::new(database.clone()),
+                revocations: Arc::new(database.clone()),
                 trust: Arc::default(),
                 clock: self.clock.clone(),
                 entropy: Arc::new(SystemEntropy),
@@ -438,6 +439,7 @@ impl Rig {
         let certificate = domain.intermediate.clone();
         let authority = Authority::new("i1".into(), name.clone(), certificate, &roots, key, urls).unwrap();
         let setup = DomainSetup {
+            revocation: Vec::new(),
             name,
             log,
             log_keys: vec![(domain.log_key.key(), "pkcs11:object=log".into())],

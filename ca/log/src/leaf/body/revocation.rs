@@ -1,5 +1,8 @@
 //! What people took back, and gave back.
 
+use std::fmt;
+use std::str::FromStr;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +39,39 @@ pub enum Reason {
     CessationOfOperation,
     /// A privilege in it was withdrawn.
     PrivilegeWithdrawn,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::Unspecified,
+        Self::KeyCompromise,
+        Self::CaCompromise,
+        Self::AffiliationChanged,
+        Self::Superseded,
+        Self::CessationOfOperation,
+        Self::PrivilegeWithdrawn,
+    ];
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+impl FromStr for Reason {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|reason| reason.to_string() == text).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(Self::to_string).collect();
+            format!(
+                "`{text}` is no reason; say {} (certificateHold is a hold, removeFromCRL a release; RFC 5280 section 5.3.1)",
+                known.join(", ")
+            )
+        })
+    }
 }
 
 /// Certificates were revoked, put on hold, or released. All of them or none.
