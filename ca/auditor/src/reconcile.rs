@@ -133,7 +133,7 @@ impl Register {
                 let intent = self.places.get(&outcome.intent).and_then(|tbs| self.intents.get_mut(tbs));
                 if let Some(intent) = intent {
                     intent.fate = match outcome.result {
-                        OutcomeResult::Signature(_) => Fate::Signed,
+                        OutcomeResult::Signature(_) | OutcomeResult::Signatures(_) => Fate::Signed,
                         OutcomeResult::Abandoned(_) => Fate::Abandoned,
                     };
                 }

@@ -71,3 +71,19 @@ pub(crate) fn signed(
     let bytes = ResponseBytes { kind: BASIC, response: OctetStringRef::new(&basic)? };
     OcspResponse { status: ResponseStatus::Successful, bytes: Some(bytes) }.to_der()
 }
+
+/// The ResponseData of each response of a batch, as it is signed.
+///
+/// # Errors
+/// It is no SEQUENCE OF.
+pub fn each_response(batch: &[u8]) -> Result<Vec<Vec<u8>>, der::Error> {
+    Vec::<AnyRef<'_>>::from_der(batch)?.iter().map(Encode::to_der).collect()
+}
+
+/// The signatures of a batch, in the order of its responses.
+///
+/// # Errors
+/// It is no SEQUENCE OF BIT STRING.
+pub fn each_signature(blob: &[u8]) -> Result<Vec<Vec<u8>>, der::Error> {
+    Ok(Vec::<BitStringRef<'_>>::from_der(blob)?.iter().map(|bits| bits.raw_bytes().to_vec()).collect())
+}

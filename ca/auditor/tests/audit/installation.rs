@@ -352,6 +352,7 @@ impl Daemon<'_> {
                     authorities: vec![(authority, "pkcs11:object=i1".into())],
                     roots,
                     replicas: Vec::new(),
+                    revocation: Vec::new(),
                     custody: undercroft_attestors::custody::Demand::Declared,
                     log_custody: undercroft_attestors::custody::Demand::Declared,
                 });
@@ -367,6 +368,7 @@ impl Daemon<'_> {
                 ceremonies: vec![self.transcript.clone()],
                 witness_grace: undercroft_ca::time::Lifetime::seconds(600),
                 facts: self.memory.clone(),
+                revocations: self.memory.clone(),
                 trust: Arc::default(),
                 clock: self.clock.clone(),
                 entropy: self.entropy.clone(),
