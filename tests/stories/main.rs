@@ -20,6 +20,7 @@ mod readme;
 mod recovery;
 mod refusals;
 mod replicas;
+mod revocation;
 mod second_key;
 mod secrets;
 mod served_log;

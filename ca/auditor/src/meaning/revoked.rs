@@ -120,7 +120,11 @@ impl Reader<'_> {
         }
         let issuer = intent.key_id.0;
         let (scope, delta_of) = scope(list);
-        let number = list.crl_number().and_then(|number| u64::try_from(number).ok()).unwrap_or_default();
+        let number = list.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::CRLNumber(number) => u64::try_from(number).ok(),
+            _ => None,
+        });
+        let number = number.unwrap_or_default();
         let last = self.revoked.numbers.insert((issuer, scope.clone()), number);
         if last.is_some_and(|last| number <= last) {
             self.find(index, "crl", format!("its number is {number}, and {last:?} was before it"));
@@ -207,7 +211,11 @@ impl Reader<'_> {
                 _ => None,
             };
             if let Some(wrong) = wrong {
-                self.find(index, "ocsp", format!("it says of {serial} what the log does not: the log never {wrong} it"));
+                self.find(
+                    index,
+                    "ocsp",
+                    format!("it says of {serial} what the log does not: the log never {wrong} it"),
+                );
             }
         }
     }

@@ -1,8 +1,8 @@
 //! What keys were to sign, and what they have signed.
 
 use jiff::Timestamp;
-use undercroft_ca::revocation::ocsp::{each_response, each_signature};
 use undercroft_ca::lint;
+use undercroft_ca::revocation::ocsp::{each_response, each_signature};
 use undercroft_ca::time::BACKDATE;
 use undercroft_keys::{KeyId, PublicKey, SignatureAlgorithm};
 use undercroft_log::leaf::{Channel, Digest, Intent, Object, Outcome, OutcomeResult, ToBeSigned};
@@ -156,7 +156,9 @@ impl Reader<'_> {
         for broken in read.broken {
             self.find(index, "lint", broken);
         }
-        let Some(Fields { serial, has_algorithm, uris, begins, ends, responder }) = read.fields else { return };
+        let Some(Fields { serial, has_algorithm, uris, begins, ends, responder }) = read.fields else {
+            return;
+        };
         if let Some(responder) = responder {
             self.revoked.responder(responder);
         }
@@ -222,8 +224,14 @@ impl Reader<'_> {
             return Ok(());
         };
         let is_batch = matches!(outcome.result, OutcomeResult::Signatures(_));
-        if is_batch != (open.object == Object::OcspResponses) && !matches!(outcome.result, OutcomeResult::Abandoned(_)) {
-            self.find(index, "outcome", "batches of OCSP responses have many signatures, and nothing else has");
+        if is_batch != (open.object == Object::OcspResponses)
+            && !matches!(outcome.result, OutcomeResult::Abandoned(_))
+        {
+            self.find(
+                index,
+                "outcome",
+                "batches of OCSP responses have many signatures, and nothing else has",
+            );
             return Ok(());
         }
         match outcome.result {
@@ -264,12 +272,20 @@ impl Reader<'_> {
             return;
         };
         if each.len() != signatures.len() {
-            self.find(index, "signature", format!("{} responses, {} signatures", each.len(), signatures.len()));
+            self.find(
+                index,
+                "signature",
+                format!("{} responses, {} signatures", each.len(), signatures.len()),
+            );
         }
         let signed = each.into_iter().zip(signatures);
-        self.signatures.extend(
-            signed.map(|(tbs, signature)| Signed { index, key: key.clone(), algorithm, tbs, signature }),
-        );
+        self.signatures.extend(signed.map(|(tbs, signature)| Signed {
+            index,
+            key: key.clone(),
+            algorithm,
+            tbs,
+            signature,
+        }));
     }
 
     /// Verifies what has come together, on every processor.

@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use undercroft_ca::revocation::facts::{IssuedFact, Revocations, StoredCrl, Wanted};
 use undercroft_ca::serial::SerialNumber;
+use undercroft_ca::store::{Effect, Enrolment, Facts};
 use undercroft_ca::tbs::Revoked;
 use undercroft_keys::KeyId;
-use jiff::Timestamp;
-use undercroft_ca::store::{Effect, Enrolment, Facts};
 use undercroft_log::checkpoint::SignedCheckpoint;
 use undercroft_log::leaf::Digest;
 use undercroft_log::store::{Batch, CommitError, Head, LogReader, LogStore, StoreError};
