@@ -267,16 +267,17 @@ impl CertificateAuthority {
                     domain.revocations_changed.fetch_or(has_changed, Ordering::AcqRel);
                     continue;
                 }
-                let published = async {
-                    if has_changed || publication.state().due.is_none_or(|due| due <= now) {
-                        self.publish_crls(domain, publication, now).await?;
-                    }
-                    match &publication.responder {
-                        Some(responder) => self.publish_responses(domain, publication, responder, now).await,
-                        None => Ok(()),
-                    }
+                let is_due = has_changed || publication.state().due.is_none_or(|due| due <= now);
+                let crls = match is_due {
+                    true => self.publish_crls(domain, publication, now).await,
+                    false => Ok(()),
                 };
-                if let Err(error) = published.await {
+                // One way to tell is better than none.
+                let responses = match &publication.responder {
+                    Some(responder) => self.publish_responses(domain, publication, responder, now).await,
+                    None => Ok(()),
+                };
+                if let Err(error) = crls.and(responses) {
                     let mut state = publication.state();
                     state.rests = Some(now + REST);
                     state.due = None;

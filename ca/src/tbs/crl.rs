@@ -107,14 +107,20 @@ pub fn crl(spec: &CrlSpec<'_>) -> Result<ToBeSigned, TbsError> {
         extensions.push(critical(&BaseCrlNumber(number(base)?))?);
     }
     if let Some(url) = spec.scope.shard {
-        extensions.push(critical(&IssuingDistributionPoint {
+        let point = IssuingDistributionPoint {
             distribution_point: Some(full_name(url)?),
             only_contains_user_certs: false,
             only_contains_ca_certs: false,
             only_some_reasons: None,
             indirect_crl: false,
             only_contains_attribute_certs: false,
-        })?);
+        };
+        // x509-cert 0.3 takes it for subjectInfoAccess.
+        extensions.push(Extension {
+            extn_id: const_oid::db::rfc5280::ID_CE_ISSUING_DISTRIBUTION_POINT,
+            critical: true,
+            extn_value: der::asn1::OctetString::new(point.to_der()?)?,
+        });
     }
     if let Some(url) = spec.scope.freshest {
         extensions.push(plain(&FreshestCrl(vec![point(url)?]))?);
