@@ -291,15 +291,10 @@ spiffe-ids = ["spiffe://prod.example/ns/*/sa/*"]
 
 fn urls(domain: &str) -> Urls {
     Urls {
-        crl: format!(
-            "http://pki.ca.example/{domain,
-    ocsp: None,
-    crl_shards: None,
-}/i1.crl"
-        )
-        .parse()
-        .unwrap(),
+        crl: format!("http://pki.ca.example/{domain}/i1.crl").parse().unwrap(),
         certificate: format!("http://pki.ca.example/{domain}/i1.cer").parse().unwrap(),
+        ocsp: None,
+        crl_shards: None,
     }
 }
 
