@@ -40,7 +40,7 @@ impl Memory {
         match effect {
             Effect::Certificate(_) | Effect::Signed => drop(known.open.insert((origin.to_owned(), index))),
             Effect::Resolved { intent } | Effect::Abandoned { intent } => {
-                drop(known.open.remove(&(origin.to_owned(), intent)));
+                known.open.remove(&(origin.to_owned(), intent));
             }
             Effect::EnrolmentMade { token, id, expires } => {
                 known.enrolments.insert(token, Enrolment { id, expires, redeemed: false });
