@@ -86,6 +86,7 @@ bench: packages
 	cargo bench --locked --package undercroft-tpm --bench trait
 	cargo bench --locked --package undercroft-tpm --bench gated
 	cargo bench --locked --package undercroft-witness --bench gate
+	cargo bench --locked --package undercroft --bench revocation
 	ENTRIES=$(ENTRIES) cargo bench --locked --package undercroft --bench log
 	ENTRIES=$(ENTRIES) cargo bench --locked --package undercroft-audit --bench verify
 

@@ -239,6 +239,28 @@ def verify_signature(spki, algorithm, message, signature):
         raise Wrong("signature", "a signature does not verify under the key of its intent") from None
 
 
+def element(der):
+    """The first element of some DER, its content, and what is behind it (X.690 section 8.1)."""
+    must(len(der) >= 2, "leaf", "an element of DER that is cut short")
+    length, start = der[1], 2
+    if length & 0x80:
+        start += length & 0x7F
+        length = int.from_bytes(der[2:start], "big")
+    end = start + length
+    must(len(der) >= end, "leaf", "an element of DER that is cut short")
+    return der[:end], der[start:end], der[end:]
+
+
+def elements(der):
+    """The elements of a SEQUENCE OF, each with its content."""
+    _, rest, _ = element(der)
+    found = []
+    while rest:
+        whole, inner, rest = element(rest)
+        found.append((whole, inner))
+    return found
+
+
 # What is asked for.
 
 
@@ -412,6 +434,12 @@ def log(folder, vkey, policy=None, seen=()):
                 spki, algorithm, tbs = open_intents.pop(body["intent"])
                 if "signature" in body["result"]:
                     verify_signature(spki, algorithm, tbs, unbase64(body["result"]["signature"]))
+                elif "signatures" in body["result"]:
+                    # A batch of OCSP responses: a SEQUENCE OF ResponseData, and one of BIT STRING.
+                    responses, signatures = elements(tbs), elements(blob(body["result"]["signatures"]["sha256"]))
+                    must(len(responses) == len(signatures), "signature", "a response of a batch has no signature")
+                    for (response, _), (_, signature) in zip(responses, signatures):
+                        verify_signature(spki, algorithm, response, signature[1:])
         except (KeyError, TypeError, AttributeError) as error:
             raise Wrong("leaf", f"entry {index}: it lacks {error}") from None
         except Wrong as error:

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use undercroft_keymgr::Key;
 use undercroft_keys::SignatureAlgorithm;
-use undercroft_log::leaf::{Caller, Digest, Evidence};
+use undercroft_log::leaf::{Caller, Channel, Digest, Evidence};
 
 use crate::certificate::{AuthorityCertificate, Constraints};
 use crate::gated::{Gatekeepers, Signing};
 use crate::issuance::{Decision, PrepareError, Prepared};
-use crate::names::TrustDomain;
+use crate::names::{SERVER_PATH, TrustDomain};
 use crate::policy::Grant;
 use crate::profile::{Kind, PolicyArc};
 use crate::serial::{Entropy, NoEntropy, SerialNumber};
 use crate::subject::{Subject, SubjectError};
-use crate::tbs::{CertificateSpec, Issuer, SignedBy, Urls};
+use crate::tbs::{CertificateSpec, CrlSpec, Issuer, SignedBy, Urls};
 use crate::time::{EmptyValidity, Validity};
 
 /// The intermediate of one domain, ready to sign.
@@ -147,14 +147,40 @@ impl Authority {
         }
     }
 
-    /// What certificates and CRLs of it take from it.
+    /// How it signs.
+    pub fn algorithm(&self) -> SignatureAlgorithm {
+        self.issuer.algorithm
+    }
+
+    /// What certificates and CRLs take from it.
     pub fn issuer(&self) -> &Issuer {
         &self.issuer
     }
 
-    /// How it signs.
-    pub fn algorithm(&self) -> SignatureAlgorithm {
-        self.issuer.algorithm
+    /// Where its CRL and certificate are published.
+    pub fn urls(&self) -> &Urls {
+        &self.issuer.urls
+    }
+
+    /// Builds and lints a CRL, by the daemon's own decision.
+    pub(crate) fn prepare_crl(&self, spec: &CrlSpec<'_>, policy: Digest) -> Result<Prepared, PrepareError> {
+        let decision = self.own_decision("crl", "built-in:crl", policy);
+        Prepared::crl(spec, self.certificate.public_key(), decision)
+    }
+
+    /// What the daemon decides by itself.
+    pub(crate) fn own_decision(&self, profile: &str, rule: &str, policy: Digest) -> Decision {
+        let id = format!("{}{SERVER_PATH}", self.domain.id_string());
+        Decision {
+            domain: self.domain.as_str().to_owned(),
+            profile: profile.to_owned(),
+            caller: Caller { id, by: Channel::Daemon },
+            rule: rule.to_owned(),
+            policy,
+            request: None,
+            withheld: Vec::new(),
+            evidence: Vec::new(),
+        }
     }
 
     /// Builds and lints the certificate of an order.
@@ -211,6 +237,7 @@ pub(crate) fn subject(
     let domain: String = domain.as_str().chars().take(64).collect();
     match kind {
         Kind::SpireCa => Subject::new(&domain, Some(&format!("SPIRE CA {serial}"))),
+        Kind::OcspSigner => Subject::new(&domain, Some("OCSP responder")),
         _ => Subject::new(&domain, None),
     }
 }

@@ -96,6 +96,7 @@ pub(crate) fn parts(kind: Kind) -> Parts {
             Identity::authority(&domain)
         }
         Kind::Svid => leaf("spiffe://prod.example/ns/a/sa/b", &["b.prod.example"]),
+        Kind::OcspSigner => Identity::default(),
         Kind::Server => leaf("spiffe://prod.example/undercroft/server", &["ca.prod.example"]),
     };
     Parts {
@@ -110,7 +111,7 @@ pub(crate) fn parts(kind: Kind) -> Parts {
             Kind::Intermediate => Some(1),
             Kind::SpireCa => Some(0),
             Kind::CrossCertificate => Some(3),
-            Kind::Root | Kind::Svid | Kind::Server => None,
+            Kind::Root | Kind::Svid | Kind::Server | Kind::OcspSigner => None,
         },
         constraints: None,
         issuer: (kind != Kind::Root).then(|| Issuer {
@@ -121,6 +122,8 @@ pub(crate) fn parts(kind: Kind) -> Parts {
             urls: Urls {
                 crl: "http://pki.example/prod.crl".parse().unwrap(),
                 certificate: "http://pki.example/prod.cer".parse().unwrap(),
+                ocsp: Some("http://pki.example/prod/ocsp".parse().unwrap()),
+                crl_shards: None,
             },
         }),
     }

@@ -34,13 +34,15 @@
 
 use std::sync::Arc;
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use undercroft_keymgr::{CommandNumber, Counted};
 use undercroft_keys::{KeyId, PublicKey, SignatureAlgorithm};
 use undercroft_log::leaf::{
-    Base64Bytes, Body, Caller, Digest, Draft, Evidence, HexKeyId, Intent, Leaf, LeafError, LedgerNumber,
-    Object, Outcome, OutcomeResult, ToBeSigned as LoggedBytes,
+    Base64Bytes, BlobOf, Body, Caller, Digest, Draft, Evidence, HexKeyId, Intent, Leaf, LeafError,
+    LedgerNumber, Object, Outcome, OutcomeResult, ToBeSigned as LoggedBytes,
 };
 use undercroft_log::sequencer::Append;
+use undercroft_log::tree::{GrowingTree, leaf_hash};
 use undercroft_log::{Logged, Receipt};
 use x509_parser::certification_request::X509CertificationRequestInfo;
 use x509_parser::prelude::FromDer as _;
@@ -51,10 +53,16 @@ use crate::lint::{self, Finding};
 use crate::signed::assemble;
 use crate::store::{CertificateFact, Effect};
 use crate::subject::Subject;
-use crate::tbs::{self, CertificateSpec, CrlSpec, SignedBy, TbsError, ToBeSigned};
+use crate::tbs::{self, CertificateSpec, CrlSpec, OcspSpec, SignedBy, TbsError, ToBeSigned};
 
 /// Bytes longer than this stand in the log by their digest, with the bytes in a blob.
 const INLINE: usize = 32 * 1024;
+
+/// The evidence of a batch of OCSP responses: the root (RFC 6962 section 2.1) of the tree over each ResponseData.
+pub const MERKLE_ROOT: &str = "rfc6962-root-v1";
+
+/// Responses of a batch that are being signed at once.
+const AT_ONCE: usize = 16;
 
 /// Who asked for something to be signed, and what decided.
 #[derive(Clone, Debug)]
@@ -139,6 +147,24 @@ impl Prepared {
         Self::new(Object::CertificateRequest, tbs, key.id(), algorithm, decision, vec![Effect::Signed])
     }
 
+    /// Builds and lints a batch of OCSP responses.
+    pub(crate) fn ocsp_responses(
+        spec: &OcspSpec<'_>,
+        signer: &PublicKey,
+        algorithm: SignatureAlgorithm,
+        mut decision: Decision,
+    ) -> Result<PreparedResponses, PrepareError> {
+        let (tbs, each) = tbs::ocsp_responses(spec)?;
+        lint::ocsp_responses(&tbs, spec).map_err(PrepareError::Lint)?;
+        let mut tree = GrowingTree::new();
+        each.iter().for_each(|data| tree.push(leaf_hash(data)));
+        let sha256 = Digest(*tree.root().as_bytes());
+        decision.evidence.push(Evidence { format: MERKLE_ROOT.to_owned(), sha256 });
+        let object = Object::OcspResponses;
+        let batch = Self::new(object, tbs, signer.id(), algorithm, decision, vec![Effect::Signed])?;
+        Ok(PreparedResponses { batch, each })
+    }
+
     fn new(
         object: Object,
         tbs: ToBeSigned,
@@ -195,6 +221,30 @@ impl Prepared {
     }
 }
 
+/// A batch of OCSP responses that was built and linted. Used up by [`issue_responses`].
+#[derive(Debug)]
+pub struct PreparedResponses {
+    batch: Prepared,
+    /// The ResponseData of each.
+    each: Vec<Vec<u8>>,
+}
+
+impl PreparedResponses {
+    /// What is to be appended to the log before the key may sign.
+    pub fn intent(&self) -> Append<Effect> {
+        self.batch.intent()
+    }
+}
+
+/// Responses that were signed, and the entry that says so.
+#[derive(Debug)]
+pub struct IssuedResponses {
+    /// Each ResponseData with its signature, in the order in which they were asked for.
+    pub signed: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The outcome. The responses leave when it is durable.
+    pub outcome: Append<Effect>,
+}
+
 /// What came out: DER that a key of ours has signed, and the proof that it was logged before.
 #[derive(Debug)]
 pub struct Issued<L = Receipt> {
@@ -208,6 +258,11 @@ impl<L: Logged> Issued<L> {
     /// The DER of the certificate or CRL.
     pub fn der(&self) -> &Arc<[u8]> {
         &self.der
+    }
+
+    /// The signature.
+    pub fn signature(&self) -> &[u8] {
+        &self.signature
     }
 
     /// That its intent stands in the log.
@@ -230,12 +285,15 @@ impl<L: Logged> Issued<L> {
     }
 }
 
-/// The entry that says that nothing was issued for an intent. Its serial number is never used again.
+/// The entry that says that nothing was issued for an intent. The serial number of a certificate is revoked with it: the key
+/// may have signed all the same.
 ///
 /// # Errors
 /// It cannot be written as JSON.
 pub fn abandoned(intent: u64, why: &str) -> Result<Append<Effect>, LeafError> {
-    outcome(intent, OutcomeResult::Abandoned(why.to_owned()), None)
+    let mut append = outcome(intent, OutcomeResult::Abandoned(why.to_owned()), None)?;
+    append.effects = vec![Effect::Abandoned { intent }];
+    Ok(append)
 }
 
 fn outcome(
@@ -272,6 +330,39 @@ pub async fn issue<L: Logged>(
         .map_err(|_| IssueError::WrongSignature(prepared.key_id))?;
     let der = assemble(prepared.tbs.der(), prepared.algorithm, &signature).map_err(TbsError::Der)?;
     Ok(Issued { der: der.into(), signature, command, logged })
+}
+
+/// Signs each response of a batch, once the batch is in the log.
+///
+/// # Errors
+/// As [`issue`]; one response that cannot be signed ends the batch.
+pub async fn issue_responses<L: Logged>(
+    prepared: PreparedResponses,
+    logged: L,
+    key: Signing<'_>,
+) -> Result<IssuedResponses, IssueError> {
+    let PreparedResponses { batch, each } = prepared;
+    if key.public_key().id() != batch.key_id {
+        return Err(IssueError::OtherKey { expected: batch.key_id, found: key.public_key().id() });
+    }
+    if Leaf::raw_body(logged.leaf()).ok() != Some(batch.draft.body()) {
+        return Err(IssueError::OtherEntry { index: logged.index() });
+    }
+    let signatures = each.iter().map(|data| async {
+        let Counted { signature, .. } = key.sign(&logged, data).await?;
+        key.public_key()
+            .verify(batch.algorithm, data, &signature)
+            .map_err(|_| IssueError::WrongSignature(batch.key_id))?;
+        Ok::<_, IssueError>(signature)
+    });
+    // As many at once as a token has sessions, or some more.
+    let signatures: Vec<_> = futures::stream::iter(signatures).buffered(AT_ONCE).try_collect().await?;
+    let blob = tbs::signatures(&signatures)?;
+    let named = BlobOf { sha256: Digest::of(&blob), length: blob.len() as u64 };
+    let mut outcome = outcome(logged.index(), OutcomeResult::Signatures(named), None)
+        .map_err(|_| IssueError::OtherEntry { index: logged.index() })?;
+    outcome.blobs.push(blob);
+    Ok(IssuedResponses { signed: each.into_iter().zip(signatures).collect(), outcome })
 }
 
 /// Why nothing could be prepared.

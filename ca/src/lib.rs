@@ -30,6 +30,7 @@ pub mod profile;
 pub mod provider_log;
 pub mod recovery;
 pub mod review;
+pub mod revocation;
 pub mod rotation;
 pub mod serial;
 pub mod service;

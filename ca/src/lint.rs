@@ -5,12 +5,14 @@
 
 mod certificate;
 mod crl;
+mod ocsp;
 mod read;
 
 use std::fmt;
 
 pub use certificate::{certificate, certificate_alone};
 pub use crl::crl;
+pub use ocsp::{Told, ocsp_responses, ocsp_responses_alone};
 
 /// A rule that the bytes break.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,7 @@ pub fn rules() -> impl Iterator<Item = Rule> {
     certificate
         .chain(certificate::GRANT_RULES.iter().map(|(rule, _)| *rule))
         .chain(crl::RULES.iter().map(|(rule, _)| *rule))
+        .chain(ocsp::RULES.iter().map(|(rule, _)| *rule))
 }
 
 /// The bytes cannot be read back at all.

@@ -193,10 +193,10 @@ impl Rule {
                     );
                 }
             }
-            Kind::Root | Kind::Intermediate | Kind::CrossCertificate | Kind::Server => {
+            Kind::Root | Kind::Intermediate | Kind::CrossCertificate | Kind::Server | Kind::OcspSigner => {
                 return Err(format!(
                     "certificates of profile `{}` are not given to callers: roots and intermediates are made in \
-                     ceremonies, server certificates by the daemon for itself",
+                     ceremonies, server certificates and those of OCSP responders by the daemon for itself",
                     config.profile
                 ));
             }

@@ -22,12 +22,21 @@ pub enum Kind {
     Server,
     /// A root's key and name, certified by another root: the way from one root to the other.
     CrossCertificate,
+    /// The certificate of an OCSP responder, to which an authority delegates (RFC 6960 section 4.2.2.2). No SPIFFE ID.
+    OcspSigner,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 6] =
-        [Self::Root, Self::Intermediate, Self::SpireCa, Self::Svid, Self::Server, Self::CrossCertificate];
+    pub const ALL: [Self; 7] = [
+        Self::Root,
+        Self::Intermediate,
+        Self::SpireCa,
+        Self::Svid,
+        Self::Server,
+        Self::OcspSigner,
+        Self::CrossCertificate,
+    ];
 
     /// Whether certificates of this kind sign others.
     pub const fn is_authority(self) -> bool {
@@ -42,7 +51,8 @@ impl Kind {
             Self::SpireCa => 3,
             Self::Svid => 4,
             Self::Server => 5,
-            Self::CrossCertificate => 6,
+            Self::OcspSigner => 6,
+            Self::CrossCertificate => 7,
         }
     }
 
@@ -53,7 +63,7 @@ impl Kind {
             Self::Intermediate => (Lifetime::days(365), Lifetime::days(366)),
             Self::SpireCa => (Lifetime::hours(24), Lifetime::days(7)),
             Self::Svid => (Lifetime::hours(1), Lifetime::days(7)),
-            Self::Server => (Lifetime::hours(24), Lifetime::days(7)),
+            Self::Server | Self::OcspSigner => (Lifetime::hours(24), Lifetime::days(7)),
             Self::CrossCertificate => (Lifetime::days(5 * 365), Lifetime::days(15 * 365)),
         }
     }
@@ -149,6 +159,7 @@ impl Profile {
             Kind::Svid => "svid",
             Kind::Server => "server",
             Kind::CrossCertificate => "cross-certificate",
+            Kind::OcspSigner => "ocsp-signer",
         };
         let (lifetime, max_lifetime) = kind.lifetimes();
         let keys = vec![KeyFamily::P256, KeyFamily::P384, KeyFamily::Rsa, KeyFamily::Ed25519];
@@ -230,7 +241,7 @@ impl Profile {
         match self.kind {
             Kind::Root => Ok(vec![ANY_POLICY]),
             Kind::Intermediate | Kind::SpireCa | Kind::CrossCertificate => Ok(vec![own()?, ANY_POLICY]),
-            Kind::Svid | Kind::Server => Ok(vec![own()?]),
+            Kind::Svid | Kind::Server | Kind::OcspSigner => Ok(vec![own()?]),
         }
     }
 }

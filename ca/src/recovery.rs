@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{
     Body, Channel, Digest, EnrolmentEvent, Evidence, Freeze, FreezeEvent, Intent, Leaf, LogHead, Object,
-    RotationEvent, ToBeSigned,
+    OutcomeResult, Reason, RotationEvent, ToBeSigned,
 };
 use undercroft_log::note::{KeyName, VerifierKey};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, TbsCertificate};
 
+use crate::revocation::facts::Change;
 use crate::serial::SerialNumber;
 use crate::store::{CertificateFact, Effect};
 use crate::subject::Subject;
@@ -156,7 +157,23 @@ pub fn next_epoch(origin: &KeyName) -> Result<KeyName, StatementError> {
 pub fn effects_of(leaf: &Leaf) -> Vec<Effect> {
     match &leaf.body {
         Body::Intent(intent) => effects_of_intent(intent, leaf.time),
-        Body::Outcome(outcome) => vec![Effect::Resolved { intent: outcome.intent }],
+        Body::Outcome(outcome) => match outcome.result {
+            OutcomeResult::Abandoned(_) => vec![Effect::Abandoned { intent: outcome.intent }],
+            OutcomeResult::Signature(_) | OutcomeResult::Signatures(_) => {
+                vec![Effect::Resolved { intent: outcome.intent }]
+            }
+        },
+        Body::Revocation(revocation) => vec![Effect::Revocation(Change {
+            event: revocation.event,
+            issuer: revocation.issuer.0,
+            certificates: revocation
+                .serials
+                .iter()
+                .filter_map(|serial| Some((SerialNumber::from_bytes(serial.0)?, None)))
+                .collect(),
+            reason: revocation.reason.unwrap_or(Reason::Unspecified),
+            date: revocation.date,
+        })],
         Body::Enrolment(enrolment) => match enrolment.event {
             EnrolmentEvent::Made => vec![Effect::EnrolmentMade {
                 token: enrolment.token,

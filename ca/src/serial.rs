@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
 /// Gives random bytes. Where none may be drawn, tests pass one that fails.
 pub trait Entropy: Send + Sync {
     /// Fills `buffer` with bytes that nobody can predict.
@@ -23,6 +25,9 @@ pub struct NoEntropy(pub String);
 pub struct SerialNumber([u8; 16]);
 
 impl SerialNumber {
+    /// None is smaller.
+    pub const SMALLEST: Self = Self([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+
     /// Draws a serial number.
     ///
     /// # Errors
@@ -43,6 +48,17 @@ impl SerialNumber {
     /// A serial number that was drawn earlier; nothing if these bytes cannot be one of ours.
     pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
         (0x01..=0x7f).contains(&bytes[0]).then_some(Self(bytes))
+    }
+
+    /// That of a certificate (DER), if it can be one of ours.
+    pub fn of_certificate(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        certificate.raw_serial().try_into().ok().and_then(Self::from_bytes)
+    }
+
+    /// The next one; nothing after the largest.
+    pub fn next(&self) -> Option<Self> {
+        u128::from_be_bytes(self.0).checked_add(1).and_then(|next| Self::from_bytes(next.to_be_bytes()))
     }
 
     /// The bytes, big-endian: the content of the DER INTEGER.

@@ -10,6 +10,9 @@ mod custody;
 mod drill;
 mod enrol;
 mod freeze;
+mod publish;
+mod responder;
+mod revoke;
 mod rotate;
 mod start;
 
@@ -32,6 +35,9 @@ use consumers::Consumers;
 use custody::HeldKey;
 pub use enrol::EnrolmentToken;
 pub use freeze::{Brought, Freezing};
+pub use publish::{PublishError, RevocationSetup, Served, all_revoked};
+pub use responder::{OCSP_RESPONSE, OcspAnswer, OcspSetup};
+pub use revoke::{Certificates, Decided, RevokeRequest};
 pub use rotate::{Advance, RotateError, RotationOrder, RotationStatus};
 pub use start::{DomainSetup, Setup, StartError};
 
@@ -46,6 +52,7 @@ use crate::issuance::{IssueError, Issued, Prepared, abandoned, issue};
 use crate::names::{Identity, SERVER_PATH, SpiffeId, TrustDomain, parse_spiffe_id};
 use crate::policy::{Grant, Policy, Refusal, Request};
 use crate::profile::{Assured, Kind, PolicyArc, Profile};
+use crate::revocation::facts::Revocations;
 use crate::rotation::Rotations;
 use crate::serial::Entropy;
 use crate::store::{Effect, Facts};
@@ -65,6 +72,7 @@ pub struct CertificateAuthority {
     /// Who may approve that the roots of a domain change.
     roster: Option<Roster>,
     facts: Arc<dyn Facts>,
+    revocations: Arc<dyn Revocations>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
@@ -85,6 +93,10 @@ pub struct Domain {
     grace: Lifetime,
     /// Whether the log says that they are away.
     away_is_told: AtomicBool,
+    /// How its revocations are published.
+    publications: Vec<publish::Publication>,
+    /// Whether the state of a certificate has changed since that was last looked at.
+    revocations_changed: AtomicBool,
 }
 
 /// What must be known of an intent before its key signs.
@@ -133,6 +145,7 @@ impl Domain {
     async fn abandon(&self, intent: u64, why: &str) {
         if let Ok(outcome) = abandoned(intent, why) {
             let _ = self.log.append_end(outcome).await;
+            self.revocations_changed.store(true, Ordering::Release);
         }
     }
 

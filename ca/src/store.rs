@@ -9,6 +9,7 @@ use undercroft_keys::KeyId;
 use undercroft_log::leaf::{Bundle, Digest, Freezable, Rotation};
 use undercroft_log::store::StoreError;
 
+use crate::revocation::facts::{Change, CrlFact, Series};
 use crate::serial::SerialNumber;
 
 /// A certificate that counts as issued from its intent on.
@@ -35,6 +36,30 @@ pub enum Effect {
     Resolved {
         /// The index of the intent.
         intent: u64,
+    },
+    /// The entry is the outcome of an intent of the same log for which nothing was issued. If it was a certificate's, its
+    /// serial number is revoked from here on.
+    Abandoned {
+        /// The index of the intent.
+        intent: u64,
+    },
+    /// The state of certificates changes. Refused if one of them cannot change so.
+    Revocation(Change),
+    /// The entry is the intent of a CRL with this number. Refused unless it is higher than those before in its series.
+    CrlNumbered {
+        /// The series.
+        series: Series,
+        /// The number.
+        number: u64,
+    },
+    /// The entry is the outcome of the intent of a CRL, which is the newest of its series from here on.
+    CrlSigned {
+        /// The index of the intent.
+        intent: u64,
+        /// What it is.
+        fact: CrlFact,
+        /// The signature over it.
+        signature: Vec<u8>,
     },
     /// An enrolment token is good from here on.
     EnrolmentMade {

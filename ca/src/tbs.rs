@@ -5,6 +5,7 @@
 
 mod crl;
 mod extensions;
+mod ocsp;
 
 use der::asn1::{AnyRef, UintRef};
 use der::{Decode, Encode, Sequence};
@@ -12,12 +13,13 @@ use undercroft_keys::{PublicKey, SignatureAlgorithm};
 use x509_cert::ext::Extension;
 use x509_cert::time::Validity as X509Validity;
 
-pub use crl::{CrlSpec, RevocationReason, Revoked, crl};
+pub use crl::{CrlScope, CrlSpec, RevocationReason, Revoked, crl};
 pub(crate) use extensions::NO_MAILBOX;
 pub use extensions::{DomainConstraints, HttpUrl, Urls};
+pub use ocsp::{CertificateIds, OcspSpec, Status, ocsp_responses, signatures};
 
 use crate::names::Identity;
-use crate::profile::{PolicyArc, Profile, ProfileError};
+use crate::profile::{Kind, PolicyArc, Profile, ProfileError};
 use crate::serial::SerialNumber;
 use crate::subject::Subject;
 use crate::time::{Validity, x509_time};
@@ -123,7 +125,7 @@ pub fn certificate(spec: &CertificateSpec<'_>, signed_by: SignedBy<'_>) -> Resul
     let mut extensions = vec![extensions::basic_constraints(spec.profile.kind(), spec.path_length)?];
     extensions.push(extensions::key_usage(spec.profile.kind())?);
     if !spec.profile.kind().is_authority() {
-        extensions.push(extensions::extended_key_usage()?);
+        extensions.push(extensions::extended_key_usage(spec.profile.kind())?);
     }
     extensions.push(extensions::subject_key_identifier(own_key_identifier.as_bytes())?);
     if let Some(issuer) = issuer {
@@ -133,8 +135,13 @@ pub fn certificate(spec: &CertificateSpec<'_>, signed_by: SignedBy<'_>) -> Resul
     extensions.extend(extensions::subject_alt_name(spec.identity)?);
     extensions.extend(spec.constraints.map(extensions::name_constraints).transpose()?);
     if let Some(issuer) = issuer {
-        extensions.push(extensions::crl_distribution_point(&issuer.urls.crl)?);
-        extensions.push(extensions::authority_information_access(&issuer.urls.certificate)?);
+        extensions.push(extensions::crl_distribution_point(&issuer.urls.crl_of(&spec.serial))?);
+        // Whether a responder's own certificate is revoked is no question for a responder.
+        let ocsp = issuer.urls.ocsp.as_ref().filter(|_| spec.profile.kind() != Kind::OcspSigner);
+        extensions.push(extensions::authority_information_access(&issuer.urls.certificate, ocsp)?);
+    }
+    if spec.profile.kind() == Kind::OcspSigner {
+        extensions.push(extensions::ocsp_no_check()?);
     }
     let tbs = TbsCertificate {
         version: V3,

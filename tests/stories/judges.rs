@@ -32,6 +32,15 @@ pub(crate) fn judge_crls(crls: &[(PathBuf, PathBuf)]) {
     }
 }
 
+/// Has pkilint judge an OCSP response (DER).
+pub(crate) fn judge_ocsp(response: &Path) {
+    let lint = package().join("../target/pkilint/bin/lint_ocsp_response");
+    assert!(lint.is_file(), "pkilint is not installed; `make test` installs it");
+    let ran =
+        Tool::foreign(lint.to_str().unwrap()).args(["lint", "-s", "WARNING"]).arg(response).run().unwrap();
+    assert_eq!((ran.status, ran.stdout.trim()), (0, ""), "{ran:?}");
+}
+
 /// `docs/verify.py`, which shares no code with us.
 pub(crate) fn verify_py(arguments: &[&Path]) -> Ran {
     python().arg(package().join("../docs/verify.py")).args(arguments).run().unwrap()

@@ -25,6 +25,7 @@ mod readme;
 mod recovery;
 mod refusals;
 mod replicas;
+mod revocation;
 mod rotation;
 mod second_key;
 mod secrets;

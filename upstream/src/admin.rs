@@ -84,7 +84,13 @@ impl AdminApi {
         Self(Arc::new(setup))
     }
 
-    fn user<T>(&self, request: &Request<T>) -> Result<u32, Status> {
+    /// The CA.
+    pub(crate) fn ca(&self) -> &Arc<CertificateAuthority> {
+        &self.0.ca
+    }
+
+    /// The user at the other end, if it may administer.
+    pub(crate) fn user<T>(&self, request: &Request<T>) -> Result<u32, Status> {
         self.0.users.who(request)
     }
 

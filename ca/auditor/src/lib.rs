@@ -24,7 +24,7 @@ use undercroft_log_files::{Folder, FolderError};
 
 pub use known::{Known, NotSeen, Seen};
 pub use meaning::ledger::{Covered, Epoch};
-pub use ocsp::{AskedFor, NoRequest};
+pub use ocsp::{AskedFor, NoRequest, read_line};
 pub use population::{
     AlertSeen, AnchorSeen, BundleSeen, CeremonySeen, ContinuedLog, DecidedBy, PolicySeen, Population,
     RecoverySeen, StartSeen,

@@ -8,6 +8,7 @@ mod alone;
 mod freezes;
 pub(crate) mod ledger;
 mod place;
+mod revoked;
 mod rotation;
 mod signed;
 
@@ -31,6 +32,7 @@ use self::alone::Alone;
 use self::freezes::Freezes;
 use self::ledger::Ledger;
 use self::place::{About, Place};
+use self::revoked::Revoked;
 use self::rotation::Rotations;
 use self::signed::{Open, Signed};
 use crate::parallel;
@@ -82,7 +84,9 @@ struct Reader<'a> {
     sequences: HashMap<KeyId, u64>,
     open: HashMap<u64, Open>,
     /// Of each key and serial number a digest that is cut short: there may be millions.
-    serials: HashSet<[u8; 16]>,
+    /// With the end of each certificate.
+    serials: HashMap<[u8; 16], i64>,
+    revoked: Revoked,
     /// Signatures that are still to be verified, all at once.
     signatures: Vec<Signed>,
     bundles: HashMap<String, u64>,
@@ -134,7 +138,8 @@ impl<'a> Reader<'a> {
             seen: Vec::new(),
             sequences: HashMap::new(),
             open: HashMap::new(),
-            serials: HashSet::new(),
+            serials: HashMap::new(),
+            revoked: Revoked::default(),
             signatures: Vec::new(),
             bundles: HashMap::new(),
             rotations: Rotations::default(),
@@ -183,7 +188,8 @@ impl<'a> Reader<'a> {
                 let sequence = leaf.sequence.unwrap_or_default();
                 self.intent(index, leaf.time, sequence, intent, entry.certificate)?;
             }
-            Body::Outcome(outcome) => self.outcome(index, outcome),
+            Body::Outcome(outcome) => self.outcome(index, leaf.time, outcome)?,
+            Body::Revocation(revocation) => self.revocation(index, leaf.time, &revocation),
             Body::Key(key) => self.key(index, leaf.time, key)?,
             Body::Bundle(bundle) => self.bundle(index, &bundle),
             Body::Policy(policy) => self.policy(index, &policy)?,
@@ -297,6 +303,7 @@ impl<'a> Reader<'a> {
         if !self.seen.contains(&seen) {
             self.seen.push(seen);
         }
+        self.revoked.key(&public_key);
         self.keys.insert(public_key.id(), Recorded { public_key, algorithm: key.algorithm });
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use undercroft_ca::revocation::without_zeros;
 use undercroft_ca::signed::Signed;
 use undercroft_keys::{KeyId, PublicKey};
 use undercroft_log::checkpoint::Checkpoint;
@@ -16,7 +17,7 @@ use x509_parser::prelude::{FromDer as _, TbsCertificate};
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::NoAudit;
-use crate::ocsp::{AskedFor, without_zeros};
+use crate::ocsp::AskedFor;
 
 /// What became of an intent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +133,7 @@ impl Register {
                 let intent = self.places.get(&outcome.intent).and_then(|tbs| self.intents.get_mut(tbs));
                 if let Some(intent) = intent {
                     intent.fate = match outcome.result {
-                        OutcomeResult::Signature(_) => Fate::Signed,
+                        OutcomeResult::Signature(_) | OutcomeResult::Signatures(_) => Fate::Signed,
                         OutcomeResult::Abandoned(_) => Fate::Abandoned,
                     };
                 }

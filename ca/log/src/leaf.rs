@@ -26,11 +26,11 @@ pub use body::{
     Alert, AlertEvent, Anchor, AnchorIntent, Approval, Asked, Attested, BlobOf, Body, Bundle, Caller,
     Ceremony, CeremonyEvent, CeremonyStep, Channel, CloseReason, Command, Enrolment, EnrolmentEvent,
     EnteredPhase, Epoch, Evidence, Freezable, Freeze, FreezeEvent, Grade, Intent, Key, KeyEvent, KeyEvidence,
-    LedgerNumber, LogHead, Object, Outcome, OutcomeResult, Policy, Recovery, RecoveryWay, Refusal,
-    RefusedAction, Replacement, RotatedRoots, Rotation, RotationBlocker, RotationEvent, RotationPhase,
-    RotationSchedule, Start, Text, ToBeSigned, TranscriptHead,
+    LedgerNumber, LogHead, MOST_SERIALS, Object, Outcome, OutcomeResult, Policy, Reason, Recovery,
+    RecoveryWay, Refusal, RefusedAction, Replacement, Revocation, RevocationEvent, RotatedRoots, Rotation,
+    RotationBlocker, RotationEvent, RotationPhase, RotationSchedule, Start, Text, ToBeSigned, TranscriptHead,
 };
-pub use encoding::{Base64Bytes, Digest, HexKeyId};
+pub use encoding::{Base64Bytes, Digest, HexKeyId, HexSerial};
 
 use crate::note::KeyName;
 use crate::tile::MAX_ENTRY;
@@ -69,7 +69,7 @@ pub enum Kind {
     Ceremony,
     /// A rotation was planned, entered a phase, or was refused to.
     Rotation,
-    /// A certificate was revoked.
+    /// Certificates were revoked, put on hold or released.
     Revocation,
     /// Issuance was frozen or released.
     Freeze,

@@ -15,6 +15,7 @@ mod keys;
 mod recover;
 mod request;
 mod restore;
+mod revoke;
 mod rotate;
 mod run;
 
@@ -41,6 +42,8 @@ enum Command {
     Issue(request::IssueArgs),
     /// Redeem an enrolment token for a first client certificate.
     Enrol(request::EnrolArgs),
+    /// Revoke certificates, put them on hold, or release them.
+    Revoke(revoke::RevokeArgs),
     /// Make and list keys in devices.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -95,6 +98,7 @@ impl Program for Undercroft {
             Command::Doctor(args) => args.run(terminal),
             Command::Issue(args) => args.run(terminal),
             Command::Enrol(args) => args.run(terminal),
+            Command::Revoke(args) => args.run(terminal),
             Command::Keys(command) => command.run(terminal),
             Command::Request(args) => args.run(terminal),
             Command::Import(args) => args.run(terminal),

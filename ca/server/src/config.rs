@@ -6,6 +6,7 @@ mod gates;
 mod hardware;
 mod installation;
 mod raw;
+mod revocation;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -36,6 +37,7 @@ pub use hardware::Hardware;
 pub(crate) use hardware::hexadecimal;
 pub use installation::Installation;
 use raw::{AuthorityConfig, CeremonyConfig, Config as RawConfig, DomainConfig};
+pub use revocation::{Ocsp, Revocation};
 
 /// A configuration whose parts agree with each other.
 #[derive(Debug)]
@@ -127,6 +129,8 @@ pub struct Authority {
     pub urls: Urls,
     /// The gates that its key was made with; none if it is not gated.
     pub gates: Vec<GateAddress>,
+    /// How its revocations are published, if they are.
+    pub revocation: Option<Revocation>,
 }
 
 /// A ceremony's transcript.
@@ -215,6 +219,8 @@ impl Config {
         let trust = trust(endorsement, hsm, &raw.activators, base)
             .map_err(|failure| failure.during(path.display()))?;
         ledgers_are_whole(&domains, &tokens)?;
+        revocation::places_are_distinct(&domains, raw.listen.logs.is_some())
+            .map_err(|failure| failure.during(path.display()))?;
         let witnesses = raw.witness_policy.map(|path| read_witnesses(&base.join(path), raw.development));
         let witnesses = witnesses.transpose()?.map(Arc::new);
         let ceremonies = raw
@@ -260,14 +266,18 @@ fn ledgers_are_whole(domains: &[Domain], tokens: &Tokens) -> Result<(), Failure>
                 keys.filter_map(|key| tokens.locate(key).ok()).any(|(found, _)| found.name == device)
                     || other.hardware.iter().any(|hardware| hardware.device() == device)
             };
+            // Neither does an outcome say which commands signed the responses of a batch.
+            let answers = domain.authorities.iter().filter_map(|authority| authority.revocation.as_ref());
+            let answers = answers.filter_map(|revocation| revocation.ocsp.as_ref()).map(|ocsp| &ocsp.key);
             // Neither could a signature over a checkpoint stand in the log that the checkpoint is of.
             if domain
                 .log_keys()
+                .chain(answers)
                 .filter_map(|key| tokens.locate(key).ok())
                 .any(|(found, _)| found.name == device)
             {
                 return Err(Failure::usage(format!(
-                    "`{}` keeps the ledger of device `{device}`, which must sign no checkpoints: they would be missing in the ledger. Keep the keys of its log elsewhere",
+                    "`{}` keeps the ledger of device `{device}`, which must sign no checkpoints and no OCSP responses: they would be missing in the ledger. Keep the keys of its log and of its responders elsewhere",
                     domain.name.as_str()
                 )));
             }
@@ -393,6 +403,7 @@ impl Authority {
     }
 
     fn new(config: AuthorityConfig, base: &Path, development: bool) -> Result<Self, Failure> {
+        let revocation = Revocation::of(&config)?;
         let path = base.join(config.certificate);
         let certificate = AuthorityCertificate::from_pem(&read_text(&path)?)
             .map_err(|error| Failure::from(error).during(path.display()))?;
@@ -415,6 +426,7 @@ impl Authority {
         }
         Ok(Self {
             name: config.name,
+            revocation,
             certificate,
             key,
             replicas,

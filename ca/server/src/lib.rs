@@ -10,6 +10,7 @@ mod custody;
 mod gates;
 mod http;
 mod keepers;
+mod published;
 mod scrub;
 mod serve;
 pub mod store;

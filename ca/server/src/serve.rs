@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -22,7 +24,9 @@ use undercroft_ca::authority::Authority;
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::log_key::LogKey;
 use undercroft_ca::profile::{Kind, Profile};
-use undercroft_ca::service::{CertificateAuthority, DomainSetup, ServiceError, Setup};
+use undercroft_ca::service::{
+    CertificateAuthority, DomainSetup, OcspSetup, RevocationSetup, ServiceError, Setup,
+};
 use undercroft_ca::store::{Effect, Facts as _};
 use undercroft_cli::system::{SystemClock, SystemEntropy};
 use undercroft_cli::{ExitStatus, Failure};
@@ -40,10 +44,11 @@ use undercroft_proto::identity::DomainAnchors;
 use undercroft_proto::recovery::recovery_server::RecoveryServer;
 use undercroft_proto::v1::admin_server::AdminServer;
 use undercroft_proto::v1::issuance_server::IssuanceServer;
+use undercroft_proto::v1::revocation_server::RevocationServer;
 use undercroft_upstream::acceptor::{Anchors, accept};
 use undercroft_upstream::{
     AdminApi, AdminSetup, Administrators, CertificateForNames, IssuanceApi, RecoveryApi, RecoverySetup,
-    ServerCertificates,
+    RevocationApi, ServerCertificates,
 };
 
 use crate::backup::Backups;
@@ -52,6 +57,7 @@ use crate::custody;
 use crate::gates::Gates;
 use crate::http::Http;
 use crate::keepers::{Keeper, Keepers};
+use crate::published;
 use crate::scrub;
 use crate::store::{Database, DatabaseError};
 use crate::tiles::{self, Logs};
@@ -137,6 +143,7 @@ async fn run(
         witness_grace: config.witness_grace,
         roster: config.recovery.clone(),
         facts: Arc::new(database.clone()),
+        revocations: Arc::new(database.clone()),
         trust: config.trust.clone(),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
@@ -149,7 +156,7 @@ async fn run(
         .flat_map(|(log, keepers)| keepers.into_iter().map(move |keeper| (keeper, log.clone())));
     let keepers = Keepers::begin(keepers.collect(), &stopping).await?;
     if let Some(address) = config.listen_logs {
-        serve_logs(address, Logs::new(ca.clone(), logs.clone()), stopping.clone()).await?;
+        serve_logs(address, &ca, Logs::new(ca.clone(), logs.clone()), stopping.clone()).await?;
     }
     let users = Administrators(config.admin_users.clone());
     let backup = Arc::new(Backups::new(config, version, database.clone(), ca.clone()));
@@ -161,11 +168,14 @@ async fn run(
         version: version.to_owned(),
         development: config.development,
     };
+    let published = tokio::spawn(published::keep(ca.clone(), stopping.clone()));
     let custody = tokio::spawn(custody::keep(ca.clone(), config.custody_every.0, stop.clone()));
     let served = listen(config, &ca, admin, recovery, stop.clone(), stopping).await;
     stop.send_replace(true);
     let proved = custody.await.map_err(|error| Failure::failed(format!("custody: {error}")));
     let served = served.and(proved.and_then(|proved| proved));
+    let ended = published.await.map_err(|error| Failure::failed(format!("revocations: {error}")));
+    let served = served.and(ended);
     keepers.end().await;
     ca.close();
     served
@@ -250,8 +260,10 @@ async fn open_domain(
         }
         authorities.push((opened, uri));
     }
+    let revocation = open_responders(config, domain).await.map_err(during)?;
     let setup = DomainSetup {
         name: domain.name.clone(),
+        revocation,
         log,
         log_keys,
         authorities,
@@ -351,6 +363,34 @@ fn tell_of_replica(news: ReplicaNews) {
     }
 }
 
+/// How the revocations of a domain's authorities are published, with the keys of their OCSP responders.
+async fn open_responders(config: &Config, domain: &Domain) -> Result<Vec<RevocationSetup>, Failure> {
+    let mut setups = Vec::new();
+    for authority in &domain.authorities {
+        let Some(revocation) = &authority.revocation else { continue };
+        let mut ocsp = None;
+        if let Some(found) = &revocation.ocsp {
+            let opened = config.tokens.open(&found.key, found.algorithm).await;
+            let key =
+                opened.map_err(|error| Failure::from(error).during(format!("ocsp-key {}", found.key)))?;
+            if key.signer.public_key() == authority.certificate.public_key() {
+                return Err(Failure::usage(format!(
+                    "authority `{}`: ocsp-key is the authority's own key; a responder has a key of its own, so that the other one signs nothing else",
+                    authority.name
+                )));
+            }
+            ocsp = Some(OcspSetup { key, uri: found.key.to_string(), lifetime: found.lifetime });
+        }
+        setups.push(RevocationSetup {
+            authority: authority.name.clone(),
+            crl_lifetime: revocation.crl_lifetime,
+            delta_lifetime: revocation.delta_lifetime,
+            ocsp,
+        });
+    }
+    Ok(setups)
+}
+
 /// The keys of a domain's log, opened where they are.
 pub(crate) async fn log_key(config: &Config, domain: &Domain) -> Result<LogKey, Failure> {
     let opened = config.tokens.open(&domain.log_key, KeyAlgorithm::Ed25519).await;
@@ -421,9 +461,10 @@ fn read_transcript(path: &Path, plan: Digest) -> Result<(Digest, TranscriptHead)
     }
 }
 
-/// Serves the logs to anybody, in a task of its own, until the daemon stops.
+/// Serves the logs, CRLs and OCSP to anybody, in a task of its own, until the daemon stops.
 async fn serve_logs(
     address: SocketAddr,
+    ca: &Arc<CertificateAuthority>,
     logs: Logs,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), Failure> {
@@ -433,13 +474,19 @@ async fn serve_logs(
     let stopped = async move {
         let _ = stopping.wait_for(|stop| *stop).await;
     };
+    let published = from_fn_with_state(ca.clone(), published::answer);
+    let router = tiles::router(logs).fallback(nothing).layer(published);
     tokio::spawn(async move {
-        let served = axum::serve(listener, tiles::router(logs)).with_graceful_shutdown(stopped).await;
+        let served = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
         if let Err(error) = served {
             tracing::error!(%error, "the logs are not served any more");
         }
     });
     Ok(())
+}
+
+async fn nothing() -> StatusCode {
+    StatusCode::NOT_FOUND
 }
 
 /// Serves until a signal comes or a log stops.
@@ -482,9 +529,12 @@ async fn listen(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .add_service(limited(IssuanceApi::new(ca.clone())))
         .serve_with_incoming_shutdown(connections, stopped(stopping.clone()));
+    let admin = AdminApi::new(admin);
+    let revocation = RevocationServer::new(RevocationApi::new(admin.clone()));
     let administration = Server::builder()
-        .add_service(AdminServer::new(AdminApi::new(admin)).max_decoding_message_size(MAX_REQUEST))
+        .add_service(AdminServer::new(admin).max_decoding_message_size(MAX_REQUEST))
         .add_service(RecoveryServer::new(RecoveryApi::new(recovery)).max_decoding_message_size(MAX_REQUEST))
+        .add_service(revocation.max_decoding_message_size(MAX_REQUEST))
         .add_service(limited(IssuanceApi::new(ca.clone())))
         .serve_with_incoming_shutdown(unhurried(admin_socket), stopped(stopping.clone()));
     let renewing = keep_renewed(config, ca, &certificates, renewed, stopping.clone());

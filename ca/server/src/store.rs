@@ -9,6 +9,7 @@ mod commit;
 mod database;
 mod freeze;
 mod read;
+mod revocation;
 
 pub use backup::Snapshot;
 pub use commit::SqliteLog;

@@ -10,7 +10,7 @@ use crate::issuance::{Decision, PrepareError, Prepared};
 use crate::policy::Grant;
 use crate::profile::{PolicyArc, Profile};
 use crate::serial::Entropy;
-use crate::tbs::{CrlSpec, Issuer, RevocationReason, Revoked};
+use crate::tbs::{CrlScope, CrlSpec, Issuer, RevocationReason, Revoked};
 use crate::time::Validity;
 
 /// The rule by which a drill's objects are made. No policy has it.
@@ -68,7 +68,7 @@ pub fn revocation_list<'a>(
     let reason = Some(RevocationReason::CaCompromise);
     let revoked = lives.map(|live| Revoked { serial: live.serial, date: period.not_before(), reason });
     let revoked: Vec<_> = revoked.collect();
-    let spec = CrlSpec { issuer, number: 1, period, revoked: &revoked };
+    let spec = CrlSpec { issuer, number: 1, period, revoked: &revoked, scope: CrlScope::default() };
     let decision = Decision {
         domain: domain.to_owned(),
         profile: "crl".to_owned(),

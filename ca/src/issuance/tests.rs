@@ -196,7 +196,8 @@ fn large_bytes_stand_in_the_log_by_their_digest() {
         .collect();
     let issuer = parts.issuer.unwrap();
     let period = Validity::new(now(), now() + Lifetime::days(7).0).unwrap();
-    let spec = CrlSpec { issuer: &issuer, number: 1, period, revoked: &revoked };
+    let scope = crate::tbs::CrlScope::default();
+    let spec = CrlSpec { issuer: &issuer, number: 1, period, revoked: &revoked, scope };
     let prepared = Prepared::crl(&spec, key.public_key(), decision()).unwrap();
     assert!(prepared.to_be_signed().len() > INLINE);
     let append = prepared.intent();

@@ -11,7 +11,7 @@ use super::read::{Certificate, Extension, Granted};
 use super::{Finding, Rule, hold, unreadable};
 use crate::names::{parse_spiffe_id, parse_trust_domain};
 use crate::profile::Kind;
-use crate::tbs::{CertificateSpec, NO_MAILBOX, SignedBy, ToBeSigned};
+use crate::tbs::{CertificateSpec, HttpUrl, NO_MAILBOX, SignedBy, ToBeSigned};
 use crate::time::{BACKDATE, Validity};
 
 /// Checks to-be-signed bytes against every rule: those that hold for all certificates of ours, and those that compare
@@ -107,12 +107,20 @@ pub(super) const RULES: &[(Rule, Check)] = &[
                 || usage.code_signing
                 || usage.email_protection
                 || usage.time_stamping
-                || usage.ocsp_signing
                 || !usage.other.is_empty();
-            hold(usage.server_auth && usage.client_auth && !others, || {
-                "a leaf must have serverAuth and clientAuth, and nothing else".into()
+            let peer = usage.server_auth && usage.client_auth && !usage.ocsp_signing;
+            let responder = usage.ocsp_signing && !usage.server_auth && !usage.client_auth;
+            hold((peer || responder) && !others, || {
+                "a leaf must have serverAuth and clientAuth, or OCSPSigning, and nothing else".into()
             })
         })
+    }),
+    (Rule::new("ocsp-no-check", "RFC 6960 4.2.2.2.1"), |c| {
+        if !c.is_responder() {
+            return hold(c.ocsp_no_check.is_none(), || "it is no OCSP responder's".into());
+        }
+        present(&c.ocsp_no_check, "id-pkix-ocsp-nocheck", false)
+            .and_then(|value| hold(*value == [0x05, 0x00], || "its value is not NULL".into()))
     }),
     (Rule::new("subject-key-identifier", "RFC 5280 4.2.1.2, method 1"), |c| {
         let key = undercroft_keys::PublicKey::from_spki(c.tbs.subject_pki.raw)
@@ -152,6 +160,10 @@ pub(super) const RULES: &[(Rule, Check)] = &[
     }),
     (Rule::new("one-uri", "X509-SVID 2"), |c| {
         let uris = c.uris().len();
+        // An OCSP responder is no workload, and nobody takes it for one.
+        if c.is_responder() {
+            return hold(c.names.is_none(), || "an OCSP responder has names".into());
+        }
         // A root that several domains share is no domain's own, and neither is its cross-certificate.
         let shared = is_self_issued(c) || c.path_length().is_some_and(|length| length >= CROSS_PATH_LENGTH);
         hold(uris == 1 || (uris == 0 && shared), || format!("it has {uris} URI names instead of one"))
@@ -202,11 +214,16 @@ pub(super) const RULES: &[(Rule, Check)] = &[
             return hold(c.authority_access.is_none(), || "a root says where its issuer is".into());
         }
         present(&c.authority_access, "authorityInfoAccess", false).and_then(|access| {
-            let sound = access.accessdescs.iter().all(|description| {
-                description.access_method.to_id_string() == CA_ISSUERS
-                    && matches!(&description.access_location, GeneralName::URI(uri) if uri.starts_with("http://"))
+            let http = access.accessdescs.iter().all(|description| {
+                matches!(&description.access_location, GeneralName::URI(uri) if uri.starts_with("http://"))
             });
-            hold(access.accessdescs.len() == 1 && sound, || "it must be one http:// URL of the issuer".into())
+            let methods: Vec<_> =
+                access.accessdescs.iter().map(|place| place.access_method.to_id_string()).collect();
+            let methods: Vec<_> = methods.iter().map(String::as_str).collect();
+            let sound = matches!(methods[..], [CA_ISSUERS]) || methods == [CA_ISSUERS, OCSP];
+            hold(sound && http, || {
+                "it must be one http:// URL of the issuer, and one of its OCSP responder at most".into()
+            })
         })
     }),
 ];
@@ -264,6 +281,7 @@ pub(super) const GRANT_RULES: &[(Rule, GrantCheck)] = &[
     (Rule::new("granted-kind", "Undercroft profiles"), |g| {
         let kind = g.spec.profile.kind();
         hold(g.certificate.is_authority() == kind.is_authority(), || format!("it is no {kind:?}"))?;
+        hold(g.certificate.is_responder() == (kind == Kind::OcspSigner), || format!("it is no {kind:?}"))?;
         hold(is_self_issued(&g.certificate) == (kind == Kind::Root), || {
             "roots, and only roots, are issued by themselves".into()
         })
@@ -321,14 +339,22 @@ pub(super) const GRANT_RULES: &[(Rule, GrantCheck)] = &[
     }),
     (Rule::new("granted-urls", "RFC 5280 4.2.1.13, 4.2.2.1"), |g| {
         let SignedBy::Issuer(issuer) = g.signed_by else { return Ok(()) };
+        let shard = issuer.urls.crl_of(&g.spec.serial);
         let crl = g.certificate.crl_points.iter().flat_map(|points| points.value.iter()).any(|point| {
             matches!(&point.distribution_point, Some(DistributionPointName::FullName(names))
-                if matches!(names[..], [GeneralName::URI(uri)] if uri == issuer.urls.crl.as_str()))
+                if matches!(names[..], [GeneralName::URI(uri)] if uri == shard.as_str()))
         });
-        let access = g.certificate.authority_access.iter().flat_map(|access| &access.value.accessdescs).any(|d| {
-            matches!(&d.access_location, GeneralName::URI(uri) if *uri == issuer.urls.certificate.as_str())
-        });
-        hold(crl && access, || "other URLs than the issuer's".into())
+        let access = g.certificate.authority_access.iter().flat_map(|access| &access.value.accessdescs);
+        let access: Vec<_> = access
+            .map(|place| match &place.access_location {
+                GeneralName::URI(uri) => *uri,
+                _ => "",
+            })
+            .collect();
+        let ocsp = issuer.urls.ocsp.as_ref().filter(|_| g.spec.profile.kind() != Kind::OcspSigner);
+        let expected: Vec<_> =
+            std::iter::once(&issuer.urls.certificate).chain(ocsp).map(HttpUrl::as_str).collect();
+        hold(crl && access == expected, || "other URLs than the issuer's".into())
     }),
 ];
 
@@ -341,6 +367,7 @@ const KEY_CERT_SIGN: u16 = 1 << 5;
 const CRL_SIGN: u16 = 1 << 6;
 
 const CA_ISSUERS: &str = "1.3.6.1.5.5.7.48.2";
+const OCSP: &str = "1.3.6.1.5.5.7.48.1";
 
 fn is_self_issued(certificate: &Certificate<'_>) -> bool {
     certificate.tbs.issuer.as_raw() == certificate.tbs.subject.as_raw()

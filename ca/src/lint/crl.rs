@@ -1,21 +1,94 @@
 //! The rules for CRLs.
 
-use std::collections::BTreeSet;
-
-use x509_parser::asn1_rs::{Any, Error, Tag};
-use x509_parser::extensions::ParsedExtension;
-use x509_parser::prelude::FromDer;
-use x509_parser::revocation_list::TbsCertList;
-use x509_parser::x509::AlgorithmIdentifier;
+use x509_parser::asn1_rs::{Any, Class, Integer, Tag};
+use x509_parser::extensions::{
+    CRLDistributionPoints, DistributionPointName, GeneralName, ParsedExtension, X509Extension,
+};
+use x509_parser::prelude::{ASN1Time, FromDer};
+use x509_parser::revocation_list::RevokedCertificate;
+use x509_parser::x509::{AlgorithmIdentifier, X509Name, X509Version};
 
 use super::{Finding, Rule, hold, unreadable};
-use crate::tbs::{CrlSpec, ToBeSigned};
+use crate::tbs::{CrlSpec, HttpUrl, RevocationReason, ToBeSigned};
 
-/// A TBSCertList, and what it should say.
+/// A TBSCertList, and what it should say. Its entries are read one by one: there may be a million.
 pub(super) struct Granted<'a> {
-    der: &'a [u8],
-    list: TbsCertList<'a>,
+    list: List<'a>,
     spec: &'a CrlSpec<'a>,
+}
+
+/// A TBSCertList (RFC 5280 section 5.1.2) as x509-parser reads its parts.
+struct List<'a> {
+    version: X509Version,
+    signature: AlgorithmIdentifier<'a>,
+    issuer: X509Name<'a>,
+    this_update: ASN1Time,
+    next_update: ASN1Time,
+    /// The content of revokedCertificates; none if the list is absent.
+    revoked: Option<&'a [u8]>,
+    extensions: Vec<X509Extension<'a>>,
+}
+
+impl<'a> List<'a> {
+    fn read(der: &'a [u8]) -> Result<Self, String> {
+        let (after, list) = any(der)?;
+        hold(after.is_empty(), || "bytes follow the TBSCertList".into())?;
+        hold(list.tag() == Tag::Sequence, || "it is no SEQUENCE".into())?;
+        let (rest, version) = X509Version::from_der(list.data).map_err(|error| error.to_string())?;
+        let (rest, signature) = AlgorithmIdentifier::from_der(rest).map_err(|error| error.to_string())?;
+        let (rest, issuer) = X509Name::from_der(rest).map_err(|error| error.to_string())?;
+        let (rest, this_update) = ASN1Time::from_der(rest).map_err(|error| error.to_string())?;
+        let (rest, next_update) = ASN1Time::from_der(rest).map_err(|error| error.to_string())?;
+        let (rest, revoked) = match any(rest)? {
+            (after, next) if next.class() == Class::Universal && next.tag() == Tag::Sequence => {
+                (after, Some(next.data))
+            }
+            _ => (rest, None),
+        };
+        let (after, explicit) = any(rest)?;
+        hold(after.is_empty(), || "something follows the extensions".into())?;
+        hold(explicit.class() == Class::ContextSpecific && explicit.tag() == Tag(0), || {
+            "there are no extensions".into()
+        })?;
+        let (after, sequence) = any(explicit.data)?;
+        hold(after.is_empty(), || "something follows the extensions".into())?;
+        let (mut rest, mut extensions) = (sequence.data, Vec::new());
+        while !rest.is_empty() {
+            let (after, extension) = X509Extension::from_der(rest).map_err(|error| error.to_string())?;
+            extensions.push(extension);
+            rest = after;
+        }
+        Ok(Self { version, signature, issuer, this_update, next_update, revoked, extensions })
+    }
+
+    /// The entries.
+    fn entries(&self) -> impl Iterator<Item = Result<RevokedCertificate<'a>, String>> {
+        let mut rest = self.revoked.unwrap_or_default();
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            match RevokedCertificate::from_der(rest) {
+                Ok((after, entry)) => {
+                    rest = after;
+                    Some(Ok(entry))
+                }
+                Err(error) => {
+                    rest = &[];
+                    Some(Err(error.to_string()))
+                }
+            }
+        })
+    }
+
+    /// The extension with this object identifier.
+    fn extension(&self, oid: &str) -> Option<&X509Extension<'a>> {
+        self.extensions.iter().find(|extension| extension.oid.to_id_string() == oid)
+    }
+}
+
+fn any(der: &[u8]) -> Result<(&[u8], Any<'_>), String> {
+    Any::from_der(der).map_err(|error| error.to_string())
 }
 
 /// Checks to-be-signed bytes of a CRL.
@@ -23,32 +96,17 @@ pub(super) struct Granted<'a> {
 /// # Errors
 /// The rules that they break.
 pub fn crl(tbs: &ToBeSigned, spec: &CrlSpec<'_>) -> Result<(), Vec<Finding>> {
-    let (rest, list) = TbsCertList::from_der(tbs.der()).map_err(unreadable)?;
-    if !rest.is_empty() {
-        return Err(unreadable("bytes follow the TBSCertList"));
-    }
-    let granted = Granted { der: tbs.der(), list, spec };
+    let list = List::read(tbs.der()).map_err(unreadable)?;
+    let granted = Granted { list, spec };
     let findings: Vec<_> = RULES.iter().filter_map(|(rule, check)| rule.judge(check(&granted))).collect();
     if findings.is_empty() { Ok(()) } else { Err(findings) }
-}
-
-/// Whether there is a list of revoked certificates without an entry. x509-parser reads it like one that is absent, so that
-/// we look at what follows nextUpdate ourselves.
-fn has_empty_list(tbs: &[u8]) -> Result<bool, Error> {
-    let (_, list) = Any::from_der(tbs).map_err(Error::from)?;
-    let mut rest = list.data;
-    for _ in ["version", "signature", "issuer", "thisUpdate", "nextUpdate"] {
-        (rest, _) = Any::from_der(rest).map_err(Error::from)?;
-    }
-    let (_, next) = Any::from_der(rest).map_err(Error::from)?;
-    Ok(next.tag() == Tag::Sequence && next.data.is_empty())
 }
 
 type Check = fn(&Granted<'_>) -> Result<(), String>;
 
 pub(super) const RULES: &[(Rule, Check)] = &[
     (Rule::new("crl-version-2", "RFC 5280 5.1.2.1"), |g| {
-        hold(g.list.version.is_some_and(|version| version.0 == 1), || "the version is not 2".into())
+        hold(g.list.version.0 == 1, || "the version is not 2".into())
     }),
     (Rule::new("crl-algorithm", "RFC 5280 5.1.2.2"), |g| {
         let (_, expected) = AlgorithmIdentifier::from_der(g.spec.issuer.algorithm.der())
@@ -59,52 +117,63 @@ pub(super) const RULES: &[(Rule, Check)] = &[
         hold(g.list.issuer.as_raw() == g.spec.issuer.name.der(), || "another issuer".into())
     }),
     (Rule::new("crl-period", "RFC 5280 5.1.2.4, 5.1.2.5"), |g| {
-        let read = (g.list.this_update.timestamp(), g.list.next_update.map(|time| time.timestamp()));
+        let read = (g.list.this_update.timestamp(), g.list.next_update.timestamp());
         let period = &g.spec.period;
-        hold(read == (period.not_before().as_second(), Some(period.not_after().as_second())), || {
+        hold(read == (period.not_before().as_second(), period.not_after().as_second()), || {
             "thisUpdate and nextUpdate are not those of the plan".into()
         })?;
         hold(g.spec.issuer.validity.covers(period), || "it is not within the validity of its issuer".into())
     }),
     (Rule::new("crl-empty-list-absent", "RFC 5280 5.1.2.6"), |g| {
-        let empty = has_empty_list(g.der).map_err(|error| error.to_string())?;
-        hold(!empty, || "an empty list of revoked certificates must be absent".into())
-    }),
-    (Rule::new("crl-entries", "RFC 5280 5.1.2.6"), |g| {
-        let read: Vec<_> = g
-            .list
-            .revoked_certificates
-            .iter()
-            .map(|entry| (entry.raw_serial().to_vec(), entry.revocation_date.timestamp()))
-            .collect();
-        let expected: Vec<_> = g
-            .spec
-            .revoked
-            .iter()
-            .map(|entry| (entry.serial.as_bytes().to_vec(), entry.date.as_second()))
-            .collect();
-        hold(read == expected, || "other certificates are revoked than the plan says".into())?;
-        let distinct: BTreeSet<_> = read.iter().map(|(serial, _)| serial).collect();
-        hold(distinct.len() == read.len(), || "a certificate is revoked twice".into())?;
-        hold(read.iter().all(|(_, date)| *date <= g.list.this_update.timestamp()), || {
-            "a certificate is revoked after thisUpdate".into()
+        hold(g.list.revoked.is_none_or(|entries| !entries.is_empty()), || {
+            "an empty list of revoked certificates must be absent".into()
         })
     }),
+    (Rule::new("crl-entries", "RFC 5280 5.1.2.6"), |g| {
+        let mut expected = g.spec.revoked.iter();
+        for entry in g.list.entries() {
+            let entry = entry?;
+            let same = expected.next().is_some_and(|revoked| {
+                entry.raw_serial() == revoked.serial.as_bytes()
+                    && entry.revocation_date.timestamp() == revoked.date.as_second()
+            });
+            hold(same, || "other certificates are revoked than was decided".into())?;
+            hold(entry.revocation_date.timestamp() <= g.list.this_update.timestamp(), || {
+                "a certificate is revoked after thisUpdate".into()
+            })?;
+        }
+        hold(expected.next().is_none(), || "fewer certificates are revoked than was decided".into())
+    }),
+    (Rule::new("crl-entries-once", "RFC 5280 5.1.2.6"), |g| {
+        // What was decided is what is there, by the rule above. It comes in order, mostly.
+        let serials = || g.spec.revoked.iter().map(|revoked| revoked.serial);
+        let distinct = serials().zip(serials().skip(1)).all(|(one, next)| one < next) || {
+            let mut sorted: Vec<_> = serials().collect();
+            sorted.sort_unstable();
+            sorted.windows(2).all(|pair| pair[0] != pair[1])
+        };
+        hold(distinct, || "a certificate is revoked twice".into())
+    }),
     (Rule::new("crl-reasons", "RFC 5280 5.3.1"), |g| {
-        for (entry, revoked) in g.list.revoked_certificates.iter().zip(g.spec.revoked) {
-            let reasons: Vec<_> =
-                entry.extensions().iter().map(|extension| extension.parsed_extension()).collect();
-            let right = match (&reasons[..], revoked.reason) {
+        for (entry, revoked) in g.list.entries().zip(g.spec.revoked) {
+            let entry = entry?;
+            let right = match (entry.extensions(), revoked.reason) {
                 ([], None) => true,
-                ([ParsedExtension::ReasonCode(read)], Some(reason)) => read.0 == reason as u8,
+                ([extension], Some(reason)) if !extension.critical => {
+                    matches!(extension.parsed_extension(), ParsedExtension::ReasonCode(read) if read.0 == reason as u8)
+                }
                 _ => false,
             };
             hold(right, || format!("the reason for {} is another", revoked.serial))?;
+            let removed = revoked.reason == Some(RevocationReason::RemoveFromCrl);
+            hold(!removed || g.spec.scope.delta_of.is_some(), || {
+                format!("{} is removed from a CRL that is no delta", revoked.serial)
+            })?;
         }
         Ok(())
     }),
     (Rule::new("crl-number", "RFC 5280 5.2.3"), |g| {
-        let number = g.list.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        let number = g.list.extensions.iter().find_map(|extension| match extension.parsed_extension() {
             ParsedExtension::CRLNumber(number) if !extension.critical => Some(number.to_string()),
             _ => None,
         });
@@ -112,8 +181,52 @@ pub(super) const RULES: &[(Rule, Check)] = &[
             format!("the CRL number is {number:?}; it must be {} and positive", g.spec.number)
         })
     }),
+    (Rule::new("crl-delta-indicator", "RFC 5280 5.2.4"), |g| {
+        let read = match g.list.extension(DELTA_CRL_INDICATOR) {
+            None => None,
+            Some(extension) => {
+                hold(extension.critical, || "deltaCRLIndicator must be critical".into())?;
+                let (_, base) = Integer::from_der(extension.value).map_err(|error| error.to_string())?;
+                Some(base.as_u64().map_err(|error| error.to_string())?)
+            }
+        };
+        hold(read == g.spec.scope.delta_of, || format!("it changes the CRL {read:?}"))?;
+        hold(read.is_none_or(|base| base < g.spec.number), || "it changes a CRL that is newer".into())
+    }),
+    (Rule::new("crl-issuing-distribution-point", "RFC 5280 5.2.5"), |g| {
+        let read = g.list.extension(ISSUING_DISTRIBUTION_POINT);
+        let Some(extension) = read else {
+            return hold(g.spec.scope.shard.is_none(), || "it does not say of which shard it is".into());
+        };
+        hold(extension.critical, || "issuingDistributionPoint must be critical".into())?;
+        let ParsedExtension::IssuingDistributionPoint(point) = extension.parsed_extension() else {
+            return Err("issuingDistributionPoint cannot be read".into());
+        };
+        let all = !point.only_contains_user_certs
+            && !point.only_contains_ca_certs
+            && !point.only_contains_attribute_certs
+            && !point.indirect_crl
+            && point.only_some_reasons.is_none();
+        hold(all && is_at(point.distribution_point.as_ref(), g.spec.scope.shard), || {
+            "it is of another shard, or leaves something out".into()
+        })
+    }),
+    (Rule::new("crl-freshest", "RFC 5280 5.2.6"), |g| {
+        let Some(extension) = g.list.extension(FRESHEST_CRL) else {
+            return hold(g.spec.scope.freshest.is_none(), || "it does not say where its deltas are".into());
+        };
+        hold(!extension.critical, || "freshestCRL must not be critical".into())?;
+        hold(g.spec.scope.delta_of.is_none(), || "a delta CRL has no deltas".into())?;
+        let (_, points) =
+            CRLDistributionPoints::from_der(extension.value).map_err(|error| error.to_string())?;
+        let right = matches!(&points.points[..], [point]
+            if point.reasons.is_none()
+                && point.crl_issuer.is_none()
+                && is_at(point.distribution_point.as_ref(), g.spec.scope.freshest));
+        hold(right, || "its deltas are elsewhere".into())
+    }),
     (Rule::new("crl-authority-key", "RFC 5280 5.2.1"), |g| {
-        let id = g.list.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        let id = g.list.extensions.iter().find_map(|extension| match extension.parsed_extension() {
             ParsedExtension::AuthorityKeyIdentifier(id) if !extension.critical => id.key_identifier.clone(),
             _ => None,
         });
@@ -122,8 +235,21 @@ pub(super) const RULES: &[(Rule, Check)] = &[
         })
     }),
     (Rule::new("crl-extensions-known", "RFC 5280 5.2"), |g| {
-        hold(g.list.extensions().len() == 2, || {
-            "it has other extensions than its number and its issuer's key".into()
+        let scope = &g.spec.scope;
+        let more = [scope.shard.is_some(), scope.delta_of.is_some(), scope.freshest.is_some()];
+        let expected = 2 + more.into_iter().filter(|there| *there).count();
+        hold(g.list.extensions.len() == expected, || {
+            "it has other extensions than its number, its issuer's key and what its scope wants".into()
         })
     }),
 ];
+
+const DELTA_CRL_INDICATOR: &str = "2.5.29.27";
+const ISSUING_DISTRIBUTION_POINT: &str = "2.5.29.28";
+const FRESHEST_CRL: &str = "2.5.29.46";
+
+/// Whether a distribution point is exactly this URL.
+fn is_at(point: Option<&DistributionPointName<'_>>, url: Option<&HttpUrl>) -> bool {
+    let Some(DistributionPointName::FullName(names)) = point else { return false };
+    matches!(names[..], [GeneralName::URI(read)] if url.is_some_and(|url| url.as_str() == read))
+}

@@ -9,6 +9,9 @@ use x509_parser::prelude::FromDer;
 
 use crate::tbs::{CertificateSpec, SignedBy};
 
+/// id-pkix-ocsp-nocheck (RFC 6960 section 4.2.2.2.1).
+const OCSP_NO_CHECK: &str = "1.3.6.1.5.5.7.48.1.5";
+
 /// An extension, and whether it is critical.
 pub(super) struct Extension<T> {
     pub(super) critical: bool,
@@ -28,6 +31,8 @@ pub(super) struct Certificate<'a> {
     pub(super) name_constraints: Option<Extension<NameConstraints<'a>>>,
     pub(super) crl_points: Option<Extension<CRLDistributionPoints<'a>>>,
     pub(super) authority_access: Option<Extension<AuthorityInfoAccess<'a>>>,
+    /// id-pkix-ocsp-nocheck, as it is encoded.
+    pub(super) ocsp_no_check: Option<Extension<&'a [u8]>>,
     /// Extensions that no profile has, or that cannot be read.
     pub(super) foreign: Vec<String>,
     /// Object identifiers that stand twice.
@@ -51,6 +56,7 @@ impl<'a> Certificate<'a> {
             name_constraints: None,
             crl_points: None,
             authority_access: None,
+            ocsp_no_check: None,
             foreign: Vec::new(),
             repeated: Vec::new(),
             tbs,
@@ -81,6 +87,7 @@ impl<'a> Certificate<'a> {
                 ParsedExtension::AuthorityInfoAccess(value) => {
                     certificate.authority_access.put(critical, value)
                 }
+                _ if oid == OCSP_NO_CHECK => certificate.ocsp_no_check.put(critical, extension.value),
                 _ => {
                     certificate.foreign.push(oid.clone());
                     false
@@ -96,6 +103,11 @@ impl<'a> Certificate<'a> {
     /// Whether basicConstraints says CA.
     pub(super) fn is_authority(&self) -> bool {
         self.basic_constraints.as_ref().is_some_and(|extension| extension.value.ca)
+    }
+
+    /// Whether an authority has delegated to it that it answers for it (RFC 6960 section 4.2.2.2).
+    pub(super) fn is_responder(&self) -> bool {
+        self.extended_key_usage.as_ref().is_some_and(|usage| usage.value.ocsp_signing)
     }
 
     /// The URI names.

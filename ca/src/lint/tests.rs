@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use const_oid::{AssociatedOid, ObjectIdentifier};
 use der::asn1::{Any, Ia5String, OctetString};
@@ -18,7 +19,10 @@ use crate::names::Identity;
 use crate::profile::Kind;
 use crate::serial::SerialNumber;
 use crate::subject::Subject;
-use crate::tbs::{self, CrlSpec, DomainConstraints, RevocationReason, Revoked, SignedBy, ToBeSigned};
+use crate::tbs::{
+    self, CertificateIds, CrlScope, CrlSpec, DomainConstraints, OcspSpec, RevocationReason, Revoked,
+    SignedBy, Status, ToBeSigned,
+};
 use crate::time::{Lifetime, Validity};
 
 fn names(findings: Result<(), Vec<Finding>>) -> Vec<&'static str> {
@@ -114,9 +118,27 @@ fn uri(text: &str) -> GeneralName {
 
 /// Each rule, and bytes that break it. A rule without a row fails `every_rule_has_a_row`.
 fn certificate_rows() -> Vec<(&'static str, Vec<&'static str>)> {
-    use Kind::{Intermediate, Root, Svid};
+    use Kind::{Intermediate, OcspSigner, Root, Svid};
+    let no_check = const_oid::db::rfc6960::ID_PKIX_OCSP_NOCHECK;
+    let null = || vec![0x05, 0x00];
     let id = "spiffe://prod.example/a";
     vec![
+        ("ocsp-no-check", mangled(Svid, |m| m.add(no_check, false, null()))),
+        ("ocsp-no-check", mangled(OcspSigner, |m| m.extensions.retain(|it| it.extn_id != no_check))),
+        ("ocsp-no-check", {
+            mangled(OcspSigner, |m| {
+                m.extensions.iter_mut().for_each(|it| it.critical |= it.extn_id == no_check);
+            })
+        }),
+        ("one-uri", mangled(OcspSigner, |m| m.set(false, &SubjectAltName(vec![uri(id)])))),
+        ("extended-key-usage", {
+            let both = ExtendedKeyUsage(vec![
+                const_oid::db::rfc5280::ID_KP_OCSP_SIGNING,
+                const_oid::db::rfc5280::ID_KP_CLIENT_AUTH,
+            ]);
+            mangled(OcspSigner, |m| m.set(false, &both))
+        }),
+        ("granted-kind", against(Svid, |p| p.profile = crate::profile::Profile::standard(OcspSigner))),
         ("version-3", mangled(Svid, |m| m.version = 1)),
         ("serial-16-random-bytes", mangled(Svid, |m| m.serial = any(&[2, 1, 5]))),
         (
@@ -336,18 +358,29 @@ fn crl_parts() -> (Parts, Vec<Revoked>) {
 }
 
 fn crl_against(change: impl FnOnce(&mut CrlChange)) -> Vec<&'static str> {
+    crl_of_scope_against(CrlScope::default(), change)
+}
+
+fn crl_of_scope_against(scope: CrlScope<'static>, change: impl FnOnce(&mut CrlChange)) -> Vec<&'static str> {
     let (parts, revoked) = crl_parts();
     let issuer = parts.issuer.unwrap();
     let period = Validity::new(now(), now() + Lifetime::days(7).0).unwrap();
-    let granted = CrlSpec { issuer: &issuer, number: 7, period, revoked: &revoked };
-    let mut other =
-        CrlChange { issuer: issuer.clone(), number: 7, period, revoked: revoked.clone(), der: |der| der };
+    let granted = CrlSpec { issuer: &issuer, number: 7, period, revoked: &revoked, scope };
+    let mut other = CrlChange {
+        issuer: issuer.clone(),
+        number: 7,
+        period,
+        revoked: revoked.clone(),
+        scope,
+        der: |der| der,
+    };
     change(&mut other);
     let spec = CrlSpec {
         issuer: &other.issuer,
         number: other.number,
         period: other.period,
         revoked: &other.revoked,
+        scope: other.scope,
     };
     let der = (other.der)(tbs::crl(&spec).unwrap().der().to_vec());
     names(crl(&ToBeSigned::from_der_unchecked(der), &granted))
@@ -358,6 +391,7 @@ struct CrlChange {
     number: u64,
     period: Validity,
     revoked: Vec<Revoked>,
+    scope: CrlScope<'static>,
     der: fn(Vec<u8>) -> Vec<u8>,
 }
 
@@ -380,6 +414,45 @@ fn mangled_crl(der: Vec<u8>, change: impl FnOnce(&mut MangledCrl)) -> Vec<u8> {
     mangled.to_der().unwrap()
 }
 
+fn a_url() -> &'static tbs::HttpUrl {
+    static URL: LazyLock<tbs::HttpUrl> = LazyLock::new(|| "http://pki.example/a.crl".parse().unwrap());
+    &URL
+}
+
+fn b_url() -> &'static tbs::HttpUrl {
+    static URL: LazyLock<tbs::HttpUrl> = LazyLock::new(|| "http://pki.example/b.crl".parse().unwrap());
+    &URL
+}
+
+fn delta() -> CrlScope<'static> {
+    CrlScope { delta_of: Some(6), ..CrlScope::default() }
+}
+
+fn shard() -> CrlScope<'static> {
+    CrlScope { shard: Some(a_url()), delta_of: None, freshest: Some(b_url()) }
+}
+
+fn uncritical(der: Vec<u8>) -> Vec<u8> {
+    mangled_crl(der, |m| m.extensions.iter_mut().for_each(|extension| extension.critical = false))
+}
+
+#[test]
+fn deltas_and_shards_pass() {
+    for scope in [delta(), shard(), CrlScope { delta_of: Some(6), freshest: None, ..shard() }] {
+        assert_eq!(crl_of_scope_against(scope, |_| ()), Vec::<&str>::new(), "{scope:?}");
+    }
+}
+
+/// It was decided so, and built so.
+fn crl_with_one_twice() -> Vec<&'static str> {
+    let (parts, mut revoked) = crl_parts();
+    revoked.push(revoked[0].clone());
+    let issuer = parts.issuer.unwrap();
+    let period = Validity::new(now(), now() + Lifetime::days(7).0).unwrap();
+    let spec = CrlSpec { issuer: &issuer, number: 7, period, revoked: &revoked, scope: CrlScope::default() };
+    names(crl(&tbs::crl(&spec).unwrap(), &spec))
+}
+
 fn crl_rows() -> Vec<(&'static str, Vec<&'static str>)> {
     vec![
         ("crl-version-2", crl_against(|c| c.der = |der| mangled_crl(der, |m| m.version = 0))),
@@ -394,6 +467,20 @@ fn crl_rows() -> Vec<(&'static str, Vec<&'static str>)> {
         ("crl-entries", crl_against(|c| c.revoked.truncate(1))),
         ("crl-reasons", crl_against(|c| c.revoked[1].reason = None)),
         ("crl-number", crl_against(|c| c.number = 6)),
+        ("crl-entries-once", crl_with_one_twice()),
+        ("crl-delta-indicator", crl_against(|c| c.scope.delta_of = Some(6))),
+        ("crl-delta-indicator", crl_of_scope_against(delta(), |c| c.scope.delta_of = None)),
+        ("crl-delta-indicator", crl_of_scope_against(delta(), |c| c.scope.delta_of = Some(5))),
+        ("crl-delta-indicator", crl_of_scope_against(CrlScope { delta_of: Some(7), ..delta() }, |_| ())),
+        ("crl-delta-indicator", crl_of_scope_against(delta(), |c| c.der = uncritical)),
+        ("crl-issuing-distribution-point", crl_against(|c| c.scope.shard = Some(a_url()))),
+        ("crl-issuing-distribution-point", crl_of_scope_against(shard(), |c| c.scope.shard = None)),
+        ("crl-issuing-distribution-point", crl_of_scope_against(shard(), |c| c.scope.shard = Some(b_url()))),
+        ("crl-issuing-distribution-point", crl_of_scope_against(shard(), |c| c.der = uncritical)),
+        ("crl-freshest", crl_against(|c| c.scope.freshest = Some(a_url()))),
+        ("crl-freshest", crl_of_scope_against(shard(), |c| c.scope.freshest = None)),
+        ("crl-freshest", crl_of_scope_against(shard(), |c| c.scope.freshest = Some(a_url()))),
+        ("crl-freshest", crl_of_scope_against(CrlScope { freshest: Some(a_url()), ..delta() }, |_| ())),
         ("crl-authority-key", crl_against(|c| c.issuer.key_identifier = vec![9; 20])),
         (
             "crl-extensions-known",
@@ -404,16 +491,95 @@ fn crl_rows() -> Vec<(&'static str, Vec<&'static str>)> {
     ]
 }
 
+/// A batch of two, one of which is revoked.
+struct Batch {
+    ids: CertificateIds,
+    responder: [u8; 20],
+    period: Validity,
+    statuses: Vec<Status>,
+}
+
+impl Batch {
+    fn new() -> Self {
+        let issuer = key(KeyAlgorithm::EcdsaP256);
+        let (_, revoked) = crl_parts();
+        let name = Subject::new("prod.example", Some("issuer")).unwrap();
+        Self {
+            ids: CertificateIds::new(&name, &issuer).unwrap(),
+            responder: [3; 20],
+            period: Validity::new(now(), now() + Lifetime::hours(1).0).unwrap(),
+            statuses: vec![
+                Status { serial: revoked[0].serial, revoked: None },
+                Status { serial: revoked[1].serial, revoked: Some(revoked[1].clone()) },
+            ],
+        }
+    }
+
+    fn spec(&self) -> OcspSpec<'_> {
+        let Self { ids, responder, period, statuses } = self;
+        OcspSpec { issuer: ids, responder: *responder, period: *period, statuses }
+    }
+}
+
+/// A batch that was built from one specification and is held against another.
+fn batch_against(change: impl FnOnce(&mut Batch)) -> Vec<&'static str> {
+    let granted = Batch::new();
+    let mut other = Batch { ids: granted.ids.clone(), ..Batch::new() };
+    change(&mut other);
+    let (tbs, _) = tbs::ocsp_responses(&other.spec()).unwrap();
+    names(ocsp_responses(&tbs, &granted.spec()))
+}
+
+fn ocsp_rows() -> Vec<(&'static str, Vec<&'static str>)> {
+    let end = now() + Lifetime::hours(2).0;
+    vec![
+        ("ocsp-responder", batch_against(|b| b.responder[0] = 9)),
+        ("ocsp-period", batch_against(|b| b.period = Validity::new(now(), end).unwrap())),
+        ("ocsp-certificates", batch_against(|b| b.statuses.truncate(1))),
+        ("ocsp-certificates", batch_against(|b| b.statuses.swap(0, 1))),
+        ("ocsp-certificates", batch_against(|b| b.ids.hashes[0].2[0] ^= 1)),
+        ("ocsp-certificates", batch_against(|b| b.ids.hashes[1].1[0] ^= 1)),
+        ("ocsp-certificates", batch_against(|b| b.ids.hashes.swap(0, 1))),
+        ("ocsp-status", batch_against(|b| b.statuses[1].revoked = None)),
+        ("ocsp-status", batch_against(|b| b.statuses[0].revoked = b.statuses[1].revoked.clone())),
+        ("ocsp-status", batch_against(|b| b.statuses[1].revoked.as_mut().unwrap().reason = None)),
+    ]
+}
+
+#[test]
+fn batches_of_responses_pass_and_impossible_ones_do_not() {
+    assert_eq!(batch_against(|_| ()), Vec::<&str>::new());
+    let alone = |change: fn(&mut Revoked)| {
+        let mut batch = Batch::new();
+        change(batch.statuses[1].revoked.as_mut().unwrap());
+        let (tbs, _) = tbs::ocsp_responses(&batch.spec()).unwrap();
+        names(ocsp_responses(&tbs, &batch.spec()))
+    };
+    assert_eq!(alone(|revoked| revoked.date = now() + Lifetime::hours(1).0), ["ocsp-status"]);
+    assert_eq!(alone(|revoked| revoked.reason = Some(RevocationReason::RemoveFromCrl)), ["ocsp-status"]);
+    let batch = Batch::new();
+    let (tbs, each) = tbs::ocsp_responses(&batch.spec()).unwrap();
+    assert_eq!(crate::revocation::ocsp::each_response(tbs.der()).unwrap(), each);
+    // Bytes that end too early, or go on.
+    for end in 0..tbs.der().len() {
+        let cut = ToBeSigned::from_der_unchecked(tbs.der()[..end].to_vec());
+        assert_eq!(names(ocsp_responses(&cut, &batch.spec())), ["readable"], "{end}");
+    }
+    let longer = ToBeSigned::from_der_unchecked([tbs.der(), &[0x05, 0x00]].concat());
+    assert_eq!(names(ocsp_responses(&longer, &batch.spec())), ["readable"]);
+}
+
 #[test]
 fn each_row_breaks_its_rule() {
-    for (rule, found) in certificate_rows().into_iter().chain(crl_rows()) {
+    for (rule, found) in certificate_rows().into_iter().chain(crl_rows()).chain(ocsp_rows()) {
         assert!(found.contains(&rule), "{rule} was not found, only {found:?}");
     }
 }
 
 #[test]
 fn every_rule_has_a_row() {
-    let rows: BTreeSet<_> = certificate_rows().into_iter().chain(crl_rows()).map(|(rule, _)| rule).collect();
+    let rows = certificate_rows().into_iter().chain(crl_rows()).chain(ocsp_rows());
+    let rows: BTreeSet<_> = rows.map(|(rule, _)| rule).collect();
     let without: Vec<_> = rules()
         .map(|rule| rule.name)
         .filter(|name| !rows.contains(name) && *name != "crl-empty-list-absent")
@@ -426,7 +592,8 @@ fn a_crl_without_entries_has_no_list_at_all() {
     let (parts, _) = crl_parts();
     let issuer = parts.issuer.unwrap();
     let period = Validity::new(now(), now() + Lifetime::days(7).0).unwrap();
-    let spec = CrlSpec { issuer: &issuer, number: 7, period, revoked: &[] };
+    let scope = CrlScope::default();
+    let spec = CrlSpec { issuer: &issuer, number: 7, period, revoked: &[], scope };
     let tbs = tbs::crl(&spec).unwrap();
     assert_eq!(crl(&tbs, &spec), Ok(()));
     let with_empty_list = mangled_crl(tbs.der().to_vec(), |m| m.revoked = Some(Vec::new()));
@@ -444,12 +611,17 @@ fn a_crl_with_sound_entries_passes_and_impossible_ones_do_not() {
     let issuer = parts.issuer.unwrap();
     let period = Validity::new(now(), now() + Lifetime::days(7).0).unwrap();
     let check = |revoked: &[Revoked]| {
-        let spec = CrlSpec { issuer: &issuer, number: 7, period, revoked };
+        let scope = CrlScope::default();
+        let spec = CrlSpec { issuer: &issuer, number: 7, period, revoked, scope };
         names(crl(&tbs::crl(&spec).unwrap(), &spec))
     };
     assert_eq!(check(&revoked), Vec::<&str>::new());
     let twice = vec![revoked[0].clone(), revoked[0].clone()];
-    assert_eq!(check(&twice), ["crl-entries"]);
+    assert_eq!(check(&twice), ["crl-entries-once"]);
+    let apart = vec![revoked[0].clone(), revoked[1].clone(), revoked[0].clone()];
+    assert_eq!(check(&apart), ["crl-entries-once"]);
+    let removed = Revoked { reason: Some(RevocationReason::RemoveFromCrl), ..revoked[0].clone() };
+    assert_eq!(check(&[removed]), ["crl-reasons"]);
     let later = vec![Revoked { date: now() + Lifetime::hours(1).0, ..revoked[0].clone() }];
     assert_eq!(check(&later), ["crl-entries"]);
 }

@@ -8,7 +8,7 @@ use super::{Plan, Root};
 use crate::issuance::{PrepareError, Prepared};
 use crate::profile::{Kind, Profile};
 use crate::serial::SerialNumber;
-use crate::tbs::{CrlSpec, Issuer, Revoked};
+use crate::tbs::{CrlScope, CrlSpec, Issuer, Revoked};
 use crate::time::Validity;
 
 /// A CRL that the ceremony signs.
@@ -93,7 +93,13 @@ impl Crl {
         issuer: &Issuer,
         root_key: &PublicKey,
     ) -> Result<Prepared, PrepareError> {
-        let spec = CrlSpec { issuer, number: self.number, period: self.period, revoked: &self.revoked };
+        let spec = CrlSpec {
+            issuer,
+            number: self.number,
+            period: self.period,
+            revoked: &self.revoked,
+            scope: CrlScope::default(),
+        };
         let domains = plan.root(&self.issuer).map(Root::domains_in_words).unwrap_or_default();
         let mut decision = decision(plan, &domains, &Profile::standard(Kind::Root), &self.name, None);
         decision.profile = "crl".to_owned();

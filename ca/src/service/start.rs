@@ -17,6 +17,7 @@ use undercroft_log::store::StoreError;
 
 use super::consumers::Consumers;
 use super::custody::HeldKey;
+use super::publish::{Publication, RevocationSetup};
 use super::{CertificateAuthority, Domain};
 use crate::approval::Roster;
 use crate::authority::Authority;
@@ -28,6 +29,7 @@ use crate::issuance::abandoned;
 use crate::names::{SpiffeId, TrustDomain};
 use crate::policy::Policy;
 use crate::profile::{PolicyArc, Profile};
+use crate::revocation::facts::Revocations;
 use crate::rotation::{Rotation, Rotations};
 use crate::serial::Entropy;
 use crate::store::{Effect, Facts};
@@ -60,6 +62,8 @@ pub struct Setup {
     pub roster: Option<Roster>,
     /// Stored facts.
     pub facts: Arc<dyn Facts>,
+    /// What is stored of revocations.
+    pub revocations: Arc<dyn Revocations>,
     /// Who is believed about TPMs.
     pub trust: Arc<Trust>,
     /// The time.
@@ -87,6 +91,8 @@ pub struct DomainSetup {
     /// The keys of authorities that are in further tokens, each with its authority's name and its URI: what custody they
     /// have is judged and logged as if they were alone.
     pub replicas: Vec<(String, Key, String)>,
+    /// How revocations of its authorities are published, of those of which they are.
+    pub revocation: Vec<RevocationSetup>,
     /// What custody the keys of its authorities must have.
     pub custody: Demand,
     /// What custody the keys of its log must have.
@@ -118,7 +124,9 @@ impl CertificateAuthority {
         let mut domains = Vec::with_capacity(setup.domains.len());
         let judge = Judge { trust: &setup.trust, now: setup.clock.now(), development: setup.development };
         for domain in setup.domains {
-            domains.push(start_domain(domain, &judge, setup.witness_grace, &*setup.facts).await?);
+            domains.push(
+                start_domain(domain, &judge, setup.witness_grace, &*setup.facts, &*setup.revocations).await?,
+            );
         }
         Ok(Self {
             control,
@@ -131,6 +139,7 @@ impl CertificateAuthority {
             changing: futures::lock::Mutex::new(()),
             roster: setup.roster,
             facts: setup.facts,
+            revocations: setup.revocations,
             clock: setup.clock,
             entropy: setup.entropy,
         })
@@ -235,6 +244,7 @@ async fn start_domain(
     judge: &Judge<'_>,
     grace: Lifetime,
     facts: &dyn Facts,
+    revocations: &dyn Revocations,
 ) -> Result<Domain, StartError> {
     let origin = setup.log.key().name().to_string();
     for intent in facts.open_intents(&origin).await? {
@@ -253,7 +263,12 @@ async fn start_domain(
         let purpose = format!("authority {authority} of {}, replica", setup.name.as_str());
         (key.clone(), purpose, uri.clone(), setup.custody.grade(judge.development))
     });
-    let keys = of_log.chain(of_authorities).chain(of_replicas);
+    let of_responders = setup.revocation.iter().filter_map(|revocation| {
+        let purpose = format!("OCSP responder of {} of {}", revocation.authority, setup.name.as_str());
+        let ocsp = revocation.ocsp.as_ref()?;
+        Some((ocsp.key.clone(), purpose, ocsp.uri.clone(), setup.custody.grade(judge.development)))
+    });
+    let keys = of_log.chain(of_authorities).chain(of_replicas).chain(of_responders);
     let keys: Vec<_> =
         keys.map(|(key, purpose, uri, required)| HeldKey::new(key, purpose, uri, required)).collect();
     for key in &keys {
@@ -261,7 +276,16 @@ async fn start_domain(
     }
     let bundle = publish_bundle(&setup, facts).await?;
     let rotations = read_rotations(&setup, facts).await?;
-    let authorities = setup.authorities.into_iter().map(|(authority, _)| authority).collect();
+    let authorities: Vec<_> = setup.authorities.into_iter().map(|(authority, _)| authority).collect();
+    let mut publications = Vec::new();
+    for revocation in setup.revocation {
+        let authority = authorities.iter().find(|authority| authority.name() == revocation.authority);
+        let authority = authority.ok_or_else(|| {
+            StartError::Configuration(format!("there is no authority `{}`", revocation.authority))
+        })?;
+        let opened = Publication::open(authority, revocation, revocations).await;
+        publications.push(opened.map_err(StartError::Configuration)?);
+    }
     Ok(Domain {
         name: setup.name,
         log: setup.log,
@@ -273,6 +297,8 @@ async fn start_domain(
         consumers: Consumers::of(setup.consumers),
         grace,
         away_is_told: AtomicBool::new(false),
+        publications,
+        revocations_changed: AtomicBool::new(true),
     })
 }
 

@@ -15,6 +15,8 @@ use x509_cert::ext::pkix::{
 
 use crate::names::{DnsName, Identity, TrustDomain};
 use crate::profile::Kind;
+use crate::revocation::Shards;
+use crate::serial::SerialNumber;
 
 /// Where an authority publishes its CRL and its own certificate. Both are plain HTTP: what is fetched is signed, and
 /// HTTPS would need a chain to verify a chain (RFC 5280 section 8).
@@ -25,6 +27,46 @@ pub struct Urls {
     pub crl: HttpUrl,
     /// Its certificate, DER.
     pub certificate: HttpUrl,
+    /// Its OCSP responder, if there is one.
+    pub ocsp: Option<HttpUrl>,
+    /// How many shards its CRL is cut into; certificates then name the CRL of their shard.
+    pub crl_shards: Option<Shards>,
+}
+
+impl Urls {
+    /// The CRL that a certificate with this serial number names.
+    pub fn crl_of(&self, serial: &SerialNumber) -> HttpUrl {
+        match self.crl_shards {
+            Some(shards) => self.shard(shards.of(serial)),
+            None => self.crl.clone(),
+        }
+    }
+
+    /// The CRL of a shard: the number is put in front of the ending of the whole CRL's URL.
+    pub fn shard(&self, shard: u16) -> HttpUrl {
+        self.crl.with(&format!("-{shard}"))
+    }
+}
+
+impl HttpUrl {
+    /// Where the delta CRLs of the CRL at this URL are.
+    #[must_use]
+    pub fn delta(&self) -> Self {
+        self.with("-delta")
+    }
+
+    /// The path at the host.
+    pub fn path(&self) -> &str {
+        let rest = self.0.strip_prefix("http://").unwrap_or_default();
+        rest.find('/').map_or("/", |at| &rest[at..])
+    }
+
+    fn with(&self, part: &str) -> Self {
+        match self.0.strip_suffix(".crl") {
+            Some(stem) => Self(format!("{stem}{part}.crl")),
+            None => Self(format!("{}{part}", self.0)),
+        }
+    }
 }
 
 /// An `http://` URL that may stand in a certificate.
@@ -87,7 +129,11 @@ pub(super) fn key_usage(kind: Kind) -> Result<Extension, der::Error> {
     })
 }
 
-pub(super) fn extended_key_usage() -> Result<Extension, der::Error> {
+pub(super) fn extended_key_usage(kind: Kind) -> Result<Extension, der::Error> {
+    if kind == Kind::OcspSigner {
+        // RFC 6960 section 4.2.2.2: by this an authority delegates.
+        return plain(&ExtendedKeyUsage(vec![const_oid::db::rfc5280::ID_KP_OCSP_SIGNING]));
+    }
     // X509-SVID section 4.4: if present, both.
     plain(&ExtendedKeyUsage(vec![
         const_oid::db::rfc5280::ID_KP_SERVER_AUTH,
@@ -146,32 +192,73 @@ pub(super) fn name_constraints(constraints: &DomainConstraints) -> Result<Extens
 }
 
 pub(super) fn crl_distribution_point(url: &HttpUrl) -> Result<Extension, der::Error> {
-    let name = GeneralName::UniformResourceIdentifier(Ia5String::new(url.as_str())?);
-    plain(&CrlDistributionPoints(vec![DistributionPoint {
-        distribution_point: Some(DistributionPointName::FullName(vec![name])),
-        reasons: None,
-        crl_issuer: None,
-    }]))
+    plain(&CrlDistributionPoints(vec![point(url)?]))
 }
 
-pub(super) fn authority_information_access(url: &HttpUrl) -> Result<Extension, der::Error> {
-    plain(&AuthorityInfoAccessSyntax(vec![AccessDescription {
-        access_method: const_oid::db::rfc5280::ID_AD_CA_ISSUERS,
-        access_location: GeneralName::UniformResourceIdentifier(Ia5String::new(url.as_str())?),
-    }]))
+/// A place where a CRL is, for all reasons and of the issuer itself.
+pub(super) fn point(url: &HttpUrl) -> Result<DistributionPoint, der::Error> {
+    Ok(DistributionPoint { distribution_point: Some(full_name(url)?), reasons: None, crl_issuer: None })
+}
+
+pub(super) fn full_name(url: &HttpUrl) -> Result<DistributionPointName, der::Error> {
+    let name = GeneralName::UniformResourceIdentifier(Ia5String::new(url.as_str())?);
+    Ok(DistributionPointName::FullName(vec![name]))
+}
+
+pub(super) fn authority_information_access(
+    certificate: &HttpUrl,
+    ocsp: Option<&HttpUrl>,
+) -> Result<Extension, der::Error> {
+    let description = |(access_method, url): (ObjectIdentifier, &HttpUrl)| {
+        let access_location = GeneralName::UniformResourceIdentifier(Ia5String::new(url.as_str())?);
+        Ok(AccessDescription { access_method, access_location })
+    };
+    let certificate = (const_oid::db::rfc5280::ID_AD_CA_ISSUERS, certificate);
+    let ocsp = ocsp.map(|url| (const_oid::db::rfc5280::ID_AD_OCSP, url));
+    let places = std::iter::once(certificate).chain(ocsp);
+    plain(&AuthorityInfoAccessSyntax(places.map(description).collect::<Result<_, der::Error>>()?))
+}
+
+/// id-pkix-ocsp-nocheck (RFC 6960 section 4.2.2.2.1): a responder's certificate is good as long as it lives, which is not long.
+pub(super) fn ocsp_no_check() -> Result<Extension, der::Error> {
+    Ok(Extension {
+        extn_id: const_oid::db::rfc6960::ID_PKIX_OCSP_NOCHECK,
+        critical: false,
+        extn_value: OctetString::new(der::asn1::Null.to_der()?)?,
+    })
 }
 
 pub(super) fn plain<T: Encode + AssociatedOid>(value: &T) -> Result<Extension, der::Error> {
     Ok(Extension { extn_id: T::OID, critical: false, extn_value: OctetString::new(value.to_der()?)? })
 }
 
-fn critical<T: Encode + AssociatedOid>(value: &T) -> Result<Extension, der::Error> {
+pub(super) fn critical<T: Encode + AssociatedOid>(value: &T) -> Result<Extension, der::Error> {
     Ok(Extension { critical: true, ..plain(value)? })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::HttpUrl;
+    use super::{HttpUrl, Urls};
+    use crate::serial::SerialNumber;
+
+    #[test]
+    fn each_crl_has_a_url_of_its_own_and_certificates_name_the_one_of_their_shard() {
+        let url = |text: &str| text.parse::<HttpUrl>().unwrap();
+        let mut urls = Urls {
+            crl: url("http://pki.example/prod/i1.crl"),
+            certificate: url("http://pki.example/prod/i1.cer"),
+            ocsp: None,
+            crl_shards: None,
+        };
+        let serial = SerialNumber::from_bytes([0x40; 16]).unwrap();
+        assert_eq!(urls.crl_of(&serial), urls.crl);
+        assert_eq!(urls.crl.delta(), url("http://pki.example/prod/i1-delta.crl"));
+        assert_eq!(urls.crl.path(), "/prod/i1.crl");
+        urls.crl_shards = Some("4".parse().unwrap());
+        assert_eq!(urls.crl_of(&serial), url("http://pki.example/prod/i1-1.crl"));
+        assert_eq!(url("http://pki.example/list").delta(), url("http://pki.example/list-delta"));
+        assert_eq!(url("http://pki.example").path(), "/");
+    }
 
     #[test]
     fn only_plain_http_urls_may_stand_in_certificates() {

@@ -95,6 +95,7 @@ impl Promises {
             assert_eq!(&entries[usize::try_from(*index).unwrap()], entry, "entry {index} is another");
             match &ends[index] {
                 OutcomeResult::Signature(signature) => assert!(certificate.ends_with(&signature.0)),
+                OutcomeResult::Signatures(_) => panic!("entry {index} is a batch of responses"),
                 OutcomeResult::Abandoned(why) => panic!("entry {index} was answered, and abandoned: {why}"),
             }
         }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use undercroft_ca::lint;
+use undercroft_ca::revocation::ocsp::{each_response, each_signature};
 use undercroft_ca::time::BACKDATE;
 use undercroft_keys::{KeyId, PublicKey, SignatureAlgorithm};
 use undercroft_log::leaf::{Channel, Digest, Intent, Object, Outcome, OutcomeResult, ToBeSigned};
@@ -17,14 +18,17 @@ use super::place::About;
 use crate::parallel;
 
 /// How many seconds after it was decided an intent may have been stamped: it waits for a disk that stalls.
-const STAMPED_LATE: i64 = 600;
+pub(super) const STAMPED_LATE: i64 = 600;
 
 /// An intent without an outcome yet.
 pub(super) struct Open {
     key: KeyId,
     algorithm: SignatureAlgorithm,
+    object: Object,
     /// Absent if its blob is.
     tbs: Option<Vec<u8>>,
+    /// The certificate that it would make, by a digest that is cut short.
+    certificate: Option<[u8; 16]>,
 }
 
 /// A signature over the bytes of an intent, by the key that the intent names.
@@ -50,6 +54,8 @@ struct Fields {
     uris: Vec<String>,
     begins: ASN1Time,
     ends: ASN1Time,
+    /// The key to which an authority delegates OCSP, if it does.
+    responder: Option<KeyId>,
 }
 
 impl Certificate {
@@ -61,6 +67,7 @@ impl Certificate {
             uris: uris(&certificate).into_iter().map(str::to_owned).collect(),
             begins: certificate.validity.not_before,
             ends: certificate.validity.not_after,
+            responder: responder(&certificate),
         });
         Self { broken: broken.iter().map(ToString::to_string).collect(), fields }
     }
@@ -87,17 +94,21 @@ impl Reader<'_> {
             ToBeSigned::Der(der) => Some(der.0.clone()),
             ToBeSigned::Blob { sha256, length } => self.blob(index, *sha256, *length)?,
         };
-        match (&tbs, intent.object) {
+        let object = intent.object;
+        let mut certificate = None;
+        match (&tbs, object) {
             (Some(tbs), Object::Certificate) => {
                 let read = read.unwrap_or_else(|| Certificate::read(tbs, intent.algorithm));
+                certificate = read.fields.as_ref().map(|fields| short(key, &fields.serial));
                 self.certificate(index, time, &intent, read);
             }
             (Some(tbs), Object::Crl) => self.crl(index, &intent, tbs),
             (Some(tbs), Object::CertificateRequest) => self.certificate_request(index, &intent, tbs),
+            (Some(tbs), Object::OcspResponses) => self.responses(index, &intent, tbs),
             (None, _) => {}
         }
         self.ledger.intent(key);
-        self.open.insert(index, Open { key, algorithm: intent.algorithm, tbs });
+        self.open.insert(index, Open { key, algorithm: intent.algorithm, object, tbs, certificate });
         Ok(())
     }
 
@@ -161,8 +172,13 @@ impl Reader<'_> {
         for broken in read.broken {
             self.find(index, "lint", broken);
         }
-        let Some(Fields { serial, has_algorithm, uris, begins, ends }) = read.fields else { return };
-        if !self.serials.insert(short(intent.key_id.0, &serial)) {
+        let Some(Fields { serial, has_algorithm, uris, begins, ends, responder }) = read.fields else {
+            return;
+        };
+        if let Some(responder) = responder {
+            self.revoked.responder(responder);
+        }
+        if self.serials.insert(short(intent.key_id.0, &serial), ends.timestamp()).is_some() {
             self.find(index, "serial", "its serial number has been used before");
         }
         self.has_algorithm(index, intent.algorithm, has_algorithm);
@@ -198,6 +214,7 @@ impl Reader<'_> {
             Ok(([], list)) => {
                 let has_algorithm = is_algorithm(intent.algorithm, &list.signature);
                 self.has_algorithm(index, intent.algorithm, has_algorithm);
+                self.published_crl(index, intent, &list);
             }
             Ok(_) => self.find(index, "lint", "bytes follow the TBSCertList"),
             Err(error) => self.find(index, "lint", format!("it is no TBSCertList: {error}")),
@@ -210,7 +227,12 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn outcome(&mut self, index: u64, outcome: Outcome) {
+    pub(super) fn outcome(
+        &mut self,
+        index: u64,
+        time: Timestamp,
+        outcome: Outcome,
+    ) -> Result<(), FolderError> {
         let Some(open) = self.open.remove(&outcome.intent) else {
             if !self.bad.contains(&outcome.intent) {
                 self.find(
@@ -219,16 +241,40 @@ impl Reader<'_> {
                     format!("entry {} is no intent that waits for an outcome", outcome.intent),
                 );
             }
-            return;
+            return Ok(());
         };
+        let is_batch = matches!(outcome.result, OutcomeResult::Signatures(_));
+        if is_batch != (open.object == Object::OcspResponses)
+            && !matches!(outcome.result, OutcomeResult::Abandoned(_))
+        {
+            self.find(
+                index,
+                "outcome",
+                "batches of OCSP responses have many signatures, and nothing else has",
+            );
+            return Ok(());
+        }
         match outcome.result {
-            OutcomeResult::Abandoned(_) => self.intents.abandoned += 1,
+            OutcomeResult::Abandoned(_) => {
+                self.intents.abandoned += 1;
+                if let Some(certificate) = open.certificate {
+                    self.revoked.abandoned(open.key, certificate, time);
+                }
+            }
+            OutcomeResult::Signatures(named) => {
+                self.intents.signed += 1;
+                if let Some(blob) = self.blob(index, named.sha256, named.length)? {
+                    self.batch(index, &open, &blob);
+                }
+            }
             OutcomeResult::Signature(signature) => {
                 self.intents.signed += 1;
                 if let Some(what) = self.freezes.signed(outcome.intent) {
                     self.find(index, "frozen", format!("it was signed while the {what} was frozen"));
                 }
-                let (Some(recorded), Some(tbs)) = (self.keys.get(&open.key), open.tbs) else { return };
+                let (Some(recorded), Some(tbs)) = (self.keys.get(&open.key), open.tbs) else {
+                    return Ok(());
+                };
                 let key = recorded.public_key.clone();
                 if let Err(what) = self.ledger.signed(outcome.command, open.key, &tbs, &signature.0) {
                     self.find(index, "ledger", what);
@@ -237,6 +283,32 @@ impl Reader<'_> {
                 self.signatures.push(Signed { index, key, algorithm, tbs, signature });
             }
         }
+        Ok(())
+    }
+
+    /// Each response of a batch has a signature.
+    fn batch(&mut self, index: u64, open: &Open, blob: &[u8]) {
+        let (Some(recorded), Some(tbs)) = (self.keys.get(&open.key), &open.tbs) else { return };
+        let (key, algorithm) = (recorded.public_key.clone(), open.algorithm);
+        let (Ok(each), Ok(signatures)) = (each_response(tbs), each_signature(blob)) else {
+            self.find(index, "signature", "the signatures of its responses cannot be read");
+            return;
+        };
+        if each.len() != signatures.len() {
+            self.find(
+                index,
+                "signature",
+                format!("{} responses, {} signatures", each.len(), signatures.len()),
+            );
+        }
+        let signed = each.into_iter().zip(signatures);
+        self.signatures.extend(signed.map(|(tbs, signature)| Signed {
+            index,
+            key: key.clone(),
+            algorithm,
+            tbs,
+            signature,
+        }));
     }
 
     /// Verifies what has come together, on every processor.
@@ -259,9 +331,18 @@ fn is_algorithm(algorithm: SignatureAlgorithm, named: &AlgorithmIdentifier<'_>) 
 
 /// 16 bytes that stand for a serial number of a key: two that were the same by chance would be told as one used twice,
 /// and there is no such chance.
-fn short(key: KeyId, serial: &[u8]) -> [u8; 16] {
+pub(super) fn short(key: KeyId, serial: &[u8]) -> [u8; 16] {
     let Digest(digest) = Digest::of(&[&key.as_bytes()[..], serial].concat());
     *digest.first_chunk().unwrap_or(&[0; 16])
+}
+
+/// The key of a responder's certificate (RFC 6960 section 4.2.2.2).
+fn responder(certificate: &TbsCertificate<'_>) -> Option<KeyId> {
+    let delegates = certificate.extensions().iter().any(|extension| {
+        matches!(extension.parsed_extension(), ParsedExtension::ExtendedKeyUsage(usage) if usage.ocsp_signing)
+    });
+    let key = PublicKey::from_spki(certificate.subject_pki.raw).ok()?;
+    delegates.then(|| key.id())
 }
 
 fn uris<'a>(certificate: &TbsCertificate<'a>) -> Vec<&'a str> {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use undercroft_audit::{AskedFor, Register};
+use undercroft_audit::{AskedFor, Register, read_line};
 use undercroft_cli::{Failure, Terminal};
 use undercroft_log_files::read_plain;
 
@@ -28,7 +28,7 @@ pub(super) fn read(
             (Err(_), Ok(text)) => {
                 let lines = (1..).zip(text.lines().map(str::trim));
                 for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
-                    match AskedFor::read_line(line) {
+                    match read_line(line) {
                         Ok(asked) => enter(file, number, &asked, register, met),
                         Err(error) => {
                             met.push(Met::Unread {

@@ -297,6 +297,8 @@ fn urls(domain: &str) -> Urls {
     Urls {
         crl: format!("http://pki.ca.example/{domain}/i1.crl").parse().unwrap(),
         certificate: format!("http://pki.ca.example/{domain}/i1.cer").parse().unwrap(),
+        ocsp: None,
+        crl_shards: None,
     }
 }
 
@@ -352,6 +354,7 @@ impl Daemon<'_> {
                     refresh_hint: undercroft_ca::bundle::REFRESH_HINT,
                     consumers: Vec::new(),
                     replicas: Vec::new(),
+                    revocation: Vec::new(),
                     custody: undercroft_attestors::custody::Demand::Declared,
                     log_custody: undercroft_attestors::custody::Demand::Declared,
                 });
@@ -368,6 +371,7 @@ impl Daemon<'_> {
                 witness_grace: undercroft_ca::time::Lifetime::seconds(600),
                 roster: Some(self.quorum.roster()),
                 facts: self.memory.clone(),
+                revocations: self.memory.clone(),
                 trust: Arc::default(),
                 clock: self.clock.clone(),
                 entropy: self.entropy.clone(),

@@ -5,7 +5,11 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
+use undercroft_ca::revocation::facts::{IssuedFact, Revocations, StoredCrl, Wanted};
+use undercroft_ca::serial::SerialNumber;
 use undercroft_ca::store::{CertificateFact, Effect, Enrolment, Facts};
+use undercroft_ca::tbs::Revoked;
 use undercroft_keys::KeyId;
 use undercroft_log::checkpoint::SignedCheckpoint;
 use undercroft_log::leaf::{Bundle, Digest, Rotation};
@@ -41,7 +45,9 @@ impl Memory {
                 known.open.insert((origin.to_owned(), index));
             }
             Effect::Signed => drop(known.open.insert((origin.to_owned(), index))),
-            Effect::Resolved { intent } => drop(known.open.remove(&(origin.to_owned(), intent))),
+            Effect::Resolved { intent } | Effect::Abandoned { intent } => {
+                known.open.remove(&(origin.to_owned(), intent));
+            }
             Effect::EnrolmentMade { token, id, expires } => {
                 known.enrolments.insert(token, Enrolment { id, expires, redeemed: false });
             }
@@ -57,7 +63,10 @@ impl Memory {
             Effect::AnchorAnnounced { .. }
             | Effect::Frozen { .. }
             | Effect::Unfrozen { .. }
-            | Effect::ApprovalCarriedOut { .. } => {}
+            | Effect::ApprovalCarriedOut { .. }
+            | Effect::Revocation(_)
+            | Effect::CrlNumbered { .. }
+            | Effect::CrlSigned { .. } => {}
         }
     }
 }
@@ -152,5 +161,54 @@ impl LogReader for Remembered {
 
     async fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
         self.store.blob(digest).await
+    }
+}
+
+/// Nothing is revoked here, and nothing is asked for.
+#[async_trait]
+impl Revocations for Memory {
+    async fn live(&self, _: Wanted<'_>, _: Timestamp) -> Result<Vec<IssuedFact>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn issued_since(
+        &self,
+        _: KeyId,
+        _: u64,
+        _: Timestamp,
+        _: u32,
+    ) -> Result<Vec<IssuedFact>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn state(&self, _: KeyId, _: SerialNumber) -> Result<Option<Revoked>, StoreError> {
+        Ok(None)
+    }
+
+    async fn revoked(
+        &self,
+        _: KeyId,
+        _: SerialNumber,
+        _: Option<SerialNumber>,
+        _: Timestamp,
+        _: u32,
+    ) -> Result<Vec<Revoked>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn changes(&self, _: KeyId, _: u64, _: u32) -> Result<Vec<(u64, Revoked)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn last_change(&self, _: KeyId) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn crls(&self, _: KeyId) -> Result<Vec<StoredCrl>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn crl_numbers(&self, _: KeyId) -> Result<Vec<(Option<u16>, u64)>, StoreError> {
+        Ok(Vec::new())
     }
 }

@@ -13,6 +13,7 @@ pub use ceremony::{Ceremony, CeremonyEvent, CeremonyStep, TranscriptHead};
 pub use freeze::{Freezable, Freeze, FreezeEvent};
 pub use hardware::{Anchor, AnchorIntent, Attested, CloseReason, Command, LedgerNumber, LogHead};
 pub use recovery::{Epoch, Recovery, RecoveryWay};
+pub use revocation::{MOST_SERIALS, Reason, Revocation, RevocationEvent};
 pub use rotation::{
     EnteredPhase, Replacement, RotatedRoots, Rotation, RotationBlocker, RotationEvent, RotationPhase,
     RotationSchedule,
@@ -24,6 +25,7 @@ mod ceremony;
 mod freeze;
 mod hardware;
 mod recovery;
+mod revocation;
 mod rotation;
 
 /// The body of an entry.
@@ -59,6 +61,8 @@ pub enum Body {
     Freeze(Freeze),
     /// See [`Alert`].
     Alert(Alert),
+    /// See [`Revocation`].
+    Revocation(Revocation),
     /// See [`Epoch`].
     Epoch(Epoch),
     /// See [`Recovery`].
@@ -86,6 +90,7 @@ impl Body {
             Self::Approval(_) => Kind::Approval,
             Self::Freeze(_) => Kind::Freeze,
             Self::Alert(_) => Kind::Alert,
+            Self::Revocation(_) => Kind::Revocation,
             Self::Epoch(_) => Kind::Epoch,
             Self::Recovery(_) => Kind::Recovery,
             Self::Start(_) => Kind::Start,
@@ -100,6 +105,9 @@ impl Body {
             Self::Key(Key { evidence: KeyEvidence::Blob(BlobOf { sha256, length }), .. }) => {
                 Some((*sha256, *length))
             }
+            Self::Outcome(Outcome {
+                result: OutcomeResult::Signatures(BlobOf { sha256, length }), ..
+            }) => Some((*sha256, *length)),
             _ => None,
         }
     }
@@ -121,10 +129,11 @@ impl Body {
             Kind::Approval => serde_json::from_str(json).map(Self::Approval),
             Kind::Freeze => serde_json::from_str(json).map(Self::Freeze),
             Kind::Alert => serde_json::from_str(json).map(Self::Alert),
+            Kind::Revocation => serde_json::from_str(json).map(Self::Revocation),
             Kind::Epoch => serde_json::from_str(json).map(Self::Epoch),
             Kind::Recovery => serde_json::from_str(json).map(Self::Recovery),
             Kind::Start => serde_json::from_str(json).map(Self::Start),
-            Kind::Verdict | Kind::Revocation => {
+            Kind::Verdict => {
                 return Err(LeafError::Reserved(kind));
             }
         };
@@ -148,6 +157,7 @@ impl Body {
             Self::Approval(body) => serde_json::to_string(body),
             Self::Freeze(body) => serde_json::to_string(body),
             Self::Alert(body) => serde_json::to_string(body),
+            Self::Revocation(body) => serde_json::to_string(body),
             Self::Epoch(body) => serde_json::to_string(body),
             Self::Recovery(body) => serde_json::to_string(body),
             Self::Start(body) => serde_json::to_string(body),
@@ -194,6 +204,8 @@ pub enum Object {
     Crl,
     /// A CertificationRequestInfo (RFC 2986 section 4.1) of an authority's key, for somebody else's root.
     CertificateRequest,
+    /// A SEQUENCE OF ResponseData (RFC 6960 section 4.2.1), each of which is signed by itself.
+    OcspResponses,
 }
 
 /// The bytes that will be signed: whole, or as a blob when they are large.
@@ -278,6 +290,8 @@ pub enum OutcomeResult {
     Signature(Base64Bytes),
     /// Why no signature left the CA. The key may have made one all the same.
     Abandoned(String),
+    /// For a batch of OCSP responses: a blob, a SEQUENCE OF BIT STRING (DER) with the signatures over them, in their order.
+    Signatures(BlobOf),
 }
 
 /// What was refused.
@@ -296,6 +310,8 @@ pub enum RefusedAction {
     Unfreeze,
     /// Replacing an authority that is compromised.
     Recover,
+    /// Taking certificates back, or giving them back.
+    Revoke,
 }
 
 /// What a refused request asked for.

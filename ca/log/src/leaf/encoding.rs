@@ -82,13 +82,29 @@ impl<'de> Deserialize<'de> for HexKeyId {
     }
 }
 
-fn lower_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+/// The 16 bytes of a serial number, written in lower-case hexadecimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HexSerial(pub [u8; 16]);
+
+impl Serialize for HexSerial {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for HexSerial {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        lower_hex(deserializer).map(Self)
+    }
+}
+
+fn lower_hex<'de, const N: usize, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; N], D::Error> {
     let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-    let mut bytes = [0; 32];
+    let mut bytes = [0; N];
     let lower = !text.bytes().any(|byte| byte.is_ascii_uppercase());
     match hex::decode_to_slice(text.as_bytes(), &mut bytes) {
         Ok(()) if lower => Ok(bytes),
-        _ => Err(D::Error::custom("not 64 lower-case hexadecimal digits")),
+        _ => Err(D::Error::custom(format_args!("not {} lower-case hexadecimal digits", 2 * N))),
     }
 }
 

@@ -82,6 +82,49 @@ fn rotation() -> Rotation {
     }
 }
 
+fn revocation() -> Revocation {
+    Revocation {
+        event: RevocationEvent::Revoke,
+        domain: "prod.example".into(),
+        issuer: HexKeyId(KeyId::from([9; 32])),
+        serials: vec![HexSerial([0x17; 16]), HexSerial([0x18; 16])],
+        reason: Some(Reason::KeyCompromise),
+        date: "2026-11-22T08:00:00Z".parse().unwrap(),
+        caller: Caller { id: "uid:0".into(), by: Channel::UnixSocket },
+    }
+}
+
+#[test]
+fn revocations_are_read_strictly() {
+    let good = String::from_utf8(stamped(&Body::Revocation(revocation()))).unwrap();
+    for (from, to, part) in [
+        (r#""revoke""#, r#""unrevoke""#, "unknown variant"),
+        (r#""key-compromise""#, r#""certificate-hold""#, "unknown variant"),
+        (r#""key-compromise""#, r#""remove-from-crl""#, "unknown variant"),
+        ("1717171717171717", "17", "not 32 lower-case"),
+        ("17171717", "1717171A", "not 32 lower-case"),
+        (r#""reason":"#, r#""why":"#, "unknown field"),
+        (r#""date":"2026-11-22T08:00:00Z","#, "", "missing field `date`"),
+        (r#""serials":["#, r#""serials":"","x":["#, "sequence"),
+    ] {
+        let changed = good.replacen(from, to, 1);
+        assert_ne!(changed, good, "{from}");
+        assert!(refusal(&changed).contains(part), "{to}: {}", refusal(&changed));
+    }
+}
+
+/// The most serial numbers with the longest names that there can be still make an entry.
+#[test]
+fn an_entry_holds_the_most_serial_numbers_of_a_revocation() {
+    let body = Body::Revocation(Revocation {
+        domain: "d".repeat(255),
+        serials: vec![HexSerial([0x17; 16]); MOST_SERIALS],
+        caller: Caller { id: "s".repeat(2048), by: Channel::UnixSocket },
+        ..revocation()
+    });
+    assert!(stamped(&body).len() <= MAX_ENTRY);
+}
+
 #[test]
 fn every_kind_reads_back_as_it_was_written() {
     let caller = || Caller { id: "uid:0".into(), by: Channel::UnixSocket };
@@ -210,6 +253,13 @@ fn every_kind_reads_back_as_it_was_written() {
             caller: Caller { id: "uid:1000".into(), by: Channel::UnixSocket },
         }),
         Body::Alert(Alert { event: AlertEvent::Raised, rule: "witnesses-away".into(), text: "x".into() }),
+        Body::Outcome(Outcome {
+            intent: 7,
+            result: OutcomeResult::Signatures(BlobOf { sha256: Digest([8; 32]), length: 9 }),
+            command: None,
+        }),
+        Body::Revocation(revocation()),
+        Body::Revocation(Revocation { event: RevocationEvent::Release, reason: None, ..revocation() }),
         Body::Epoch(Epoch { previous: "k".into(), checkpoint: "c\n".into() }),
         Body::Recovery(Recovery {
             way: RecoveryWay::NewEpoch,

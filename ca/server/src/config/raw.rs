@@ -164,6 +164,26 @@ pub(super) struct AuthorityConfig {
     pub(super) urls: Urls,
     /// The file with the gates that its key was made with.
     pub(super) gates: Option<PathBuf>,
+    pub(super) revocation: Option<RevocationConfig>,
+}
+
+/// How the revocations of an authority are published.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RevocationConfig {
+    #[serde(default = "week")]
+    pub(super) crl_lifetime: Lifetime,
+    /// No delta CRLs if it is absent.
+    pub(super) delta_lifetime: Option<Lifetime>,
+    /// The key of its OCSP responder.
+    pub(super) ocsp_key: Option<String>,
+    pub(super) ocsp_algorithm: Option<String>,
+    #[serde(default = "hour")]
+    pub(super) ocsp_lifetime: Lifetime,
+}
+
+fn week() -> Lifetime {
+    Lifetime::days(7)
 }
 
 #[derive(Deserialize)]

@@ -11,6 +11,7 @@ use undercroft_log::tile::encode_hashes;
 
 use super::database::{Database, unavailable};
 use super::freeze::{freeze, release};
+use super::revocation;
 
 /// Rows in a statement. One statement a row is ten times slower (reference: crates.md).
 const ROWS: usize = 128;
@@ -200,6 +201,7 @@ impl SqliteLog {
         let mut certificates = Vec::new();
         let mut opened = Vec::new();
         let mut resolved = Vec::new();
+        let mut abandoned = Vec::new();
         for (position, entry) in batch.entries.iter().enumerate() {
             let id = self.entry_id(first + position as u64);
             for effect in entry.effects.iter() {
@@ -210,6 +212,27 @@ impl SqliteLog {
                     }
                     Effect::Signed => opened.push(id),
                     Effect::Resolved { intent } => resolved.push(self.entry_id(*intent)),
+                    Effect::Abandoned { intent } => {
+                        resolved.push(self.entry_id(*intent));
+                        abandoned.push((id, self.entry_id(*intent)));
+                    }
+                    Effect::Revocation(change) => {
+                        if let Some(serial) = revocation::change(connection, id, change).await? {
+                            let reason =
+                                format!("the state of {serial} cannot change so any more; look again");
+                            return Err(Stop::Because(CommitError::Refused { entry: position, reason }));
+                        }
+                    }
+                    Effect::CrlNumbered { series, number } => {
+                        if !revocation::take_number(connection, *series, *number).await? {
+                            let reason =
+                                format!("a CRL with the number {number} or a higher one was made before");
+                            return Err(Stop::Because(CommitError::Refused { entry: position, reason }));
+                        }
+                    }
+                    Effect::CrlSigned { intent, fact, signature } => {
+                        revocation::keep(connection, fact, self.entry_id(*intent), signature).await?;
+                    }
                     Effect::AnchorAnnounced { counter, value } => {
                         self.announce(connection, *counter, *value, first + position as u64).await?;
                     }
@@ -229,6 +252,9 @@ impl SqliteLog {
                 .bind(fact.not_after.as_second())
         })
         .await?;
+        for (entry, intent) in abandoned {
+            revocation::abandon(connection, entry, intent, batch.head.time).await?;
+        }
         insert(connection, "INSERT INTO open_intent (id) VALUES ", 1, opened, |query, id| query.bind(id))
             .await?;
         for chunk in chunks(&resolved) {
@@ -355,6 +381,10 @@ async fn apply_rare(connection: &mut SqliteConnection, effect: &Effect, entry: u
         | Effect::Resolved { .. }
         | Effect::Frozen { .. }
         | Effect::Unfrozen { .. }
+        | Effect::Abandoned { .. }
+        | Effect::Revocation(_)
+        | Effect::CrlNumbered { .. }
+        | Effect::CrlSigned { .. }
         | Effect::AnchorAnnounced { .. } => return Ok(()),
     }
     .execute(connection)

@@ -19,14 +19,18 @@ use super::SqliteLog;
 const APPLICATION: i64 = 0x5543_4654;
 
 /// `PRAGMA user_version`: the version of the schema.
-pub(crate) const SCHEMA: i64 = 4;
+pub(crate) const SCHEMA: i64 = 5;
 
 /// What `schema.sql` makes.
 const FIRST: i64 = 3;
 
 /// The way from each older version to the one after it.
-const STEPS: [(i64, &str); 3] =
-    [(1, include_str!("schema_2.sql")), (2, include_str!("schema_3.sql")), (3, include_str!("schema_4.sql"))];
+const STEPS: [(i64, &str); 4] = [
+    (1, include_str!("schema_2.sql")),
+    (2, include_str!("schema_3.sql")),
+    (3, include_str!("schema_4.sql")),
+    (4, include_str!("schema_5.sql")),
+];
 
 /// How long a reader waits for a lock. Writers never compete: there is one connection that writes.
 const BUSY: Duration = Duration::from_secs(5);
@@ -129,7 +133,8 @@ impl Database {
             (APPLICATION, SCHEMA) => Ok(()),
             (APPLICATION, 1..SCHEMA) => {
                 let mut transaction = self.writer.begin().await.map_err(failed)?;
-                for (_, sql) in STEPS.iter().filter(|(from, _)| *from >= version) {
+                for (from, sql) in STEPS.iter().filter(|(from, _)| *from >= version) {
+                    tracing::info!(from, "the database gets a newer schema");
                     sqlx::raw_sql(*sql).execute(&mut *transaction).await.map_err(failed)?;
                 }
                 transaction.commit().await.map_err(failed)

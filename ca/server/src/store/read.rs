@@ -210,15 +210,15 @@ fn json<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, StoreError> {
     serde_json::from_str(body).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
-fn array(bytes: Vec<u8>) -> Result<[u8; 32], StoreError> {
+pub(super) fn array(bytes: Vec<u8>) -> Result<[u8; 32], StoreError> {
     let length = bytes.len();
     bytes.try_into().map_err(|_| StoreError::Damaged(format!("a hash of {length} bytes")))
 }
 
-fn unsigned(value: i64) -> Result<u64, StoreError> {
+pub(super) fn unsigned(value: i64) -> Result<u64, StoreError> {
     u64::try_from(value).map_err(|_| StoreError::Damaged(format!("a negative number ({value})")))
 }
 
-fn timestamp(second: i64) -> Result<Timestamp, StoreError> {
+pub(super) fn timestamp(second: i64) -> Result<Timestamp, StoreError> {
     Timestamp::from_second(second).map_err(|error| StoreError::Damaged(error.to_string()))
 }

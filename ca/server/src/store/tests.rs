@@ -20,6 +20,7 @@ use undercroft_log::tree::{GrowingTree, leaf_hash};
 
 use super::*;
 
+mod revocation;
 mod scrub;
 
 const ORIGIN: &str = "ca.example/undercroft/prod.example/1";

@@ -458,6 +458,7 @@ impl Rig {
                 witness_grace: undercroft_ca::time::Lifetime::seconds(600),
                 roster: options.roster.clone(),
                 facts: Arc::new(database.clone()),
+                revocations: Arc::new(database.clone()),
                 trust: Arc::default(),
                 clock: self.clock.clone(),
                 entropy: Arc::new(SystemEntropy),
@@ -503,6 +504,8 @@ impl Rig {
         let urls = Urls {
             crl: "http://pki.example/i1.crl".parse().unwrap(),
             certificate: "http://pki.example/i1.cer".parse().unwrap(),
+            ocsp: None,
+            crl_shards: None,
         };
         let name = parse_trust_domain(domain.name).unwrap();
         roots.extend(domain.next.iter().map(|next| next.root.clone()));
@@ -516,6 +519,7 @@ impl Rig {
         });
         let authorities = authorities.collect();
         let setup = DomainSetup {
+            revocation: Vec::new(),
             name,
             log,
             log_keys: vec![(domain.log_key.key(), "pkcs11:object=log".into())],

@@ -211,6 +211,8 @@ impl Made<'_> {
             urls: crate::tbs::Urls {
                 crl: "http://pki.example/prod.crl".parse().unwrap(),
                 certificate: "http://pki.example/prod.cer".parse().unwrap(),
+                ocsp: None,
+                crl_shards: None,
             },
         };
         self.signed(SignedBy::Issuer(&by), &issuer.key)

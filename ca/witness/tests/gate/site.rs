@@ -239,6 +239,8 @@ impl Site {
             urls: Urls {
                 crl: "http://pki.example/i1.crl".parse().unwrap(),
                 certificate: "http://pki.example/i1.cer".parse().unwrap(),
+                ocsp: None,
+                crl_shards: None,
             },
         }
     }
