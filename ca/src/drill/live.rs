@@ -1,16 +1,19 @@
 //! The certificates of an authority that are still good, as its log has them. Every intent counts as issued.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use undercroft_keys::KeyId;
-use undercroft_log::leaf::{Body, Intent, Leaf, Object, OutcomeResult, ToBeSigned};
+use undercroft_log::leaf::{Body, Intent, Leaf, Object, OutcomeResult, RevocationEvent, ToBeSigned};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, TbsCertificate};
 
 use crate::names::{Identity, SERVER_PATH};
 use crate::profile::Kind;
 use crate::serial::SerialNumber;
+
+/// The profile of OCSP responders, whose certificates have no names.
+const OCSP_SIGNER: &str = "ocsp-signer";
 
 /// A certificate that is still good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub struct Live {
     pub not_after: Timestamp,
     /// Nobody was given it, as far as the log says. It is revoked all the same, and nobody needs another.
     pub abandoned: bool,
+    /// It was revoked, and not put on hold alone.
+    pub revoked: bool,
 }
 
 /// Those of one authority, as far as its log was read.
@@ -70,9 +75,22 @@ impl LiveCertificates {
                     live.abandoned = true;
                 }
             }
+            Body::Revocation(revocation)
+                if revocation.issuer.0 == self.authority && revocation.event == RevocationEvent::Revoke =>
+            {
+                let serials: BTreeSet<_> = revocation.serials.iter().map(|serial| serial.0).collect();
+                for live in self.found.values_mut() {
+                    live.revoked |= serials.contains(live.serial.as_bytes());
+                }
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Those that are still to be revoked. What was abandoned is revoked by its outcome.
+    pub fn to_revoke(&self) -> impl Iterator<Item = &Live> {
+        self.found.values().filter(|live| !live.abandoned && !live.revoked)
     }
 
     /// All of them, in the order of the log.
@@ -116,6 +134,7 @@ fn parse(index: u64, intent: &Intent) -> Option<Live> {
         caller: intent.caller.id.clone(),
         profile: intent.profile.clone(),
         kind: match (is_authority, is_server) {
+            _ if intent.profile == OCSP_SIGNER => Kind::OcspSigner,
             (true, _) => Kind::SpireCa,
             (false, true) => Kind::Server,
             (false, false) => Kind::Svid,
@@ -124,5 +143,6 @@ fn parse(index: u64, intent: &Intent) -> Option<Live> {
         serial: SerialNumber::from_bytes(certificate.raw_serial().try_into().ok()?)?,
         not_after: Timestamp::from_second(certificate.validity.not_after.timestamp()).ok()?,
         abandoned: false,
+        revoked: false,
     })
 }

@@ -4,20 +4,23 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use tonic::transport::Channel;
 use undercroft_ca::approval::NAMESPACE;
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::compromise::CompromisePlan;
-use undercroft_ca::drill::Live;
+use undercroft_ca::drill::{Live, LiveCertificates};
 use undercroft_ca::time::Lifetime;
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{ExitStatus, Failure, Terminal, read_text, write_file};
 use undercroft_keys::KeyId;
 use undercroft_log::Clock as _;
-use undercroft_log::leaf::HexKeyId;
+use undercroft_log::leaf::{HexKeyId, MOST_SERIALS, Reason};
 use undercroft_proto::recovery as v1;
 use undercroft_proto::recovery::recovery_client::RecoveryClient;
-use undercroft_proto::v1::GetStatusRequest;
 use undercroft_proto::v1::admin_client::AdminClient;
+use undercroft_proto::v1::revocation_client::RevocationClient;
+use undercroft_proto::v1::revoke_request::Event;
+use undercroft_proto::v1::{GetStatusRequest, RevokeRequest};
 
 use super::client::{AdminArgs, block_on, told};
 use super::drill::read_live;
@@ -129,15 +132,20 @@ impl CompromiseArgs {
             dry_run: self.dry_run,
         };
         let (progress, live) = block_on(async {
-            let mut client = RecoveryClient::new(self.admin.connect().await?);
+            let channel = self.admin.connect().await?;
+            let mut client = RecoveryClient::new(channel.clone());
             let progress = client.recover(request).await.map_err(told)?.into_inner();
             // After the freeze: nothing comes to it any more.
             let key = parsed.compromised.0;
             let live = read_live(&self.admin, &parsed.domain, key, SystemClock.now(), terminal).await?;
+            if !self.dry_run {
+                revoke(RevocationClient::new(channel), &parsed, &live).await?;
+            }
             Ok((progress, live))
         })?;
         write_affected(&self.affected, &parsed, live.all())?;
-        let (count, at) = (live.len(), self.affected.display());
+        let (count, at) = (live.to_revoke().count(), self.affected.display());
+        let revoked = if self.dry_run { "are to be revoked" } else { "were revoked" };
         let steps: Vec<_> = progress
             .steps
             .iter()
@@ -146,7 +154,8 @@ impl CompromiseArgs {
         let value = json!({
             "approved-by": progress.approved_by,
             "steps": steps,
-            "live": count,
+            "live": live.len(),
+            "revoked": if self.dry_run { 0 } else { count },
             "affected": self.affected,
         });
         terminal.result(&value, || {
@@ -158,10 +167,10 @@ impl CompromiseArgs {
                 };
             }
             text + &format!(
-                "{count} certificates of the compromised key are live: their serials are to be revoked, and their callers must come for others. The list is in {at}\n"
+                "{count} certificates of the compromised key {revoked}; their callers must come for others. The list is in {at}\n"
             )
         })?;
-        match (self.dry_run, progress.steps.iter().all(|step| step.done) && count == 0) {
+        match (self.dry_run, progress.steps.iter().all(|step| step.done)) {
             (true, _) | (_, true) => Ok(()),
             (false, false) => Err(Failure::new(
                 ExitStatus::NotYet,
@@ -169,6 +178,26 @@ impl CompromiseArgs {
             )),
         }
     }
+}
+
+/// Revokes whatever the compromised key has signed that is still good, as many serial numbers at once as an entry holds.
+async fn revoke(
+    mut client: RevocationClient<Channel>,
+    plan: &CompromisePlan,
+    live: &LiveCertificates,
+) -> Result<(), Failure> {
+    let serials: Vec<_> = live.to_revoke().map(|live| live.serial.as_bytes().to_vec()).collect();
+    for serials in serials.chunks(MOST_SERIALS) {
+        let request = RevokeRequest {
+            domain: plan.domain.clone(),
+            serials: serials.to_vec(),
+            event: Event::Revoke.into(),
+            reason: Reason::CaCompromise.to_string(),
+            ..RevokeRequest::default()
+        };
+        client.revoke(request).await.map_err(told)?;
+    }
+    Ok(())
 }
 
 fn write_affected<'a>(

@@ -149,9 +149,13 @@ impl Facts for Database {
     async fn ends_last(&self, issuers: &[KeyId]) -> Result<Option<CertificateFact>, StoreError> {
         let mut last: Option<CertificateFact> = None;
         for issuer in issuers {
-            // No index helps: it would cost each issuance more than this costs a rotation. By a reader, so that nobody waits.
+            // What was revoked is waited for no longer; what is on hold (6) may be released (8), and is. No index helps: it would cost each issuance more than this costs a rotation. By a reader, so that nobody waits.
             let row: Option<(Vec<u8>, String, i64)> = sqlx::query_as(
-                "SELECT serial, name, not_after FROM certificate WHERE issuer = ? ORDER BY not_after DESC LIMIT 1",
+                "SELECT serial, name, not_after FROM certificate WHERE issuer = ? AND NOT EXISTS (
+                     SELECT 1 FROM revocation
+                     WHERE revocation.issuer = certificate.issuer AND revocation.serial = certificate.serial
+                       AND revocation.reason NOT IN (6, 8)
+                 ) ORDER BY not_after DESC LIMIT 1",
             )
             .bind(issuer.as_bytes().to_vec())
             .fetch_optional(&self.reader)

@@ -18,6 +18,7 @@ use undercroft_ca::gated::Signing;
 use undercroft_ca::issuance::{Prepared, issue};
 use undercroft_ca::log_key::LogKey;
 use undercroft_ca::plan::{Intermediate, Plan, Root};
+use undercroft_ca::profile::Kind;
 use undercroft_ca::serial::SerialNumber;
 use undercroft_ca::store::Effect;
 use undercroft_ca::time::Validity;
@@ -148,7 +149,7 @@ impl Rehearsal<'_> {
         progress.advance(1);
 
         let watch = Stopwatch::start();
-        let wanted: Vec<_> = live.all().filter(|live| !live.abandoned).collect();
+        let wanted: Vec<_> = live.to_revoke().filter(|live| live.kind != Kind::OcspSigner).collect();
         let count = self.reissue(log, &before.plan, &new, &wanted, progress).await?;
         measured.add(format!("{count} certificates again"), count, watch);
 
