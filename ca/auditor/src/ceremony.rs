@@ -1,0 +1,225 @@
+//! Ceremonies, verified from their files: `docs/ceremony.md`, "Verifying a ceremony".
+//!
+//! Everything is derived again from the plan: the order of the entries, the approvals, the bytes that were signed, the
+//! files. Nothing stops at the first finding, and nothing asks a token.
+
+mod approvals;
+pub mod clauses;
+mod custody;
+mod deviations;
+mod devices;
+mod order;
+mod outputs;
+mod previous;
+mod record;
+mod rehearsal;
+mod signatures;
+mod verdict;
+
+use std::path::Path;
+
+use undercroft_ca::plan::{Keys, Mode, Plan, PlanError};
+use undercroft_log::note::VerifierKey;
+use undercroft_log_files::{Folder, FolderError};
+
+use self::custody::KeyTold;
+use self::order::Replay;
+use self::record::Transcript;
+use self::signatures::SignedObject;
+pub use self::verdict::{Check, DeviationTold, Outcome, Status, Subject, Verdict};
+use self::verdict::{Checks, sound};
+use crate::{Known, NoAudit, Scope, audit_as};
+
+/// What an auditor was given of a ceremony.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// The transcript.
+    pub transcript: &'a Folder,
+    /// The key that must have signed it, from somebody who is trusted.
+    pub key: &'a VerifierKey,
+    /// The plan that was reviewed.
+    pub plan: &'a Plan,
+    /// The folder that it wrote to.
+    pub outputs: Option<&'a Path>,
+    /// The folder that it read from.
+    pub requests: Option<&'a Path>,
+    /// The transcript of the rehearsal.
+    pub rehearsal: Option<(&'a Folder, &'a VerifierKey)>,
+    /// The transcript of the ceremony before.
+    pub previous: Option<(&'a Folder, &'a VerifierKey)>,
+    /// What is known besides the log, and who is believed about TPMs.
+    pub known: &'a Known,
+    /// Which outcome is wanted.
+    pub wanted: Wanted,
+}
+
+/// Which outcome satisfies the auditor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// A ceremony that counts.
+    #[default]
+    Ceremony,
+    /// A rehearsal.
+    Rehearsal,
+    /// A trial, by a plan without terms, where keys in software are good enough.
+    Development,
+}
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum NoVerdict {
+    /// A file cannot be read.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The plan cannot be rehearsed.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+/// Verifies a ceremony.
+///
+/// # Errors
+/// A file cannot be read. Whatever is wrong with what can be read is in the verdict.
+pub fn verify(given: &Given<'_>) -> Result<Verdict, NoVerdict> {
+    let rehearsed = given.plan.clone().rehearsed()?;
+    let is_rehearsal = given.key.name() == rehearsed.origin();
+    let plan = if is_rehearsal { &rehearsed } else { given.plan };
+    let mut checks = Checks::default();
+    let mut verdict = Verdict {
+        outcome: Outcome::Refused,
+        passed: false,
+        title: plan.title().to_owned(),
+        origin: given.key.name().to_string(),
+        plan: plan.digest(),
+        entries: 0,
+        root: String::new(),
+        first: None,
+        last: None,
+        checks: Vec::new(),
+        deviations: Vec::new(),
+    };
+    log(given.known, given.transcript, given.key, &mut checks)?;
+    let transcript = match Transcript::read(given.transcript, given.key) {
+        Ok(transcript) => transcript,
+        Err(NoAudit::Folder(error)) => return Err(error.into()),
+        // The log cannot be opened, which stands in the verdict; nothing else can be looked at.
+        Err(_) => {
+            verdict.checks = checks.conclude();
+            return Ok(verdict);
+        }
+    };
+    let core = core(given, &transcript, plan, &mut checks)?;
+    rehearsal::judge(given, plan, &rehearsed, &core, &mut checks)?;
+    previous::judge(given, plan, &core, &mut checks)?;
+    let outputs = outputs::judge(given, plan, &core.replay, &core.keys, &core.signed, &mut checks)?;
+    outputs::evidence(given, &core.replay, &core.keys, &outputs, &mut checks)?;
+    verdict.entries = transcript.checkpoint.size;
+    verdict.root = transcript.checkpoint.root.to_string();
+    verdict.first = transcript.entries.first().map(|entry| entry.time);
+    verdict.last = transcript.entries.last().map(|entry| entry.time);
+    verdict.deviations = core.deviations;
+    verdict.outcome = match checks.first() {
+        Some(_) => Outcome::Refused,
+        None => sound(plan),
+    };
+    verdict.passed = match verdict.outcome {
+        Outcome::Accepted => given.wanted != Wanted::Rehearsal,
+        Outcome::Refused => false,
+        Outcome::Rehearsal => given.wanted == Wanted::Rehearsal,
+        Outcome::Development => given.wanted == Wanted::Development,
+    };
+    verdict.checks = checks.conclude();
+    Ok(verdict)
+}
+
+/// What a transcript says by itself, judged.
+struct Core<'a> {
+    replay: Replay<'a>,
+    keys: Keys,
+    records: Vec<KeyTold>,
+    signed: Vec<SignedObject>,
+    /// Who made each approval, as far as it counts.
+    who: Vec<Vec<String>>,
+    deviations: Vec<DeviationTold>,
+}
+
+/// Judges what a transcript says by itself.
+fn core<'a>(
+    given: &Given<'_>,
+    transcript: &'a Transcript<'_>,
+    plan: &'a Plan,
+    checks: &mut Checks,
+) -> Result<Core<'a>, NoVerdict> {
+    let replay = order::replay(transcript, plan, checks);
+    is_of_plan(transcript, plan, &replay, checks)?;
+    let who = approvals::judge(transcript, plan, &replay, checks);
+    let deviations = deviations::judge(&replay, &who, checks);
+    deviations::window(transcript, plan, &deviations, checks);
+    let devices = devices::judge(plan, &replay, checks);
+    // A plan without terms runs in development alone, where keys in software are good enough.
+    let development = plan.terms().is_none();
+    let trust = &given.known.trust;
+    let (keys, records) = custody::judge(transcript, plan, &replay, &devices, trust, development, checks)?;
+    let signed = signatures::judge(transcript, plan, &replay, &keys, checks)?;
+    Ok(Core { replay, keys, records, signed, who, deviations })
+}
+
+/// The audit of the log: checkpoint, tree, and what the entries say by themselves.
+fn log(known: &Known, folder: &Folder, key: &VerifierKey, checks: &mut Checks) -> Result<(), NoVerdict> {
+    match audit_as(folder, key, Scope::Everything, known, |_| {}) {
+        Ok(report) => {
+            let compared = format!("{} entries, root {}", report.size, report.root);
+            checks.compared(Subject::Transcript, compared);
+            checks.found(Subject::Transcript, report.findings);
+        }
+        Err(NoAudit::Folder(error @ FolderError::Io { .. })) => return Err(error.into()),
+        Err(error) => checks.wrong(Subject::Transcript, "checkpoint", error.to_string()),
+    }
+    Ok(())
+}
+
+/// The plan in the transcript is the one that was given, to the byte, and every entry is of it.
+fn is_of_plan(
+    transcript: &Transcript<'_>,
+    plan: &Plan,
+    replay: &Replay<'_>,
+    checks: &mut Checks,
+) -> Result<(), NoVerdict> {
+    checks.compared(Subject::Plan, format!("{} bytes, SHA-256 {}", plan.text().len(), plan.digest()));
+    if transcript.key.name() != plan.origin() {
+        let what =
+            format!("the transcript is {}, and that of the plan is {}", transcript.key.name(), plan.origin());
+        checks.wrong(Subject::Plan, "plan-origin", what);
+    }
+    if replay.plans.is_empty() {
+        checks.wrong(Subject::Plan, "plan-text", "the transcript does not hold its plan");
+    }
+    for (entry, policy) in &replay.plans {
+        let text = transcript.plan_text(policy)?;
+        if text.as_deref() != Some(plan.text().as_bytes()) {
+            let what = match text {
+                Some(_) => "the plan in the transcript is another text than the one that was given",
+                None => "the text of the plan is missing",
+            };
+            checks.entry(Subject::Plan, entry.index, "plan-text", what);
+        }
+    }
+    for entry in &transcript.entries {
+        let named = match &entry.body {
+            undercroft_log::leaf::Body::Ceremony(it) => Some(it.plan),
+            undercroft_log::leaf::Body::Policy(it) => Some(it.sha256),
+            _ => None,
+        };
+        if let Some(named) = named.filter(|named| *named != plan.digest()) {
+            checks.entry(Subject::Plan, entry.index, "plan-digest", format!("it is of the plan {named}"));
+        }
+    }
+    let is_production = plan.mode() == Mode::Production;
+    if is_production && plan.terms().is_none() {
+        checks.compared(
+            Subject::Plan,
+            format!("{} bytes, SHA-256 {}; it has no terms", plan.text().len(), plan.digest()),
+        );
+    }
+    Ok(())
+}
