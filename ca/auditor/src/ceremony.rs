@@ -19,12 +19,13 @@ mod verdict;
 use std::path::Path;
 
 use undercroft_ca::plan::{Keys, Mode, Plan, PlanError};
+use undercroft_log::leaf::Body;
 use undercroft_log::note::VerifierKey;
 use undercroft_log_files::{Folder, FolderError};
 
 use self::custody::KeyTold;
 use self::order::Replay;
-use self::record::Transcript;
+use self::record::{Entry, Transcript};
 use self::signatures::SignedObject;
 pub use self::verdict::{Check, DeviationTold, Outcome, Status, Subject, Verdict};
 use self::verdict::{Checks, sound};
@@ -204,15 +205,17 @@ fn is_of_plan(
             checks.entry(Subject::Plan, entry.index, "plan-text", what);
         }
     }
-    for entry in &transcript.entries {
-        let named = match &entry.body {
-            undercroft_log::leaf::Body::Ceremony(it) => Some(it.plan),
-            undercroft_log::leaf::Body::Policy(it) => Some(it.sha256),
-            _ => None,
-        };
-        if let Some(named) = named.filter(|named| *named != plan.digest()) {
-            checks.entry(Subject::Plan, entry.index, "plan-digest", format!("it is of the plan {named}"));
-        }
+    let named = |body: &Body| match body {
+        Body::Ceremony(it) => Some(it.plan),
+        Body::Policy(it) => Some(it.sha256),
+        _ => None,
+    };
+    let is_other = |entry: &&Entry| named(&entry.body).is_some_and(|named| named != plan.digest());
+    let others: Vec<_> = transcript.entries.iter().filter(is_other).collect();
+    if let Some(first) = others.first() {
+        let what =
+            format!("it is of another plan than the one that was given, as {} entries are", others.len());
+        checks.entry(Subject::Plan, first.index, "plan-digest", what);
     }
     let is_production = plan.mode() == Mode::Production;
     if is_production && plan.terms().is_none() {

@@ -80,8 +80,13 @@ pub(crate) fn window(
         return checks.compared(Subject::Time, compared);
     }
     checks.compared(Subject::Time, compared);
-    for entry in outside {
-        let what = format!("it was stamped at {}, outside of the window of the plan", entry.time);
-        checks.entry(Subject::Time, entry.index, "window", what);
+    if let Some(first) = outside.first() {
+        let what = format!(
+            "it was stamped at {}, outside of the window of the plan, as {} of {} entries were",
+            first.time,
+            outside.len(),
+            transcript.entries.len()
+        );
+        checks.entry(Subject::Time, first.index, "window", what);
     }
 }

@@ -465,7 +465,8 @@ impl<'a> Reader<'a, '_> {
         if replay.ended.is_none() {
             checks.wrong(Subject::Order, "not-closed", "the transcript ends, and the ceremony does not");
         }
-        let own: Vec<_> = replay.keys.iter().filter(|seen| seen.step.is_none()).collect();
+        let own: Vec<_> =
+            replay.keys.iter().filter(|seen| seen.key.purpose == PURPOSE_OF_TRANSCRIPT).collect();
         if own.is_empty() {
             checks.wrong(Subject::Order, "transcript-key", "the key of the transcript has no record");
         }

@@ -114,7 +114,8 @@ pub(crate) fn evidence(
         return Ok(());
     };
     checks.compared(Subject::Evidence, format!("{} files that went in", steps.len()));
-    for seen in steps {
+    // A step that was not done has taken in nothing; that it was not is told elsewhere.
+    for (seen, index) in steps.into_iter().filter_map(|seen| Some((seen, seen.done?.0))) {
         let name = match seen.step.what {
             What::Manual(manual) => manual.evidence().unwrap_or_default().to_owned(),
             What::Intermediate(it) => format!("{}.csr.pem", it.request()),
@@ -126,7 +127,6 @@ pub(crate) fn evidence(
             checks.wrong(Subject::Evidence, "evidence-missing", what);
             continue;
         };
-        let index = seen.done.map_or(0, |(entry, _)| entry);
         match seen.step.what {
             What::Manual(_) => {
                 if seen.output != Some(Digest::of(&bytes)) {
@@ -259,7 +259,7 @@ fn der(bytes: &[u8]) -> Option<Vec<u8>> {
     let Some(begin) = bytes.windows(10).position(|window| window == b"-----BEGIN") else {
         return Some(bytes.to_vec());
     };
-    let block = std::str::from_utf8(&bytes[begin..]).ok()?;
+    let block = std::str::from_utf8(&bytes[begin..]).ok()?.trim_end();
     if let Ok(request) = der_from_pem(block) {
         return Some(request);
     }

@@ -14,8 +14,6 @@ pub(crate) struct Entry {
     pub(crate) index: u64,
     pub(crate) time: Timestamp,
     pub(crate) body: Body,
-    /// The body as it stands in its bytes.
-    pub(crate) raw_body: String,
     hash: Hash,
 }
 
@@ -38,9 +36,8 @@ impl<'a> Transcript<'a> {
         for bundle in 0..checkpoint.size.div_ceil(TILE_WIDTH as u64) {
             let Ok(raw) = folder.bundle(bundle, checkpoint.size) else { break };
             for (raw, index) in raw.iter().zip(bundle * TILE_WIDTH as u64..) {
-                if let (Ok(leaf), Ok(body)) = (Leaf::parse(raw), Leaf::raw_body(raw)) {
-                    let (raw_body, hash) = (body.to_owned(), leaf_hash(raw));
-                    entries.push(Entry { index, time: leaf.time, body: leaf.body, raw_body, hash });
+                if let Ok(leaf) = Leaf::parse(raw) {
+                    entries.push(Entry { index, time: leaf.time, body: leaf.body, hash: leaf_hash(raw) });
                 }
             }
         }

@@ -4,7 +4,7 @@ use undercroft_ca::issuance::{PrepareError, Prepared};
 use undercroft_ca::lint;
 use undercroft_ca::plan::{Keys, Plan, StepError};
 use undercroft_keys::{PublicKey, SignatureAlgorithm};
-use undercroft_log::leaf::{Object, OutcomeResult};
+use undercroft_log::leaf::{Intent, Object, OutcomeResult};
 use undercroft_log_files::FolderError;
 
 use super::custody::signature;
@@ -165,7 +165,7 @@ impl Reader<'_, '_> {
                 tbs.iter().zip(prepared.to_be_signed()).take_while(|(a, b)| a == b).count()
             );
             self.wrong(Subject::ToBeSigned, index, "tbs", what);
-        } else if !is_described(&prepared, &it.entry.raw_body) {
+        } else if !is_described(&prepared, it.intent) {
             let what =
                 format!("what stands around the bytes of `{}` is not what the plan gives", seen.step.name());
             self.wrong(Subject::ToBeSigned, index, "intent", what);
@@ -200,6 +200,6 @@ impl Reader<'_, '_> {
 }
 
 /// Whether an intent is what the plan makes of the bytes: profile, domain, rule, key and all.
-fn is_described(prepared: &Prepared, raw_body: &str) -> bool {
-    prepared.intent().draft.body() == raw_body
+fn is_described(prepared: &Prepared, intent: &Intent) -> bool {
+    serde_json::from_str::<Intent>(prepared.intent().draft.body()).is_ok_and(|own| own == *intent)
 }

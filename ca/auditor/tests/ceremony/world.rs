@@ -224,7 +224,10 @@ impl Copy {
 
     /// The index of the approval of something.
     pub(crate) fn approval(&self, action: Action) -> u64 {
-        let is = |index: &u64| self.statement(*index).action == action;
+        let is = |index: &u64| {
+            let text = self.log.value(*index)["body"]["statement"].as_str().unwrap().to_owned();
+            Statement::parse(&text).is_ok_and(|statement| statement.action == action)
+        };
         self.log.all("approval").into_iter().find(is).unwrap()
     }
 
