@@ -10,6 +10,7 @@ mod deviations;
 mod devices;
 mod order;
 mod outputs;
+pub mod page;
 mod previous;
 mod record;
 mod rehearsal;
@@ -18,13 +19,16 @@ mod verdict;
 
 use std::path::Path;
 
+use jiff::Timestamp;
 use undercroft_ca::plan::{Keys, Mode, Plan, PlanError};
-use undercroft_log::leaf::Body;
+use undercroft_log::leaf::{Body, CeremonyEvent, Digest};
 use undercroft_log::note::VerifierKey;
 use undercroft_log_files::{Folder, FolderError};
 
+use self::approvals::ApprovalTold;
 use self::custody::KeyTold;
 use self::order::Replay;
+use self::outputs::OutputTold;
 use self::record::{Entry, Transcript};
 use self::signatures::SignedObject;
 pub use self::verdict::{Check, DeviationTold, Outcome, Status, Subject, Verdict};
@@ -77,11 +81,44 @@ pub enum NoVerdict {
     Plan(#[from] PlanError),
 }
 
+/// A ceremony that was gone through.
+#[derive(Debug)]
+pub struct Verified {
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// What happened, for the report; nothing if the transcript cannot be opened.
+    pub record: Option<Record>,
+}
+
+/// What happened in a ceremony, as its transcript says.
+#[derive(Debug)]
+pub struct Record {
+    /// The signed head.
+    note: String,
+    steps: Vec<StepTold>,
+    approvals: Vec<ApprovalTold>,
+    devices: Vec<(u64, String)>,
+    keys: Vec<KeyTold>,
+    /// Notes, pauses and resumptions.
+    told: Vec<(u64, Timestamp, &'static str, String)>,
+    outputs: Vec<OutputTold>,
+}
+
+/// When a step was done, and what came of it.
+#[derive(Debug)]
+struct StepTold {
+    number: u64,
+    begun: Option<Timestamp>,
+    done: Option<Timestamp>,
+    attempts: usize,
+    output: Option<Digest>,
+}
+
 /// Verifies a ceremony.
 ///
 /// # Errors
 /// A file cannot be read. Whatever is wrong with what can be read is in the verdict.
-pub fn verify(given: &Given<'_>) -> Result<Verdict, NoVerdict> {
+pub fn verify(given: &Given<'_>) -> Result<Verified, NoVerdict> {
     let rehearsed = given.plan.clone().rehearsed()?;
     let is_rehearsal = given.key.name() == rehearsed.origin();
     let plan = if is_rehearsal { &rehearsed } else { given.plan };
@@ -106,7 +143,7 @@ pub fn verify(given: &Given<'_>) -> Result<Verdict, NoVerdict> {
         // The log cannot be opened, which stands in the verdict; nothing else can be looked at.
         Err(_) => {
             verdict.checks = checks.conclude();
-            return Ok(verdict);
+            return Ok(Verified { verdict, record: None });
         }
     };
     let core = core(given, &transcript, plan, &mut checks)?;
@@ -118,6 +155,7 @@ pub fn verify(given: &Given<'_>) -> Result<Verdict, NoVerdict> {
     verdict.root = transcript.checkpoint.root.to_string();
     verdict.first = transcript.entries.first().map(|entry| entry.time);
     verdict.last = transcript.entries.last().map(|entry| entry.time);
+    let record = Record::new(&transcript, &core, outputs);
     verdict.deviations = core.deviations;
     verdict.outcome = match checks.first() {
         Some(_) => Outcome::Refused,
@@ -130,7 +168,36 @@ pub fn verify(given: &Given<'_>) -> Result<Verdict, NoVerdict> {
         Outcome::Development => given.wanted == Wanted::Development,
     };
     verdict.checks = checks.conclude();
-    Ok(verdict)
+    Ok(Verified { verdict, record: Some(record) })
+}
+
+impl Record {
+    fn new(transcript: &Transcript<'_>, core: &Core<'_>, outputs: Vec<OutputTold>) -> Self {
+        let replay = &core.replay;
+        let in_words = |event| match event {
+            CeremonyEvent::Paused => "paused",
+            CeremonyEvent::Resumed => "resumed",
+            _ => "note",
+        };
+        let told = replay.told.iter();
+        let told = told.map(|(entry, it)| (entry.index, entry.time, in_words(it.event), it.text.clone()));
+        let steps = replay.steps.iter().map(|seen| StepTold {
+            number: seen.step.number,
+            begun: seen.begun.map(|(_, time)| time),
+            done: seen.done.map(|(_, time)| time),
+            attempts: seen.intents.len(),
+            output: seen.output,
+        });
+        Self {
+            note: transcript.note.clone(),
+            steps: steps.collect(),
+            approvals: approvals::told(replay, &core.who),
+            devices: replay.devices.iter().map(|(entry, text)| (entry.index, (*text).to_owned())).collect(),
+            keys: core.records.clone(),
+            told: told.collect(),
+            outputs,
+        }
+    }
 }
 
 /// What a transcript says by itself, judged.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use undercroft_ca::approval::{Action, ApprovalError, Statement, Wanted};
 use undercroft_ca::plan::{Mode, Plan, Terms};
 use undercroft_log::leaf::Digest;
@@ -48,6 +49,34 @@ pub(crate) fn judge(
         }
     }
     who
+}
+
+/// An approval, for the report.
+#[derive(Debug)]
+pub(crate) struct ApprovalTold {
+    pub(crate) entry: u64,
+    pub(crate) time: Timestamp,
+    pub(crate) of: &'static str,
+    /// Who made it, as far as it counts.
+    pub(crate) who: Vec<String>,
+    pub(crate) object: String,
+    pub(crate) expires: String,
+}
+
+/// Every approval, in order.
+pub(crate) fn told(replay: &Replay<'_>, who: &[Vec<String>]) -> Vec<ApprovalTold> {
+    let told = replay.approvals.iter().zip(who).map(|(seen, who)| {
+        let statement = Statement::parse(&seen.approval.statement).ok();
+        ApprovalTold {
+            entry: seen.entry.index,
+            time: seen.entry.time,
+            of: seen.of.in_words(),
+            who: who.clone(),
+            object: statement.as_ref().map(|it| it.object.to_string()).unwrap_or_default(),
+            expires: statement.as_ref().map(|it| it.expires.to_string()).unwrap_or_default(),
+        }
+    });
+    told.collect()
 }
 
 impl Approves {

@@ -24,6 +24,7 @@ const MAX_FILE: u64 = 64 * 1024 * 1024;
 const REHEARSAL: &str = "REHEARSAL-";
 
 /// A file that a step wrote, and that is what it should be.
+#[derive(Debug)]
 pub(crate) struct OutputTold {
     pub(crate) number: u64,
     pub(crate) path: String,

@@ -18,7 +18,6 @@ pub(crate) struct SignedObject {
     pub(crate) number: u64,
     /// From 1.
     pub(crate) attempt: u32,
-    pub(crate) object: Object,
     pub(crate) tbs: Vec<u8>,
     pub(crate) algorithm: SignatureAlgorithm,
     pub(crate) signature: Vec<u8>,
@@ -98,7 +97,6 @@ impl Reader<'_, '_> {
                         self.signed.push(SignedObject {
                             number: seen.step.number,
                             attempt,
-                            object: it.intent.object,
                             tbs,
                             algorithm: it.intent.algorithm,
                             signature: signature.to_vec(),

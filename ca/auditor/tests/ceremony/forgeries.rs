@@ -1213,7 +1213,8 @@ fn a_ceremony_without_terms_is_for_development() {
             known: &undercroft_audit::Known::default(),
             wanted,
         })
-        .unwrap();
+        .unwrap()
+        .verdict;
         assert_eq!((verdict.outcome, verdict.passed), (Outcome::Development, passed), "{}", verdict.text());
     }
 }

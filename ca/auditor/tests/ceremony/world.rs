@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use hsm_sim::software::SoftwareKey;
 use undercroft_audit::Known;
-use undercroft_audit::ceremony::{Given, Verdict, Wanted, verify};
+use undercroft_audit::ceremony::{Given, Verdict, Verified, Wanted, verify};
 use undercroft_ca::approval::{Action, Statement};
 use undercroft_ca::plan::Plan;
 use undercroft_keymgr::SigningKey as _;
@@ -176,6 +176,11 @@ impl Copy {
 
     /// Verifies the files as they are.
     pub(crate) fn verify_files(&self) -> Verdict {
+        self.go_through().verdict
+    }
+
+    /// Verifies the files as they are, and keeps the record.
+    pub(crate) fn go_through(&self) -> Verified {
         let plan = plans::parse(&self.plan);
         let folder = |path: &Path| Folder::new(path.join("transcript"));
         let (transcript, rehearsal, previous) =
