@@ -14,7 +14,7 @@ use super::{Outcome, Verified};
 
 /// The script alone, before the ceremony.
 pub fn script(plan: &Plan) -> String {
-    let mut html = begin("Key ceremony script", plan.mode() == Mode::Rehearsal);
+    let mut html = begin("Key ceremony script", plan, plan.mode() == Mode::Rehearsal);
     cover(&mut html, plan, "Script of a key ceremony", None);
     script::participants(&mut html, plan);
     script::steps(&mut html, plan);
@@ -28,7 +28,7 @@ pub fn report(plan: &Plan, verified: &Verified) -> String {
     let Verified { verdict, record } = verified;
     // What is refused may be a rehearsal, too: the transcript's name says it.
     let is_rehearsal = plan.clone().rehearsed().is_ok_and(|it| it.origin().as_str() == verdict.origin);
-    let mut html = begin("Key ceremony report", is_rehearsal);
+    let mut html = begin("Key ceremony report", plan, is_rehearsal);
     cover(&mut html, plan, "Report of a key ceremony", Some(verified));
     script::participants(&mut html, plan);
     script::steps(&mut html, plan);
@@ -41,12 +41,18 @@ pub fn report(plan: &Plan, verified: &Verified) -> String {
     end(html)
 }
 
-fn begin(title: &'static str, is_rehearsal: bool) -> Html {
+fn begin(title: &'static str, plan: &Plan, is_rehearsal: bool) -> Html {
     let mut html = Html::default();
     html.raw("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n");
     // Nothing that a name smuggled in could be run or fetched, even if it were markup.
     html.raw("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n");
     html.raw("<title>").raw(title).raw("</title>\n<style>\n").raw(include_str!("page/style.css"));
+    // Every page says which plan it is of; a digest is hexadecimal and cannot leave its quotes.
+    let digest = super::verdict::grouped(&plan.digest().to_string());
+    html.raw("@page { @top-left { content: \"").raw(title).raw("\"; font: 8pt sans-serif; color: #555; }");
+    html.raw(" @top-right { content: \"plan ")
+        .text(&digest[..19])
+        .raw(" …\"; font: 8pt monospace; color: #555; } }\n");
     html.raw("</style></head><body>\n");
     if is_rehearsal {
         html.raw("<div class=\"rehearsal\">REHEARSAL</div><div class=\"rehearsal-behind\">REHEARSAL</div>\n");
@@ -89,7 +95,7 @@ fn cover(html: &mut Html, plan: &Plan, kind: &'static str, verified: Option<&Ver
     html.raw("</dl>\n<h3>SHA-256 of the plan, to be compared by everybody in the room</h3>\n");
     html.raw("<div class=\"digest\">");
     for group in super::verdict::grouped(&plan.digest().to_string()).split(' ') {
-        html.between("<span>", group, "</span> ");
+        html.between("<span>", group, "</span>");
     }
     html.raw("</div>\n<p class=\"small\">The plan is one file. <code>sha256sum</code> over it gives these digits; so does every entry of the transcript.</p>\n");
     if let Some(Verified { verdict, .. }) = verified {

@@ -1,6 +1,6 @@
 //! A ceremony as it should be.
 
-use undercroft_audit::ceremony::{Outcome, Status, Subject, Wanted};
+use undercroft_audit::ceremony::{Outcome, Status};
 
 use crate::world::WORLD;
 

@@ -19,7 +19,7 @@ pub(super) fn verdict(html: &mut Html, verdict: &Verdict) {
     html.raw("</tbody></table>\n");
     html.between("<p><strong>", &verdict.conclusion(), "</strong></p>\n</section>\n");
     html.raw("<section class=\"page\">\n<h2>What is demanded of a key ceremony</h2>\n<p>WebTrust Principles and Criteria for Certification Authorities, criterion 4.1; CA/Browser Forum Baseline Requirements; ETSI EN 319 411-1 clause 6.5.1. Demands are named by their subject. A check shows a demand as far as files can; the last column is for people.</p>\n");
-    html.raw("<table><thead><tr><th>Clause</th><th>Demand</th><th>Shown by</th><th>Left to people</th></tr></thead><tbody>\n");
+    html.raw("<table class=\"demands\"><thead><tr><th style=\"width: 30mm\">Clause</th><th>Demand</th><th>Shown by</th><th>Left to people</th></tr></thead><tbody>\n");
     for clause in CLAUSES {
         html.between("<tr><td>", &clause.source.to_string(), "</td>").between(
             "<td>",
@@ -27,7 +27,7 @@ pub(super) fn verdict(html: &mut Html, verdict: &Verdict) {
             "</td><td>",
         );
         for (at, subject) in clause.shown_by.iter().enumerate() {
-            html.raw(if at > 0 { "<br>" } else { "" }).between("", subject.name(), " ");
+            html.raw(if at > 0 { ", " } else { "" }).between("", subject.name(), " ");
             if let Some(check) = verdict.check(*subject) {
                 status(html, check.status);
             }
