@@ -222,7 +222,7 @@ fn core<'a>(
     is_of_plan(transcript, plan, &replay, checks)?;
     let who = approvals::judge(transcript, plan, &replay, checks);
     let deviations = deviations::judge(&replay, &who, checks);
-    deviations::window(transcript, plan, &deviations, checks);
+    deviations::window(transcript, plan, replay.awaiting, &deviations, checks);
     let devices = devices::judge(plan, &replay, checks);
     // A plan without terms runs in development alone, where keys in software are good enough.
     let development = plan.terms().is_none();

@@ -220,8 +220,8 @@ fn is_as_wanted(
     }
 }
 
-/// Whether an outcome is a signature.
-pub(crate) fn signature<'a>(result: &'a OutcomeResult) -> Option<&'a [u8]> {
+/// The signature of an outcome, if it has one.
+pub(crate) fn signature(result: &OutcomeResult) -> Option<&[u8]> {
     match result {
         OutcomeResult::Signature(signature) => Some(&signature.0),
         OutcomeResult::Abandoned(_) => None,

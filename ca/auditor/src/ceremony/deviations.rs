@@ -59,10 +59,11 @@ pub(crate) fn allows(deviations: &[DeviationTold], kind: &str) -> bool {
     deviations.iter().any(|it| it.kind == kind && !it.approved_by.is_empty())
 }
 
-/// Every entry is stamped inside the window of the plan.
+/// Every entry up to `awaiting` is stamped inside the window of the plan.
 pub(crate) fn window(
     transcript: &Transcript<'_>,
     plan: &Plan,
+    awaiting: Option<u64>,
     deviations: &[DeviationTold],
     checks: &mut Checks,
 ) {
@@ -73,8 +74,11 @@ pub(crate) fn window(
         return checks.not_applicable(Subject::Time, "a rehearsal has no window");
     }
     let window = terms.window;
-    let compared = format!("{} entries with {} to {}", transcript.entries.len(), window.begins, window.ends);
-    let outside: Vec<_> = transcript.entries.iter().filter(|entry| !window.contains(entry.time)).collect();
+    // What the quorum approves when everything is done it may approve later, while its statement is good.
+    let last = awaiting.unwrap_or(u64::MAX);
+    let carried_out: Vec<_> = transcript.entries.iter().filter(|entry| entry.index <= last).collect();
+    let compared = format!("{} entries with {} to {}", carried_out.len(), window.begins, window.ends);
+    let outside: Vec<_> = carried_out.iter().filter(|entry| !window.contains(entry.time)).collect();
     if allows(deviations, OUTSIDE_WINDOW) {
         let compared = format!("{compared}; {} are outside by an approved deviation", outside.len());
         return checks.compared(Subject::Time, compared);
@@ -85,7 +89,7 @@ pub(crate) fn window(
             "it was stamped at {}, outside of the window of the plan, as {} of {} entries were",
             first.time,
             outside.len(),
-            transcript.entries.len()
+            carried_out.len()
         );
         checks.entry(Subject::Time, first.index, "window", what);
     }

@@ -129,14 +129,10 @@ pub(crate) fn evidence(
             continue;
         };
         match seen.step.what {
-            What::Manual(_) => {
-                if seen.output != Some(Digest::of(&bytes)) {
-                    let what = format!(
-                        "{name} is not the file that people gave: its SHA-256 is {}",
-                        Digest::of(&bytes)
-                    );
-                    checks.entry(Subject::Evidence, index, "evidence-digest", what);
-                }
+            What::Manual(_) if seen.output != Some(Digest::of(&bytes)) => {
+                let what =
+                    format!("{name} is not the file that people gave: its SHA-256 is {}", Digest::of(&bytes));
+                checks.entry(Subject::Evidence, index, "evidence-digest", what);
             }
             What::Intermediate(it) => {
                 let own = keys.requests.get(it.name());

@@ -53,7 +53,11 @@ fn begin(title: &'static str, plan: &Plan, is_rehearsal: bool) -> Html {
     html.raw(" @top-right { content: \"plan ")
         .text(&digest[..19])
         .raw(" …\"; font: 8pt monospace; color: #555; } }\n");
+    if is_rehearsal {
+        html.raw("@page { @top-center { content: \"REHEARSAL\"; font: bold 13pt sans-serif; letter-spacing: .3em; color: #a00; } }\n");
+    }
     html.raw("</style></head><body>\n");
+    // Behind every page, too: not every browser prints boxes in page margins.
     if is_rehearsal {
         html.raw("<div class=\"rehearsal\">REHEARSAL</div><div class=\"rehearsal-behind\">REHEARSAL</div>\n");
     }

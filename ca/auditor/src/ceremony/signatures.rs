@@ -42,12 +42,11 @@ pub(crate) fn judge(
         format!("{intents} intents with the bytes that plan, keys and attempt give"),
     );
     checks.compared(Subject::Lint, format!("{linted} objects, built again and linted"));
+    let compared = format!("{} signatures under the keys of their roots", signed.len());
     let compared = match abandoned {
-        0 => format!("{} signatures under the keys of their roots", signed.len()),
-        some => format!(
-            "{} signatures under the keys of their roots; {some} intents were abandoned, and say why",
-            signed.len()
-        ),
+        0 => compared,
+        1 => format!("{compared}; 1 intent was abandoned, and says why"),
+        some => format!("{compared}; {some} intents were abandoned, and say why"),
     };
     checks.compared(Subject::Signatures, compared);
     Ok(signed)

@@ -207,7 +207,10 @@ impl Verdict {
         };
         match self.outcome {
             Outcome::Accepted => format!("ACCEPTED: the ceremony did what its plan says{skipped}"),
-            Outcome::Refused => format!("REFUSED: {} findings{skipped}", self.findings().count()),
+            Outcome::Refused => match self.findings().count() {
+                1 => format!("REFUSED: 1 finding{skipped}"),
+                more => format!("REFUSED: {more} findings{skipped}"),
+            },
             Outcome::Rehearsal => {
                 format!("REHEARSAL: it went through as its plan says, and nothing of it counts{skipped}")
             }

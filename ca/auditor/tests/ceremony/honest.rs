@@ -16,3 +16,14 @@ fn an_honest_ceremony_with_every_kind_of_artefact_is_accepted() {
     let again = WORLD.copy().verify();
     assert_eq!(again, verdict);
 }
+
+#[test]
+fn the_quorum_may_approve_the_result_after_the_window() {
+    let mut copy = WORLD.copy();
+    let awaiting = copy.find(r#""event":"awaiting""#);
+    for index in awaiting + 1..copy.log.entries.len() as u64 {
+        copy.log.edit(index, |value| value["time"] = serde_json::json!("2026-11-24T08:00:00Z"));
+    }
+    let verdict = copy.verify();
+    assert!(verdict.passed, "{}", verdict.text());
+}

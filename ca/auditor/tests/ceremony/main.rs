@@ -7,6 +7,7 @@ mod honest;
 #[allow(dead_code, reason = "shared with the audits of logs, which use all of it")]
 mod log;
 mod maker;
+mod moved;
 mod persons;
 mod plans;
 mod report;

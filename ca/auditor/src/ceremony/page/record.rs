@@ -8,7 +8,7 @@ use crate::ceremony::{Record, Verdict};
 
 pub(super) fn record(html: &mut Html, plan: &Plan, verdict: &Verdict, record: &Record) {
     html.raw("<section class=\"page\">\n<h2>The record</h2>\n<p>Times are those of the machine in the room, in UTC, as they stand in the signed transcript.</p>\n");
-    html.raw("<table><thead><tr><th class=\"number\">#</th><th>Step</th><th>Begun</th><th>Done</th><th>Took</th><th>SHA-256 of the file that was written or given</th></tr></thead><tbody>\n");
+    html.raw("<table><thead><tr><th class=\"number\">#</th><th style=\"width: 34mm\">Step</th><th style=\"width: 21mm\">Begun</th><th style=\"width: 21mm\">Done</th><th>Took</th><th>SHA-256 of the file that was written or given</th></tr></thead><tbody>\n");
     for (step, told) in plan.steps().iter().zip(&record.steps) {
         html.between("<tr><td class=\"number\">", &told.number.to_string(), "</td>");
         html.between("<td>", step.name(), "");

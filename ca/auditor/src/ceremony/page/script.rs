@@ -86,7 +86,7 @@ fn details(step: &Step<'_>) -> Vec<String> {
     let mut details = Vec::new();
     match step.what {
         What::Open(root) | What::Root(root) => details.push(key(root.key())),
-        What::Destruction(it) => details.push(format!("{}, key id {}", key(it.key()), it.id())),
+        What::Destruction(it) => details.push(key(it.key())),
         What::Intermediate(it) => {
             details.push(format!("request {}.csr.pem, {}", it.request(), it.algorithm()));
         }

@@ -8,7 +8,7 @@ pub(super) fn verdict(html: &mut Html, verdict: &Verdict) {
     html.raw("<section class=\"page\">\n<h2>The verdict</h2>\n");
     html.raw("<table><thead><tr><th>Check</th><th>Result</th><th>What was compared</th><th>Serves</th></tr></thead><tbody>\n");
     for check in &verdict.checks {
-        html.between("<tr><td>", check.check.name(), "</td><td>");
+        html.between("<tr><td class=\"name\">", check.check.name(), "</td><td>");
         status(html, check.status);
         html.between("</td><td>", &check.compared, "");
         for finding in &check.findings {
