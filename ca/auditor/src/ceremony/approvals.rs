@@ -33,7 +33,10 @@ pub(crate) fn judge(
         .iter()
         .zip(&who)
         .filter(|(seen, _)| seen.of != Approves::Deviation)
-        .map(|(seen, who)| format!("{} by {}", seen.of.in_words(), who.join(", ")))
+        .map(|(seen, who)| {
+            let who = if who.is_empty() { "nobody that counts".to_owned() } else { who.join(", ") };
+            format!("{} by {who}", seen.of.in_words())
+        })
         .collect();
     let quorum = format!("{} of {} persons", terms.roster.quorum(), terms.roster.names().count());
     match (plan.mode(), by.is_empty()) {

@@ -98,6 +98,14 @@ pub(crate) fn judge(
             );
             checks.entry(Subject::Custody, seen.entry.index, "custody-grade", what);
         }
+        // A rehearsal that used the real tokens has made keys that somebody could trust.
+        if plan.mode() == Mode::Rehearsal && custody.grade > Grade::Software {
+            let what = format!(
+                "the key of {} is graded `{}`, and a rehearsal is on simulators",
+                wanted.purpose, custody.grade
+            );
+            checks.entry(Subject::Custody, seen.entry.index, "custody-simulated", what);
+        }
         let device = wanted.device.and_then(|key| Some((&key.device, told.get(&key.device)?)));
         if let Some(((name, device), serial)) = device.zip(devices::serial(transcript, seen.key))
             && device.serial != serial

@@ -12,6 +12,9 @@ use undercroft_ca::plan::{Mode, Plan};
 use self::html::Html;
 use super::{Outcome, Verified};
 
+/// Findings that stand on the first page. All of them stand in the verdict.
+const FINDINGS_ON_COVER: usize = 5;
+
 /// The script alone, before the ceremony.
 pub fn script(plan: &Plan) -> String {
     let mut html = begin("Key ceremony script", plan, plan.mode() == Mode::Rehearsal);
@@ -108,6 +111,9 @@ fn cover(html: &mut Html, plan: &Plan, kind: &'static str, verified: Option<&Ver
             _ => "<div class=\"conclusion bad\">",
         });
         html.text(&verdict.conclusion()).raw("</div>\n");
+        for finding in verdict.findings().take(FINDINGS_ON_COVER) {
+            html.between("<p class=\"finding\">", &finding.to_string(), "</p>\n");
+        }
         html.raw("<p class=\"small\">This is what a program has found in the files of the ceremony. What a program cannot see, people sign for on the last pages.</p>\n");
     }
     html.raw("</section>\n");

@@ -173,6 +173,14 @@ fn another_order() {
             &["key-other", "outside-step"],
         ),
         (
+            "nothing says that every step was done",
+            |c| {
+                let at = c.find(r#""event":"awaiting""#);
+                c.log.remove(at);
+            },
+            &["approval-action", "approval-missing", "order"],
+        ),
+        (
             "something follows the end",
             |c| {
                 let body = told(c, "note", "one more thing");
@@ -610,6 +618,16 @@ fn another_plan_rehearsal_or_ceremony_before() {
                 })
             },
             &["rehearsal-tbs", "rehearsal-unsound"],
+        ),
+        (
+            "the rehearsal was on the tokens of the ceremony",
+            |c| {
+                then_approved(c, |c| {
+                    on_real_token(&mut c.rehearsal);
+                    name_rehearsal(c);
+                })
+            },
+            &["rehearsal-unsound"],
         ),
         (
             "the rehearsal is the ceremony itself",
@@ -1216,6 +1234,19 @@ fn a_rehearsal_is_never_accepted_as_a_ceremony() {
 }
 
 #[test]
+fn a_rehearsal_on_real_tokens_is_none() {
+    let mut copy = WORLD.copy();
+    on_real_token(&mut copy.rehearsal);
+    copy.verify();
+    copy.places.out = copy.places.rehearsal.clone();
+    copy.key = copy.rehearsal.verifier();
+    copy.wanted = Wanted::Rehearsal;
+    let verdict = copy.verify_files();
+    assert_eq!(verdict.findings().map(|it| it.rule).collect::<Vec<_>>(), ["custody-simulated"]);
+    assert!(!verdict.passed);
+}
+
+#[test]
 fn a_rehearsal_under_the_name_of_the_ceremony_is_found_by_its_keys() {
     let mut copy = WORLD.copy();
     let mut log = WORLD.rehearsal.log.clone();
@@ -1316,6 +1347,18 @@ fn sign_other(c: &mut Copy, intent: u64, root: &str, change: impl FnOnce(&mut Ve
 fn head(log: &crate::log::Log) -> Value {
     let checkpoint = log.sign(log.entries.len() as u64, log.root());
     json!({ "verifier_key": log.verifier().to_string(), "checkpoint": checkpoint })
+}
+
+/// The key of the new root is in a token in hardware.
+fn on_real_token(rehearsal: &mut crate::log::Log) {
+    let key = WORLD.rehearsal.roots["new-root"].clone();
+    let is = |index: &u64| rehearsal.value(*index)["body"]["purpose"] == "root new-root";
+    let at = rehearsal.all("key").into_iter().find(is).unwrap();
+    rehearsal.edit_body(at, |body| {
+        of_key(body, &key, evidence(&key, crate::maker::SERIAL, true));
+        body["format"] = json!("pkcs11-attributes-v1");
+        body["grade"] = json!("declared");
+    });
 }
 
 /// The transcript names the rehearsal as it is now.

@@ -185,7 +185,11 @@ fn the_report_of_what_was_refused_says_so() {
     let verified = copy.go_through();
     let page = page::report(&parse(&copy.plan), &verified);
     kept("refused.html", &page);
-    assert!(page.contains("REFUSED: 1 finding<") && page.contains("(approval-object)"));
+    assert!(
+        page.contains("REFUSED: 1 finding<")
+            && page.contains("result by nobody that counts")
+            && page.contains("(approval-object)")
+    );
 }
 
 #[test]
