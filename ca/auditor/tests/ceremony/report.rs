@@ -215,7 +215,7 @@ fn the_script_comes_before_and_holds_no_markup_of_strangers() {
 }
 
 #[test]
-fn every_finding_that_forgeries_lead_to_is_documented() {
+fn every_finding_in_the_documentation_is_in_the_code_and_has_a_forgery() {
     let docs = include_str!("../../../../docs/ceremony.md");
     let section = docs.split("## Verifying a ceremony").nth(1).unwrap().split("\n## ").next().unwrap();
     let sources = [
@@ -230,6 +230,15 @@ fn every_finding_that_forgeries_lead_to_is_documented() {
         include_str!("../../src/ceremony/rehearsal.rs"),
         include_str!("../../src/ceremony/signatures.rs"),
     ];
+    let forgeries = [
+        include_str!("forgeries/approvals.rs"),
+        include_str!("forgeries/before.rs"),
+        include_str!("forgeries/files.rs"),
+        include_str!("forgeries/keys.rs"),
+        include_str!("forgeries/order.rs"),
+        include_str!("forgeries/signed.rs"),
+        include_str!("forgeries/whole.rs"),
+    ];
     let documented: Vec<_> = section
         .lines()
         .filter(|line| line.starts_with("| `"))
@@ -242,7 +251,7 @@ fn every_finding_that_forgeries_lead_to_is_documented() {
             sources.iter().any(|source| source.contains(&quoted)),
             "{rule} is documented and not in the code"
         );
-        let forged = include_str!("forgeries.rs").contains(&quoted);
+        let forged = forgeries.iter().any(|source| source.contains(&quoted));
         assert!(forged, "{rule} has no forgery that leads to it");
     }
 }

@@ -150,6 +150,7 @@ impl World {
             rehearsal: self.rehearsal.log.clone(),
             key: self.made.log.verifier(),
             wanted: Wanted::Ceremony,
+            alone: false,
         }
     }
 }
@@ -164,6 +165,8 @@ pub(crate) struct Copy {
     /// The key that the auditor has.
     pub(crate) key: VerifierKey,
     pub(crate) wanted: Wanted,
+    /// Without the transcripts of the rehearsal and of the ceremony before.
+    pub(crate) alone: bool,
 }
 
 impl Copy {
@@ -194,8 +197,8 @@ impl Copy {
             plan: &plan,
             outputs: Some(&self.places.out),
             requests: Some(&self.places.requests),
-            rehearsal: Some((&rehearsal, &rehearsal_key)),
-            previous: Some((&previous, &previous_key)),
+            rehearsal: (!self.alone).then_some((&rehearsal, &rehearsal_key)),
+            previous: (!self.alone).then_some((&previous, &previous_key)),
             known: &Known::default(),
             wanted: self.wanted,
         })
