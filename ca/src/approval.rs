@@ -3,24 +3,18 @@
 
 use std::collections::BTreeSet;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use der::asn1::UintRef;
-use der::{Encode as _, Sequence};
 use serde::Deserialize;
 use ssh_key::public::KeyData;
-use ssh_key::{Algorithm, EcdsaCurve, PublicKey as SshPublicKey, SshSig};
-use undercroft_keys::{KeyType, PublicKey, SignatureAlgorithm};
+use ssh_key::{PublicKey as SshPublicKey, SshSig};
 use undercroft_log::leaf::Digest;
 
 pub use statement::{Action, Approved, Statement, Wanted};
 
+mod sshsig;
 mod statement;
 
 /// What every approval is signed for (`ssh-keygen -Y sign -n`): no signature that was made for something else counts.
 pub const NAMESPACE: &str = "undercroft-approval-v1";
-
-/// FIDO: the person touched the key (WebAuthn section 6.1, bit 0 of the flags).
-const USER_PRESENT: u8 = 1;
 
 /// A roster as it is written.
 #[derive(Clone, Debug, Deserialize)]
@@ -92,7 +86,7 @@ impl Roster {
     /// Validates a roster.
     ///
     /// # Errors
-    /// A key cannot be read or is two persons', or fewer persons are on it than are needed.
+    /// A key cannot be read, is too weak or is two persons', or fewer persons are on it than are needed.
     pub fn new(config: RosterConfig) -> Result<Self, ApprovalError> {
         let wrong = |what: String| Err(ApprovalError::Roster(what));
         if config.quorum == 0 || config.quorum > config.persons.len() {
@@ -105,6 +99,9 @@ impl Roster {
                 let key = SshPublicKey::from_openssh(&text)
                     .map_err(|error| ApprovalError::Roster(format!("a key of {name}: {error}")))?;
                 let key = key.key_data().clone();
+                if let Some(why) = sshsig::unfit(&key) {
+                    return wrong(format!("a key of {name} is {why}"));
+                }
                 if own.contains(&key) || persons.iter().any(|(_, keys)| keys.contains(&key)) {
                     return wrong(format!("a key of {name} stands twice"));
                 }
@@ -156,8 +153,8 @@ impl Roster {
     fn signers(&self, message: &[u8], approvals: &[String]) -> Result<BTreeSet<String>, ApprovalError> {
         let mut who = BTreeSet::new();
         for (number, armoured) in (1..).zip(approvals) {
-            let signature = SshSig::from_pem(armoured)
-                .map_err(|error| ApprovalError::Malformed { number, what: error.to_string() })?;
+            let signature =
+                sshsig::parse(armoured).map_err(|what| ApprovalError::Malformed { number, what })?;
             let refused = |what: &str| ApprovalError::Refused { number, what: what.to_owned() };
             if signature.namespace() != NAMESPACE {
                 return Err(refused("was signed for something else: another namespace"));
@@ -166,9 +163,7 @@ impl Roster {
             let (name, _) = person.ok_or_else(|| refused("is of a key that nobody on the roster has"))?;
             let signed = SshSig::signed_data(NAMESPACE, signature.hash_alg(), message)
                 .map_err(|error| refused(&error.to_string()))?;
-            if !verifies(&signature, &signed) {
-                return Err(refused("does not verify: something else was signed"));
-            }
+            sshsig::verify(&signature, &signed).map_err(|why| refused(&why.to_string()))?;
             who.insert(name.clone());
         }
         Ok(who)
@@ -180,69 +175,6 @@ impl Roster {
             false => Err(ApprovalError::TooFew { who: who.iter().cloned().collect(), needed: self.quorum }),
         }
     }
-}
-
-/// Whether the signature is the key's over what SSHSIG has signed.
-fn verifies(signature: &SshSig, signed: &[u8]) -> bool {
-    let bytes = signature.signature_bytes();
-    let raw = signature.signature().as_bytes();
-    match (signature.public_key(), signature.algorithm()) {
-        (KeyData::Ed25519(key), Algorithm::Ed25519) => {
-            let key = PublicKey::from_ed25519(&key.0);
-            key.is_ok_and(|key| key.verify(SignatureAlgorithm::Ed25519, signed, bytes).is_ok())
-        }
-        (KeyData::Ecdsa(key), Algorithm::Ecdsa { curve }) => {
-            let (key_type, algorithm) = match curve {
-                EcdsaCurve::NistP256 => (KeyType::P256, SignatureAlgorithm::EcdsaP256Sha256),
-                EcdsaCurve::NistP384 => (KeyType::P384, SignatureAlgorithm::EcdsaP384Sha384),
-                EcdsaCurve::NistP521 => return false,
-            };
-            let key = PublicKey::from_ec_point(key_type, key.as_sec1_bytes());
-            let Some(der) = ecdsa_der(raw) else { return false };
-            key.is_ok_and(|key| key.verify(algorithm, signed, &der).is_ok())
-        }
-        (KeyData::SkEd25519(key), Algorithm::SkEd25519) => {
-            let Some((bytes, [flags, counter @ ..])) = raw.split_at_checked(64) else { return false };
-            let framed = fido(key.application(), *flags, counter, signed);
-            let key = PublicKey::from_ed25519(&key.public_key().0);
-            flags & USER_PRESENT != 0
-                && counter.len() == 4
-                && key.is_ok_and(|key| key.verify(SignatureAlgorithm::Ed25519, &framed, bytes).is_ok())
-        }
-        _ => false,
-    }
-}
-
-/// RFC 5656 section 3.1.2: two SSH integers, r and s; as DER ECDSA-Sig-Value.
-fn ecdsa_der(raw: &[u8]) -> Option<Vec<u8>> {
-    let integer = |bytes: &mut &[u8]| -> Option<Vec<u8>> {
-        let (length, rest) = bytes.split_first_chunk::<4>()?;
-        let (value, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
-        *bytes = rest;
-        Some(value.to_vec())
-    };
-    let mut rest = raw;
-    let (r, s) = (integer(&mut rest)?, integer(&mut rest)?);
-    let unsigned = |value: &[u8]| value.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<_>>();
-    let (r, s) = (unsigned(&r), unsigned(&s));
-    let signature = EcdsaSigValue { r: UintRef::new(&r).ok()?, s: UintRef::new(&s).ok()? };
-    rest.is_empty().then(|| signature.to_der().ok()).flatten()
-}
-
-/// ECDSA-Sig-Value (RFC 3279 section 2.2.3).
-#[derive(Sequence)]
-struct EcdsaSigValue<'a> {
-    r: UintRef<'a>,
-    s: UintRef<'a>,
-}
-
-/// What a FIDO key signs (OpenSSH PROTOCOL.u2f): SHA-256 of the application, flags, counter, SHA-256 of the message.
-fn fido(application: &str, flags: u8, counter: &[u8], message: &[u8]) -> Vec<u8> {
-    let mut framed = digest(&SHA256, application.as_bytes()).as_ref().to_vec();
-    framed.push(flags);
-    framed.extend(counter);
-    framed.extend(digest(&SHA256, message).as_ref());
-    framed
 }
 
 #[cfg(test)]

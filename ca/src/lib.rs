@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod certificate;
 pub mod csr;
 pub mod custody;
+pub mod exchange;
 #[cfg(test)]
 mod fixtures;
 pub mod gated;
@@ -30,6 +31,7 @@ pub mod review;
 pub mod serial;
 pub mod service;
 pub mod signed;
+pub mod spoken;
 pub mod store;
 pub mod strict_toml;
 pub mod subject;

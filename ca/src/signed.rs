@@ -62,6 +62,18 @@ impl Parts {
     }
 }
 
+/// Puts together what was signed before an interruption: the bytes and the signature stand in a log.
+///
+/// # Errors
+/// They cannot be encoded.
+pub fn reassemble(
+    tbs: &[u8],
+    algorithm: SignatureAlgorithm,
+    signature: &[u8],
+) -> Result<Vec<u8>, der::Error> {
+    assemble(tbs, algorithm, signature)
+}
+
 /// Puts a signature under to-be-signed bytes. This is the only place that assembles what a key of ours has signed.
 pub(crate) fn assemble(
     tbs: &[u8],

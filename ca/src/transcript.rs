@@ -34,17 +34,20 @@ pub struct Standing {
     pub signed: Option<SignedBefore>,
     /// Keys with a custody record, by purpose.
     pub keys: BTreeMap<String, KeyId>,
-    /// Purposes of the objects of approvals: how many approvals there are.
-    pub approvals: u64,
+    /// How many entries stand before the first step, those aside that say that the program was started again.
+    pub before_steps: usize,
     /// The index of the entry after which the result waits for the quorum.
     pub awaiting: Option<u64>,
+    /// How many deviations the quorum has allowed.
+    pub deviations: usize,
+    /// Whether the quorum's approval of the result stands.
+    pub approved: bool,
     /// How it ended.
     pub ended: Option<CeremonyEvent>,
-    /// The device entries' texts.
-    pub devices: Vec<String>,
     /// Entries read.
     pub size: u64,
     intents: BTreeMap<u64, (ToBeSigned, SignatureAlgorithm)>,
+    stepped: bool,
 }
 
 /// A signature that stands in the transcript.
@@ -63,10 +66,15 @@ impl Standing {
     pub fn read(&mut self, leaf: &Leaf) {
         let index = self.size;
         self.size += 1;
+        let aside = matches!(&leaf.body, Body::Ceremony(it) if matches!(
+            it.event,
+            CeremonyEvent::Resumed | CeremonyEvent::Note | CeremonyEvent::Paused | CeremonyEvent::Step
+        ));
+        self.before_steps += usize::from(!self.stepped && !aside);
         match &leaf.body {
             Body::Ceremony(ceremony) => self.ceremony(index, ceremony),
             Body::Key(key) => drop(self.keys.insert(key.purpose.clone(), key.key_id.0)),
-            Body::Approval(_) => self.approvals += 1,
+            Body::Approval(_) => self.approved = self.awaiting.is_some(),
             Body::Intent(intent) => {
                 *self.attempts.entry(intent.rule.clone()).or_default() += 1;
                 self.open.push(index);
@@ -89,6 +97,7 @@ impl Standing {
         self.plan.get_or_insert(ceremony.plan);
         match ceremony.event {
             CeremonyEvent::Step => {
+                self.stepped = true;
                 self.begun.clone_from(&ceremony.step);
                 self.signed = None;
             }
@@ -99,7 +108,7 @@ impl Standing {
                 self.begun = None;
                 self.signed = None;
             }
-            CeremonyEvent::Device => self.devices.push(ceremony.text.clone()),
+            CeremonyEvent::Deviation => self.deviations += 1,
             CeremonyEvent::Awaiting => self.awaiting = Some(index),
             CeremonyEvent::Closed | CeremonyEvent::Aborted => self.ended = Some(ceremony.event),
             _ => {}

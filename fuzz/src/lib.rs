@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use undercroft_ca::approval::{PersonConfig, Roster, RosterConfig};
 use undercroft_ca::csr::Csr;
 use undercroft_ca::names::{TrustDomain, parse_trust_domain};
 use undercroft_ca::policy::{Known, Request};
@@ -35,6 +36,27 @@ pub static SERIAL: LazyLock<SerialNumber> = LazyLock::new(|| SerialNumber::from_
 
 /// A sound request that wishes for nothing.
 pub static CSR: LazyLock<Csr> = LazyLock::new(|| Csr::from_der(&request(&[])).unwrap());
+
+/// Persons who have signed the seeds of approvals: one with each kind of key that OpenSSH makes without a device.
+pub static ROSTER: LazyLock<Roster> = LazyLock::new(|| {
+    let keys = include_str!("../corpus/approval-keys").lines().map(str::to_owned).collect();
+    let persons = vec![PersonConfig { name: "alice".to_owned(), keys }];
+    Roster::new(RosterConfig { quorum: 1, persons }).unwrap()
+});
+
+/// A key that signs what a target wants to be signed, and its name.
+pub static EXCHANGE_KEY: LazyLock<VerifierKey> = LazyLock::new(|| {
+    let key = PublicKey::from_ed25519(PAIR.public_key().as_ref()).unwrap();
+    VerifierKey::new("ca.example/undercroft/control/1".parse().unwrap(), key).unwrap()
+});
+
+static PAIR: LazyLock<Ed25519KeyPair> =
+    LazyLock::new(|| Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap());
+
+/// Signs something with the key of these targets.
+pub fn sign(message: &[u8]) -> Vec<u8> {
+    PAIR.sign(message).as_ref().to_vec()
+}
 
 /// What an installation knows.
 pub fn known() -> Known<'static> {
@@ -72,8 +94,6 @@ pub fn entry(leaf: &Leaf, body: &str) -> String {
 /// A request with these attributes (the content of its `[0]`, RFC 2986 section 4.1), signed: what reads attributes does
 /// so behind the signature, where no mutation would ever come.
 pub fn request(attributes: &[u8]) -> Vec<u8> {
-    static PAIR: LazyLock<Ed25519KeyPair> =
-        LazyLock::new(|| Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap());
     let spki = PublicKey::from_ed25519(PAIR.public_key().as_ref()).unwrap();
     let info = tlv(0x30, &[&[0x02, 0x01, 0x00, 0x30, 0x00], spki.spki(), &tlv(0xa0, attributes)].concat());
     let signature = tlv(0x03, &[&[0x00], PAIR.sign(&info).as_ref()].concat());

@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 
 use crate::{
-    Activate, CommandNumber, Error, ErrorKind, KeyUri, Ledger, LedgerPlaces, SignGated, SignPrehashed,
-    TokenNote,
+    Activate, CommandNumber, DestroyKey, Error, ErrorKind, KeyUri, Ledger, LedgerPlaces, SignGated,
+    SignPrehashed, TokenIdentity, TokenNote,
 };
 
-/// A token, opened: it makes keys, finds them again and lists them. Destroying a key is a ceremony and no method.
+/// A token, opened: it makes keys, finds them again and lists them. Destroying a key is a ceremony: a value of its own,
+/// [`DestroyKey`].
 ///
 /// Implementations are shared between threads; calls queue up for the token's sessions and may fail with
 /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the queue is full.
@@ -70,6 +71,25 @@ pub trait KeyManager: fmt::Debug + Send + Sync {
     /// `Unsupported` if the token is no TPM.
     fn activation(&self, _handle: u32) -> Result<Arc<dyn Activate>, Error> {
         Err(Error::new(ErrorKind::Unsupported, "this token has no endorsement key; TPMs have"))
+    }
+
+    /// What the token says of itself, for ceremonies, which take no other device than the one that was planned.
+    ///
+    /// # Errors
+    /// `Unsupported` if it has no serial number.
+    async fn identity(&self) -> Result<TokenIdentity, Error> {
+        Err(Error::new(ErrorKind::Unsupported, "this token has no serial number; PKCS#11 tokens have"))
+    }
+
+    /// The means to destroy keys, for ceremonies.
+    ///
+    /// # Errors
+    /// `Unsupported` if keys of this token are destroyed with its own tools alone.
+    fn destruction(&self) -> Result<Arc<dyn DestroyKey>, Error> {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "keys of this token are destroyed with its own tools; PKCS#11 tokens do it for us",
+        ))
     }
 
     /// Where the token remembers the head of a log that `name` names.

@@ -8,6 +8,7 @@
 //! where a URI meets the backend that opens it.
 
 mod activation;
+mod ceremony;
 mod deadlines;
 mod device;
 mod error;
@@ -24,6 +25,7 @@ mod tokens;
 mod uri;
 
 pub use activation::{Activate, AttestationPlace, EndorsementKey};
+pub use ceremony::{DestroyKey, TokenIdentity};
 pub use deadlines::{Pace, Recently};
 pub use device::{Device, DeviceConfig, DeviceError};
 pub use error::{Error, ErrorKind};

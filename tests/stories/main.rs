@@ -3,8 +3,10 @@
 //! The binaries must have been built (`make test` does it).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod air_gap;
 mod algorithms;
 mod bad_input;
+mod ceremony;
 mod commands;
 mod crash;
 mod custody;

@@ -7,6 +7,7 @@ use undercroft_attestors::trust::Trust;
 use undercroft_ca::csr::Csr;
 use undercroft_ca::custody::{CustodyFile, CustodyRecord, KeyUse};
 use undercroft_ca::plan::{Intermediate, Plan};
+use undercroft_ca::transcript::purpose_of_intermediate;
 use undercroft_cli::{Failure, read_text};
 use undercroft_keys::KeyAlgorithm;
 use undercroft_log::leaf::KeyEvent;
@@ -16,6 +17,13 @@ pub(crate) struct Request<'a> {
     pub(crate) intermediate: &'a Intermediate,
     pub(crate) csr: Csr,
     pub(crate) custody: CustodyRecord,
+}
+
+impl Request<'_> {
+    /// The purpose in its custody record.
+    pub(crate) fn purpose(&self) -> String {
+        purpose_of_intermediate(self.intermediate.name(), self.intermediate.domain().as_str())
+    }
 }
 
 /// Reads the request of every intermediate of the plan.
@@ -66,7 +74,7 @@ fn read_one<'a>(
     }
     let used = KeyUse {
         event: KeyEvent::Received,
-        purpose: format!("authority {} of {}", intermediate.name(), intermediate.domain().as_str()),
+        purpose: purpose_of_intermediate(intermediate.name(), intermediate.domain().as_str()),
         uri: file.uri,
         public_key: csr.public_key(),
         algorithm,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use undercroft_ca::certificate::CertificateError;
 use undercroft_ca::csr::CsrError;
+use undercroft_ca::exchange::{Refusal, SealError};
 use undercroft_ca::ledger::LedgerError;
 use undercroft_ca::noted_head::NotedHeadError;
 use undercroft_ca::plan::PlanError;
@@ -154,6 +155,34 @@ macro_rules! usage {
 }
 
 usage!(TomlError, PlanError, PolicyError, CsrError, CertificateError, DeviceError, UriError);
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal {
+            Refusal::TooLarge(_)
+            | Refusal::UnknownVersion { .. }
+            | Refusal::UnknownMember(_)
+            | Refusal::Malformed(_) => ExitStatus::Usage,
+            Refusal::Truncated | Refusal::NotSigned(_) | Refusal::Altered(_) => ExitStatus::Tampered,
+            Refusal::Expired { .. }
+            | Refusal::ClockBeforeCreated { .. }
+            | Refusal::OtherOrigin { .. }
+            | Refusal::OtherPolicy { .. }
+            | Refusal::OtherPlan { .. }
+            | Refusal::Replayed(_)
+            | Refusal::OtherRequest(_)
+            | Refusal::OtherRoot(_)
+            | Refusal::Rehearsal(_) => ExitStatus::Refused,
+        };
+        Self::new(status, refusal.to_string())
+    }
+}
+
+impl From<SealError> for Failure {
+    fn from(error: SealError) -> Self {
+        Self::failed(error.to_string())
+    }
+}
 
 impl From<LedgerError> for Failure {
     fn from(error: LedgerError) -> Self {

@@ -15,6 +15,15 @@ const MAX_FILE: u64 = 4 * 1024 * 1024;
 /// # Errors
 /// It is missing, unreadable, no text, or longer than any file of its kind.
 pub fn read_text(path: &Path) -> Result<String, Failure> {
+    let no_text = |_| Failure::usage(format!("{}: is no UTF-8 text", path.display()));
+    String::from_utf8(read_bytes(path)?).map_err(no_text)
+}
+
+/// Reads a file that somebody named.
+///
+/// # Errors
+/// It is missing, unreadable, or longer than any file of its kind.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     let wrong = |what: String| Failure::usage(format!("{}: {what}", path.display()));
     let file = fs::File::open(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let mut bytes = Vec::new();
@@ -24,7 +33,7 @@ pub fn read_text(path: &Path) -> Result<String, Failure> {
     if bytes.len() as u64 > MAX_FILE {
         return Err(wrong(format!("has more than {MAX_FILE} bytes")));
     }
-    String::from_utf8(bytes).map_err(|_| wrong("is no UTF-8 text".into()))
+    Ok(bytes)
 }
 
 /// Writes a file whole or not at all: beside its place first, then renamed. Folders above it are made.
@@ -36,7 +45,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         |error: std::io::Error| Failure::failed(format!("{} cannot be written: {error}", path.display()));
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(failed)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;

@@ -6,8 +6,10 @@
 
 mod daemon;
 mod environment;
+mod exchange;
 mod failure;
 mod files;
+mod qr;
 pub mod system;
 mod terminal;
 mod trust;
@@ -19,8 +21,10 @@ use clap_complete::Shell;
 
 pub use daemon::{LogArgs, ready};
 pub use environment::{Environment, StrictArgs, tokens};
+pub use exchange::{hand_over, nonce, parts_below, read_aloud, read_vkey, told};
 pub use failure::{ExitStatus, Failure};
-pub use files::{read_text, write_file};
+pub use files::{read_bytes, read_text, write_file};
+pub use qr::{Glyphs, QR_CAPACITY, Qr};
 pub use terminal::{OutputFormat, Progress, Terminal};
 pub use trust::{ActivatorConfig, endorsement_anchors, hsm_anchors, trust};
 

@@ -30,6 +30,11 @@ impl Terminal {
         Self { format }
     }
 
+    /// Whether it prints for people, and not for programs.
+    pub fn is_for_people(&self) -> bool {
+        self.format == OutputFormat::Text
+    }
+
     /// Prints a line about what is being done. Programs that read JSON do not see it.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod admin;
 mod bench;
 mod client;
 mod doctor;
+mod exchange;
 mod export;
 mod keys;
 mod recover;
@@ -37,6 +38,10 @@ enum Command {
     /// Make and list keys in devices.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Pack what a ceremony needs into one signed file that crosses the air gap.
+    Request(exchange::RequestArgs),
+    /// Show what a ceremony's response would change here, and take it in.
+    Import(exchange::ImportArgs),
     /// Measure a token: signatures a second and how long each takes, by how many are asked for at once.
     Bench(bench::BenchArgs),
     /// Show what the daemon is doing.
@@ -71,6 +76,8 @@ impl Program for Undercroft {
             Command::Issue(args) => args.run(terminal),
             Command::Enrol(args) => args.run(terminal),
             Command::Keys(command) => command.run(terminal),
+            Command::Request(args) => args.run(terminal),
+            Command::Import(args) => args.run(terminal),
             Command::Bench(args) => args.run(terminal),
             Command::Status(args) => args.run(terminal),
             Command::Domain(command) => command.run(terminal),

@@ -4,6 +4,7 @@
 
 mod gates;
 mod hardware;
+mod installation;
 mod raw;
 
 use std::collections::BTreeSet;
@@ -33,6 +34,7 @@ use undercroft_log::witnesses::WitnessPolicy;
 pub use gates::GateAddress;
 pub use hardware::Hardware;
 pub(crate) use hardware::hexadecimal;
+pub use installation::Installation;
 use raw::{AuthorityConfig, CeremonyConfig, Config as RawConfig, DomainConfig};
 
 /// A configuration whose parts agree with each other.

@@ -101,8 +101,6 @@ fn collect(
     let protection = Protection::read(&session.session, key, subject)?;
     let module = session.module_info(subject)?;
     let token = session.token_info(subject)?;
-    let trimmed = |text: &str| text.trim_end().to_owned();
-    let version = |v: cryptoki::types::Version| format!("{}.{}", v.major(), v.minor());
     let evidence = Evidence {
         module: ModuleSays {
             manufacturer: trimmed(module.manufacturer_id()),
@@ -151,4 +149,13 @@ fn of_vendors(session: &TokenSession, subject: &str) -> Result<Vec<String>, Erro
         }
     }
     Ok(certificates)
+}
+
+/// PKCS#11 pads texts with blanks (PKCS #11 v2.40 section 3.2).
+pub(crate) fn trimmed(text: &str) -> String {
+    text.trim_end().to_owned()
+}
+
+pub(crate) fn version(version: cryptoki::types::Version) -> String {
+    format!("{}.{}", version.major(), version.minor())
 }

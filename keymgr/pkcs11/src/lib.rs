@@ -11,6 +11,7 @@
 mod attributes;
 mod create;
 mod custody;
+mod destroy;
 mod error;
 mod mechanism;
 mod module;

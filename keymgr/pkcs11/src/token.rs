@@ -3,19 +3,21 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
 use cryptoki::slot::Limit;
 use undercroft_keymgr::{
-    Device, Error, ErrorKind, Key, KeyManager, KeyUri, Pin, Pkcs11Uri, SessionThreads, SignPrehashed,
-    SigningKey, StoredKey, TimeLimit, ToSign, TokenNote,
+    DestroyKey, Device, Error, ErrorKind, Key, KeyManager, KeyUri, Pin, Pkcs11Uri, SessionThreads,
+    SignPrehashed, SigningKey, StoredKey, TimeLimit, ToSign, TokenIdentity, TokenNote,
 };
 use undercroft_keys::{KeyAlgorithm, MessageDigest, PublicKey};
 
 use crate::attributes::{self, Protection};
 use crate::create::{self, Lifetime};
-use crate::custody::Custody;
+use crate::custody::{Custody, trimmed, version};
+use crate::destroy::Destruction;
 use crate::error::failed;
 use crate::module::{Module, TokenDescription};
 use crate::note::Note;
@@ -50,6 +52,15 @@ impl TokenInner {
         job: impl FnOnce(&mut TokenSession) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.threads.run(move |held| held.with(job)).await
+    }
+
+    /// [`SessionThreads::run_within`].
+    pub(crate) async fn run_within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        job: impl FnOnce(&mut Held) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.threads.run_within(limit, job).await
     }
 
     /// [`SessionThreads::run_again`].
@@ -157,10 +168,10 @@ impl Door {
 }
 
 /// A key pair found in a token.
-struct Found {
-    id: Vec<u8>,
+pub(crate) struct Found {
+    pub(crate) id: Vec<u8>,
     label: String,
-    public_key: PublicKey,
+    pub(crate) public_key: PublicKey,
 }
 
 #[async_trait]
@@ -241,6 +252,20 @@ impl KeyManager for Token {
             .await
     }
 
+    async fn identity(&self) -> Result<TokenIdentity, Error> {
+        let name = self.0.door.device.name.clone();
+        let info = self.0.run_again(move |session| session.token_info(&name)).await?;
+        Ok(TokenIdentity {
+            model: trimmed(info.model()),
+            serial: trimmed(info.serial_number()),
+            firmware: version(info.firmware_version()),
+        })
+    }
+
+    fn destruction(&self) -> Result<Arc<dyn DestroyKey>, Error> {
+        Ok(Arc::new(Destruction(self.0.clone())))
+    }
+
     fn note(&self, name: &str) -> Result<Arc<dyn TokenNote>, Error> {
         Ok(Arc::new(Note::new(self.0.clone(), name)))
     }
@@ -269,14 +294,14 @@ impl KeyManager for Token {
     }
 }
 
-fn pkcs11_uri(uri: &KeyUri) -> Result<&Pkcs11Uri, Error> {
+pub(crate) fn pkcs11_uri(uri: &KeyUri) -> Result<&Pkcs11Uri, Error> {
     match uri {
         KeyUri::Pkcs11(uri) => Ok(uri),
         _ => Err(Error::new(ErrorKind::Unsupported, format!("{uri} names no PKCS#11 key"))),
     }
 }
 
-fn find(session: &mut TokenSession, uri: &Pkcs11Uri, subject: &str) -> Result<Found, Error> {
+pub(crate) fn find(session: &mut TokenSession, uri: &Pkcs11Uri, subject: &str) -> Result<Found, Error> {
     if uri.object.is_none() && uri.id.is_none() {
         return Err(Error::new(
             ErrorKind::NotFound,

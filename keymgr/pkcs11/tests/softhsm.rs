@@ -55,6 +55,26 @@ fn conforms() {
 }
 
 #[test]
+fn a_key_is_destroyed_by_its_identifier_and_no_other() {
+    let device = &tokens().keys;
+    let token = open(device);
+    let (doomed, other) = (uri(device, "object=doomed"), uri(device, "object=other"));
+    let [key, kept] =
+        [&doomed, &other].map(|uri| block_on(token.create(uri, KeyAlgorithm::EcdsaP256)).unwrap());
+    let destruction = token.destruction().unwrap();
+    let wrong = block_on(destruction.destroy(&doomed, kept.signer.public_key().id())).unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::Denied, "{wrong}");
+    block_on(key.signer.sign(b"still there")).unwrap();
+    block_on(destruction.destroy(&doomed, key.signer.public_key().id())).unwrap();
+    let gone = block_on(token.open(&doomed, KeyAlgorithm::EcdsaP256)).unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
+    assert!(block_on(key.signer.sign(b"gone")).is_err());
+    let again = block_on(destruction.destroy(&doomed, key.signer.public_key().id())).unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::NotFound, "{again}");
+    block_on(kept.signer.sign(b"untouched")).unwrap();
+}
+
+#[test]
 fn keys_read_back_as_made_in_the_token_and_never_out_of_it() {
     let device = &tokens().keys;
     let key = block_on(open(device).create(&uri(device, "object=custody"), KeyAlgorithm::EcdsaP256)).unwrap();

@@ -4,6 +4,22 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
+/// How files are called that are being written.
+const WRITING: &str = ".writing-";
+
+/// Removes what a power cut left half written in a folder and those below it.
+pub(crate) fn sweep(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sweep(&entry.path())?;
+        } else if entry.file_name().as_encoded_bytes().starts_with(WRITING.as_bytes()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes a file and makes it durable: a temporary file beside it, fsync, rename, fsync of the folder.
 ///
 /// A failed fsync is told and never papered over by reading back: the page cache may hold what the disk does not
@@ -11,7 +27,7 @@ use std::path::Path;
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut file = tempfile::Builder::new().prefix(WRITING).tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;

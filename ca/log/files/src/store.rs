@@ -41,7 +41,7 @@ struct StoredHead {
 }
 
 impl FolderStore {
-    /// Opens the log at `path`, and makes the folder if it is not there.
+    /// Opens the log at `path`, and makes the folder if it is not there. What a power cut left half written is removed.
     ///
     /// # Errors
     /// The folder cannot be written, or another process has it open.
@@ -54,6 +54,7 @@ impl FolderStore {
         lock.try_lock().map_err(|error| {
             StoreError::Unavailable(format!("{}: another process has it open ({error})", path.display()))
         })?;
+        durable::sweep(&path).map_err(unavailable)?;
         Ok(Self { folder: Folder::new(path), _lock: lock, writing: Mutex::new(()) })
     }
 
