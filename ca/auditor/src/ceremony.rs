@@ -26,7 +26,7 @@ use undercroft_log::note::VerifierKey;
 use undercroft_log_files::{Folder, FolderError};
 
 use self::approvals::ApprovalTold;
-use self::custody::KeyTold;
+use self::custody::{Judged, KeyTold};
 use self::order::Replay;
 use self::outputs::OutputTold;
 use self::record::{Entry, Transcript};
@@ -66,7 +66,7 @@ pub enum Wanted {
     Ceremony,
     /// A rehearsal.
     Rehearsal,
-    /// A trial, by a plan without terms, where keys in software are good enough.
+    /// A trial, where a plan needs no terms and keys in software are good enough.
     Development,
 }
 
@@ -159,6 +159,7 @@ pub fn verify(given: &Given<'_>) -> Result<Verified, NoVerdict> {
     verdict.deviations = core.deviations;
     verdict.outcome = match checks.first() {
         Some(_) => Outcome::Refused,
+        None if core.is_trial => Outcome::Development,
         None => sound(plan),
     };
     verdict.passed = match verdict.outcome {
@@ -205,6 +206,7 @@ struct Core<'a> {
     replay: Replay<'a>,
     keys: Keys,
     records: Vec<KeyTold>,
+    is_trial: bool,
     signed: Vec<SignedObject>,
     /// Who made each approval, as far as it counts.
     who: Vec<Vec<String>>,
@@ -225,11 +227,12 @@ fn core<'a>(
     deviations::window(transcript, plan, replay.awaiting, &deviations, checks);
     let devices = devices::judge(plan, &replay, checks);
     // A plan without terms runs in development alone, where keys in software are good enough.
-    let development = plan.terms().is_none();
+    let development = plan.terms().is_none() || given.wanted == Wanted::Development;
     let trust = &given.known.trust;
-    let (keys, records) = custody::judge(transcript, plan, &replay, &devices, trust, development, checks)?;
+    let Judged { keys, records, is_trial } =
+        custody::judge(transcript, plan, &replay, &devices, trust, development, checks)?;
     let signed = signatures::judge(transcript, plan, &replay, &keys, checks)?;
-    Ok(Core { replay, keys, records, signed, who, deviations })
+    Ok(Core { replay, keys, records, is_trial, signed, who, deviations })
 }
 
 /// The audit of the log: checkpoint, tree, and what the entries say by themselves.

@@ -46,7 +46,7 @@ pub(crate) struct CeremonyArgs {
     /// The transcript is that of a rehearsal, and that is what you want to know of it.
     #[arg(long, conflicts_with = "development")]
     rehearsal_only: bool,
-    /// It is a trial by a plan without terms, where keys in software are good enough.
+    /// It is a trial: a plan without terms, or keys in software, are good enough.
     #[arg(long)]
     development: bool,
     #[command(flatten)]

@@ -30,6 +30,16 @@ pub(crate) struct KeyTold {
     pub(crate) findings: Vec<String>,
 }
 
+/// What came of it.
+pub(crate) struct Judged {
+    /// The keys that the steps are about.
+    pub(crate) keys: Keys,
+    /// What is known of each key that is recorded.
+    pub(crate) records: Vec<KeyTold>,
+    /// Whether a key is worth less than the plan demands, so that it is a trial at best.
+    pub(crate) is_trial: bool,
+}
+
 /// What the plan wants of a key.
 struct WantedKey<'a> {
     purpose: String,
@@ -42,7 +52,7 @@ struct WantedKey<'a> {
     is: Option<&'a PublicKey>,
 }
 
-/// Judges the keys; gives those that the steps are about, and what is known of each.
+/// Judges the keys.
 pub(crate) fn judge(
     transcript: &Transcript<'_>,
     plan: &Plan,
@@ -51,9 +61,9 @@ pub(crate) fn judge(
     trust: &Trust,
     development: bool,
     checks: &mut Checks,
-) -> Result<(Keys, Vec<KeyTold>), FolderError> {
+) -> Result<Judged, FolderError> {
     let wanted = wanted(plan, replay);
-    let (mut keys, mut records) = (Keys::default(), Vec::new());
+    let (mut keys, mut records, mut is_trial) = (Keys::default(), Vec::new(), false);
     let mut found: BTreeMap<&str, PublicKey> = BTreeMap::new();
     for seen in &replay.keys {
         let Ok(public_key) = PublicKey::from_spki(&seen.key.spki.0) else { continue };
@@ -89,6 +99,7 @@ pub(crate) fn judge(
             Mode::Production => wanted.demand.grade(development),
             Mode::Rehearsal => Grade::Unknown,
         };
+        is_trial |= plan.mode() == Mode::Production && custody.grade < wanted.demand.grade(false);
         if custody.grade < required {
             let what = format!(
                 "the key of {} is graded `{}`, and the plan demands `{required}`: {}",
@@ -145,7 +156,7 @@ pub(crate) fn judge(
         Subject::Custody,
         format!("{} records of keys, judged again: {}", records.len(), grades.join(", ")),
     );
-    Ok((keys, records))
+    Ok(Judged { keys, records, is_trial })
 }
 
 /// The keys that a plan wants records of, and where.

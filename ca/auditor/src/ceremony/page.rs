@@ -8,6 +8,8 @@ mod sign_off;
 mod verdict;
 
 use undercroft_ca::plan::{Mode, Plan};
+use undercroft_ca::spoken;
+use undercroft_cli::Qr;
 
 use self::html::Html;
 use super::{Outcome, Verified};
@@ -104,7 +106,9 @@ fn cover(html: &mut Html, plan: &Plan, kind: &'static str, verified: Option<&Ver
     for group in super::verdict::grouped(&plan.digest().to_string()).split(' ') {
         html.between("<span>", group, "</span>");
     }
-    html.raw("</div>\n<p class=\"small\">The plan is one file. <code>sha256sum</code> over it gives these digits; so does every entry of the transcript.</p>\n");
+    html.raw("</div>\n");
+    aloud(html, plan);
+    html.raw("<p class=\"small\">The plan is one file. <code>sha256sum</code> over it gives these digits; so does every entry of the transcript.</p>\n");
     if let Some(Verified { verdict, .. }) = verified {
         html.raw(match verdict.outcome {
             Outcome::Accepted => "<div class=\"conclusion\">",
@@ -117,4 +121,18 @@ fn cover(html: &mut Html, plan: &Plan, kind: &'static str, verified: Option<&Ver
         html.raw("<p class=\"small\">This is what a program has found in the files of the ceremony. What a program cannot see, people sign for on the last pages.</p>\n");
     }
     html.raw("</section>\n");
+}
+
+/// The digest as words to be read aloud, and as a QR code.
+fn aloud(html: &mut Html, plan: &Plan) {
+    let digest = plan.digest().0;
+    html.raw("<div class=\"aloud\"><ol>");
+    for line in spoken::words(&digest).chunks(4) {
+        html.between("<li>", &line.join(" "), "</li>");
+    }
+    html.raw("</ol>");
+    if let Ok(code) = Qr::of_digest(&digest) {
+        html.picture(&code.svg());
+    }
+    html.raw("</div>\n");
 }

@@ -154,7 +154,7 @@ pub enum Outcome {
     Refused,
     /// Sound, but a rehearsal.
     Rehearsal,
-    /// Sound, but of a plan without terms.
+    /// Sound, but a trial: by a plan without terms, or with keys in software.
     Development,
 }
 
@@ -215,7 +215,9 @@ impl Verdict {
                 format!("REHEARSAL: it went through as its plan says, and nothing of it counts{skipped}")
             }
             Outcome::Development => {
-                format!("DEVELOPMENT: its plan has no terms, so that nobody has approved it{skipped}")
+                format!(
+                    "DEVELOPMENT: a trial, whose plan has no terms or whose keys are worth less than it demands{skipped}"
+                )
             }
         }
     }

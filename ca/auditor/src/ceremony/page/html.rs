@@ -1,6 +1,8 @@
 //! HTML that names and notes of strangers cannot break out of: markup is written as `&'static str` alone, and everything
 //! else is text.
 
+use base64ct::{Base64, Encoding as _};
+
 /// A page while it is written.
 #[derive(Debug, Default)]
 pub(super) struct Html(String);
@@ -33,6 +35,13 @@ impl Html {
     /// Text between two pieces of markup.
     pub(super) fn between(&mut self, before: &'static str, text: &str, behind: &'static str) -> &mut Self {
         self.raw(before).text(text).raw(behind)
+    }
+
+    /// A picture (SVG) that a library drew, where nothing that strangers wrote can be in it: it is shown as an image, in
+    /// which nothing is run or fetched.
+    pub(super) fn picture(&mut self, svg: &str) -> &mut Self {
+        let data = Base64::encode_string(svg.as_bytes());
+        self.between("<img alt=\"QR code\" src=\"data:image/svg+xml;base64,", &data, "\">")
     }
 
     /// A row of a table.

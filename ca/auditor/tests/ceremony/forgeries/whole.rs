@@ -116,3 +116,27 @@ fn no_entry_can_be_taken_out() {
     }
     assert_eq!(passed, ["note", "resumed"]);
 }
+
+#[test]
+fn keys_in_software_are_for_development() {
+    for (wanted, outcome) in
+        [(Wanted::Ceremony, Outcome::Refused), (Wanted::Development, Outcome::Development)]
+    {
+        let mut copy = WORLD.copy();
+        copy.wanted = wanted;
+        copy.alone = true;
+        let at = copy.find("root new-root");
+        copy.log.edit_body(at, |body| {
+            body["format"] = json!("software-v1");
+            body["grade"] = json!("software");
+        });
+        copy.approve_again();
+        let verdict = copy.verify();
+        assert_eq!(
+            (verdict.outcome, verdict.passed),
+            (outcome, wanted == Wanted::Development),
+            "{}",
+            verdict.text()
+        );
+    }
+}
