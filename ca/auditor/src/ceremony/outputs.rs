@@ -84,7 +84,7 @@ pub(crate) fn judge(
         }
         told.push(OutputTold { number: seen.step.number, path: name, sha256, der });
     }
-    extra(given, folder, &known, checks)?;
+    extra(given, plan, folder, &known, checks)?;
     checks.compared(
         Subject::Outputs,
         format!("{} of {} files: digest, signed bytes, signature under its root", told.len(), known.len()),
@@ -203,9 +203,11 @@ fn import_is_sound(plan: &Plan, keys: &Keys, import: &Import, der: &[u8]) -> Res
     import.judge(root, key, &answer)
 }
 
-/// Certificates, CRLs and requests among the outputs that no step made.
+/// Certificates, CRLs and requests that look like the ceremony's by their names and that no step made, and those of
+/// rehearsals. Others may lie there: ceremonies may share a folder with each other and with their installation.
 fn extra(
     given: &Given<'_>,
+    plan: &Plan,
     folder: &Path,
     known: &BTreeSet<PathBuf>,
     checks: &mut Checks,
@@ -217,15 +219,17 @@ fn extra(
         .chain(given.rehearsal.iter().chain(&given.previous).map(|(folder, _)| folder.path()))
         .map(real)
         .collect();
+    let is_named = |name: &str| {
+        let is_rehearsed = plan.mode() == Mode::Production && name.starts_with(REHEARSAL);
+        let stem = name.split('.').next().unwrap_or(name);
+        is_rehearsed || plan.steps().iter().any(|step| step.name() == stem)
+    };
     for path in files(folder)? {
-        if known.contains(&path) || others.iter().any(|other| real(&path).starts_with(other)) {
-            continue;
-        }
-        if read(&path)?.as_deref().is_some_and(is_artefact) {
-            let what = format!(
-                "{} holds what no step has made",
-                path.strip_prefix(folder).unwrap_or(&path).display()
-            );
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let is_other = known.contains(&path) || others.iter().any(|other| real(&path).starts_with(other));
+        if !is_other && is_named(&name) && read(&path)?.as_deref().is_some_and(is_artefact) {
+            let shown = path.strip_prefix(folder).unwrap_or(&path).display();
+            let what = format!("{shown} is called like an artefact of the ceremony, and no step has made it");
             checks.wrong(Subject::Outputs, "output-extra", what);
         }
     }

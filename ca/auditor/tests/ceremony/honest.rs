@@ -27,3 +27,12 @@ fn the_quorum_may_approve_the_result_after_the_window() {
     let verdict = copy.verify();
     assert!(verdict.passed, "{}", verdict.text());
 }
+
+#[test]
+fn other_ceremonies_may_have_written_to_the_same_folder() {
+    let copy = WORLD.copy();
+    std::fs::copy(copy.places.previous.join("old-root.pem"), copy.places.out.join("root-of-2025.pem"))
+        .unwrap();
+    let verdict = copy.verify_files();
+    assert!(verdict.passed, "{}", verdict.text());
+}

@@ -5,7 +5,9 @@ use super::*;
 #[test]
 fn other_files() {
     fn replace(c: &Copy, name: &str, bytes: &[u8]) {
-        std::fs::write(c.places.out.join(name), bytes).unwrap();
+        let path = c.places.out.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
     }
     fn read(c: &Copy, name: &str) -> Vec<u8> {
         std::fs::read(c.places.out.join(name)).unwrap()
@@ -72,7 +74,16 @@ fn other_files() {
             "a certificate that no step made",
             |c| {
                 let bytes = std::fs::read(c.places.rehearsal.join("REHEARSAL-new-root.pem")).unwrap();
-                replace(c, "prod.example/one-more.pem", &bytes);
+                replace(c, "prod.example/new-root.pem", &bytes);
+            },
+            &["output-extra"],
+        ),
+        (
+            "a file of the rehearsal among the ceremony's",
+            |c| {
+                let name = "REHEARSAL-new-root.pem";
+                let bytes = std::fs::read(c.places.rehearsal.join(name)).unwrap();
+                replace(c, name, &bytes);
             },
             &["output-extra"],
         ),
@@ -80,7 +91,7 @@ fn other_files() {
             "a CRL that no step made",
             |c| {
                 let bytes = read(c, "new-root.crl");
-                replace(c, "root.bin", &bytes);
+                replace(c, "copies/new-crl.bin", &bytes);
             },
             &["output-extra"],
         ),
