@@ -160,10 +160,17 @@ pub(crate) fn evidence(
 
 /// The name of an output in this mode.
 fn in_mode(plan: &Plan, output: &str) -> String {
-    match (plan.mode(), output.rsplit_once('/')) {
-        (Mode::Production, _) => output.to_owned(),
-        (Mode::Rehearsal, Some((folder, name))) => format!("{folder}/{REHEARSAL}{name}"),
-        (Mode::Rehearsal, None) => format!("{REHEARSAL}{output}"),
+    match plan.mode() {
+        Mode::Production => output.to_owned(),
+        Mode::Rehearsal => of_rehearsal(output),
+    }
+}
+
+/// The name of an output in a rehearsal.
+fn of_rehearsal(output: &str) -> String {
+    match output.rsplit_once('/') {
+        Some((folder, name)) => format!("{folder}/{REHEARSAL}{name}"),
+        None => format!("{REHEARSAL}{output}"),
     }
 }
 
@@ -219,15 +226,23 @@ fn extra(
         .chain(given.rehearsal.iter().chain(&given.previous).map(|(folder, _)| folder.path()))
         .map(real)
         .collect();
+    // Beside the ceremony's own; a folder of a rehearsal may lie below.
+    let rehearsed: BTreeSet<_> = match plan.mode() {
+        Mode::Production => {
+            let outputs = plan.steps().into_iter().filter_map(|step| step.output());
+            outputs.map(|output| folder.join(of_rehearsal(output))).collect()
+        }
+        Mode::Rehearsal => BTreeSet::new(),
+    };
     let is_named = |name: &str| {
-        let is_rehearsed = plan.mode() == Mode::Production && name.starts_with(REHEARSAL);
         let stem = name.split('.').next().unwrap_or(name);
-        is_rehearsed || plan.steps().iter().any(|step| step.name() == stem)
+        plan.steps().iter().any(|step| step.name() == stem)
     };
     for path in files(folder)? {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let is_other = known.contains(&path) || others.iter().any(|other| real(&path).starts_with(other));
-        if !is_other && is_named(&name) && read(&path)?.as_deref().is_some_and(is_artefact) {
+        let is_ours = is_named(&name) || rehearsed.contains(&path);
+        if !is_other && is_ours && read(&path)?.as_deref().is_some_and(is_artefact) {
             let shown = path.strip_prefix(folder).unwrap_or(&path).display();
             let what = format!("{shown} is called like an artefact of the ceremony, and no step has made it");
             checks.wrong(Subject::Outputs, "output-extra", what);
