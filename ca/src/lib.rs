@@ -22,6 +22,7 @@ pub mod issuance;
 pub mod ledger;
 pub mod lint;
 pub mod log_key;
+pub mod masked;
 pub mod names;
 pub mod noted_head;
 pub mod plan;

@@ -5,6 +5,7 @@
 //! asks whether every byte is what the checkpoint covers, and which are not; [`meaning`] asks whether what the entries
 //! say holds together.
 
+pub mod ceremony;
 mod known;
 mod leftovers;
 mod meaning;

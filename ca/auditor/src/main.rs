@@ -1,5 +1,6 @@
 //! `undercroft-audit`: decides whether a log can be believed, on a laptop, without the CA.
 
+mod ceremony_command;
 mod certificate;
 mod custody;
 mod fetch;
@@ -24,6 +25,7 @@ use undercroft_log::second_key::SecondKey;
 use undercroft_log::witnesses::WitnessPolicy;
 use undercroft_log_files::{Folder, FolderError};
 
+use self::ceremony_command::{CeremonyArgs, ScriptArgs};
 use self::custody::{Required, TrustArgs};
 use self::log::{LogArgs, PerhapsLogArgs};
 
@@ -133,6 +135,11 @@ enum Command {
         #[arg(long, value_enum)]
         require: Option<Required>,
     },
+    /// Verify a ceremony offline, from its files alone: order, approvals, rehearsal, custody, every signed byte, outputs.
+    /// Ends with a one-page verdict. Exits with 5 if anything is not as the plan says.
+    Ceremony(CeremonyArgs),
+    /// Write the script of a ceremony before it: a page to print, with a box to tick for each step.
+    CeremonyScript(ScriptArgs),
     /// Copy a log from a web server to a folder, or bring the copy up to date. Exits with 5, and leaves the copy as it
     /// is, if the server's log is not its continuation.
     Mirror(log::MirrorArgs),
@@ -249,6 +256,8 @@ impl Program for AuditProgram {
                     }
                 }
             }
+            Command::Ceremony(args) => args.run(terminal),
+            Command::CeremonyScript(args) => args.run(terminal),
             Command::Mirror(args) => args.run(terminal),
             Command::Meta(meta) => meta.run::<Self>(terminal),
         }

@@ -1,0 +1,237 @@
+//! The plans: of a ceremony with everything in it, of the one before, and of a corporation's own.
+
+use undercroft_ca::plan::Plan;
+
+use crate::persons::PERSONS;
+
+/// What the ceremony is about that others have made.
+pub(crate) struct Foreign {
+    /// SHA-256 of the head of the ceremony before.
+    pub(crate) previous: String,
+    pub(crate) old_root: String,
+    pub(crate) old_key_id: String,
+    pub(crate) corporate_root: String,
+}
+
+pub(crate) fn parse(text: &str) -> Plan {
+    Plan::parse("plan.toml", text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn head(name: &str, title: &str) -> String {
+    format!(
+        r#"
+version = 1
+title = "{title}"
+operator = "ca.example"
+name = "{name}"
+policy-arc = "1.3.6.1.4.1.32473.1"
+transcript = {{ device = "roots", label = "ceremony-log" }}
+entropy = "8c1d2f0e5b7a94d36e1f0c8b7a695847362514f3e2d1c0bfae9d8c7b6a594837"
+"#
+    )
+}
+
+fn root(name: &str, domain: &str, common_name: &str) -> String {
+    format!(
+        r#"
+[[root]]
+name = "{name}"
+domains = ["{domain}"]
+key = {{ device = "roots", label = "{name}", algorithm = "ecdsa-p384" }}
+subject = {{ organization = "Example", common-name = "{common_name}" }}
+not-before = 2025-11-22T00:00:00Z
+not-after = 2045-11-22T00:00:00Z
+urls = {{ crl = "http://pki.ca.example/{name}.crl", certificate = "http://pki.ca.example/{name}.cer" }}
+follows = "CP 1.0 section 7.1.1"
+output = "{name}.pem"
+"#
+    )
+}
+
+/// The ceremony before: it made the root that exists.
+pub(crate) fn previous() -> String {
+    head("2025-11", "Ceremony of 2025") + &root("old-root", "prod.example", "prod.example Root R1")
+}
+
+/// The corporation's own ceremonies: its root, and the certificate that it gives ours.
+pub(crate) fn corporate() -> String {
+    head("corporate", "Corporate root") + &root("corporate", "corp.example", "Corporate Root")
+}
+
+/// The corporation signs our root.
+pub(crate) fn corporate_answer(corporate_root: &str, old_root: &str) -> String {
+    head("answer", "Answer to Example")
+        + &format!(
+            r#"
+[[existing-root]]
+name = "corporate"
+domains = ["corp.example"]
+key = {{ device = "roots", label = "corporate", algorithm = "ecdsa-p384" }}
+certificate = """{corporate_root}"""
+urls = {{ crl = "http://pki.corp.example/root.crl", certificate = "http://pki.corp.example/root.cer" }}
+follows = "Corporate CP"
+
+[[cross-certificate]]
+name = "answer"
+issuer = "corporate"
+certificate = """{old_root}"""
+not-before = 2025-11-22T00:00:00Z
+not-after = 2030-11-22T00:00:00Z
+follows = "Corporate CP"
+output = "answer.pem"
+"#
+        )
+}
+
+/// Terms: two of alice, bob, carol and dora; carol asks.
+fn terms() -> String {
+    let person =
+        |name: &str| format!("\n[[roster.person]]\nname = \"{name}\"\nkeys = [\"{}\"]\n", PERSONS.key(name));
+    format!(
+        r#"
+[roster]
+quorum = 2
+{}
+[window]
+begins = 2026-11-22T08:00:00Z
+ends = 2026-11-22T20:00:00Z
+
+[[device]]
+name = "roots"
+model = "YubiHSM"
+firmware = "2.4"
+
+[[device]]
+name = "vault"
+model = "YubiHSM"
+firmware = "2.4"
+"#,
+        ["alice", "bob", "carol", "dora"].map(person).concat()
+    )
+}
+
+/// The plan with everything in it.
+pub(crate) fn everything(foreign: &Foreign) -> String {
+    let Foreign { previous, old_root, old_key_id, corporate_root } = foreign;
+    head("2026-11", "Rotation of 2026")
+        + &format!("requester = \"carol\"\nprevious = \"{previous}\"\n")
+        + &terms()
+        + &format!(
+            r#"
+[[manual]]
+name = "unseal"
+instruction = "Take the tokens out of the safe and compare the numbers of their seals"
+at = "begin"
+follows = "CPS 1.0 section 5.1"
+
+[[existing-root]]
+name = "old-root"
+domains = ["prod.example"]
+key = {{ device = "roots", label = "old-root", algorithm = "ecdsa-p384" }}
+certificate = """{old_root}"""
+urls = {{ crl = "http://pki.ca.example/old-root.crl", certificate = "http://pki.ca.example/old-root.cer" }}
+follows = "CP 1.0 section 7.1.1"
+"#
+        )
+        + &root("new-root", "prod.example", "prod.example Root R2")
+        + &format!(
+            r#"
+[[certificate-request]]
+name = "corporate-request"
+root = "new-root"
+follows = "CP 1.0 section 4.1"
+output = "corporate.csr.pem"
+
+[[import]]
+name = "corporate-answer"
+root = "old-root"
+issuer = """{corporate_root}"""
+answer = "corporate/answer.pem"
+follows = "CP 1.0 section 4.3"
+output = "old-root-under-corporate.pem"
+
+[[cross-certificate]]
+name = "new-by-old"
+issuer = "old-root"
+subject = "new-root"
+not-before = 2026-11-22T00:00:00Z
+not-after = 2030-11-22T00:00:00Z
+follows = "CP 1.0 section 7.1.3"
+output = "cross/new-by-old.pem"
+
+[[cross-certificate]]
+name = "old-by-new"
+issuer = "new-root"
+subject = "old-root"
+not-before = 2026-11-22T00:00:00Z
+not-after = 2030-11-22T00:00:00Z
+follows = "CP 1.0 section 7.1.3"
+output = "cross/old-by-new.pem"
+
+[[cross-certificate]]
+name = "corporate-by-new"
+issuer = "new-root"
+certificate = """{corporate_root}"""
+not-before = 2026-11-22T00:00:00Z
+not-after = 2030-11-22T00:00:00Z
+follows = "CP 1.0 section 7.1.3"
+output = "cross/corporate-by-new.pem"
+
+[[intermediate]]
+name = "intermediate-1"
+domain = "prod.example"
+issuer = "new-root"
+request = "prod.example/intermediate-1"
+algorithm = "ecdsa-p256"
+subject = {{ organization = "Example", common-name = "prod.example Intermediate I1" }}
+not-before = 2026-11-22T00:00:00Z
+not-after = 2027-11-17T00:00:00Z
+follows = "CP 1.0 section 7.1.2"
+output = "prod.example/intermediate-1.pem"
+
+[[intermediate]]
+name = "intermediate-2"
+domain = "prod.example"
+issuer = "new-root"
+request = "prod.example/intermediate-2"
+algorithm = "ecdsa-p256"
+subject = {{ organization = "Example", common-name = "prod.example Intermediate I2" }}
+not-before = 2026-11-22T00:00:00Z
+not-after = 2027-11-17T00:00:00Z
+follows = "CP 1.0 section 7.1.2"
+output = "prod.example/intermediate-2.pem"
+
+[[crl]]
+name = "old-crl"
+issuer = "old-root"
+number = 2
+this-update = 2026-11-22T00:00:00Z
+next-update = 2027-05-21T00:00:00Z
+revoked = [{{ serial = "01010101010101010101010101010101", date = 2026-11-21T00:00:00Z, reason = "superseded" }}]
+follows = "CP 1.0 section 7.2"
+output = "old-root.crl"
+
+[[crl]]
+name = "new-crl"
+issuer = "new-root"
+number = 1
+this-update = 2026-11-22T00:00:00Z
+next-update = 2027-05-21T00:00:00Z
+follows = "CP 1.0 section 7.2"
+output = "new-root.crl"
+
+[[manual]]
+name = "backup"
+instruction = "Wrap the key of new-root and put the wrapped key on two sticks"
+evidence = "backup/new-root.wrapped"
+minutes = 10
+follows = "CPS 1.0 section 6.2.4"
+
+[[destruction]]
+name = "retire-vault"
+key = {{ device = "vault", label = "old-root-copy", algorithm = "ecdsa-p384" }}
+key-id = "{old_key_id}"
+follows = "CPS 1.0 section 6.2.10"
+"#
+        )
+}
