@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test clouds table soak interop build packages bench fuzz lint clean
+.PHONY: demo test ceremony clouds table soak interop build packages bench fuzz lint clean
 
 # What the programs link (libtss2) and what the simulated devices and foreign verifiers are.
 PACKAGES := faketime pkg-config g++ gdb libtss2-dev softhsm2 libtpm2-pkcs11-1 tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon swtpm swtpm-tools tpm2-tools openssl gnutls-bin libnss3-tools opensc openssh-client python3-venv
@@ -16,6 +16,14 @@ demo: build
 
 test: build $(PKILINT)
 	cargo test --workspace --locked --quiet
+
+# A PKI team's year on simulated tokens and a simulated clock: a first ceremony, a CRL, the rotation of a root, an intermediate
+# that is replaced in an emergency, the end of the old root's key; each rehearsed, run, approved and verified. Plans,
+# transcripts, verdicts and reports are left in target/ceremonies/.
+ceremony: build
+	UNDERCROFT_CEREMONIES=$(CURDIR)/target/ceremonies \
+	  cargo test --locked --quiet --package e2e --test stories -- ceremony::year
+	@ls target/ceremonies/*/report.html
 
 CLOUDS := awskms gcpkms azurekv
 

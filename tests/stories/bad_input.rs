@@ -58,12 +58,7 @@ fn a_configuration_that_is_wrong_says_where_and_how_to_mend_it() {
         ("name = \"prod.example\"", "name = \"control\"", 2, &["control"]),
         ("control = \"control.example\"", "control = \"controll.example\"", 2, &["control", "no [[domain]]"]),
         ("\"../prod.example/root.pem\"", "\"../prod.example/rot.pem\"", 2, &["rot.pem"]),
-        (
-            "\"../prod.example/root.pem\"",
-            "\"../control/root.pem\"",
-            2,
-            &["prod.example", "none of the roots"],
-        ),
+        ("\"../prod.example/root.pem\"", "\"../control/root.pem\"", 2, &["prod.example", "share the root"]),
         ("../prod.example/intermediate.pem", "../control/intermediate.pem", 2, &["prod.example", "key"]),
         ("pkcs11:token=prod;object=intermediate-i1", "pkcs11:token=prod;object=nothing", 3, &["nothing"]),
         ("pkcs11:token=prod;object", "pkcs11:tokn=prod;object", 2, &["tokn"]),

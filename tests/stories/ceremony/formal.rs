@@ -69,6 +69,10 @@ impl Formal {
         self.site.variables()
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        self.site.folder()
+    }
+
     /// The environment with every device.
     pub(super) fn devices(&self) -> PathBuf {
         self.site.devices()

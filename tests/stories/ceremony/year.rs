@@ -123,6 +123,7 @@ output = "prod.example/root-2.pem"
     let listed = key.with(&year.site.variables()).done().unwrap().stdout;
     assert!(!listed.contains("prod-root-r1") && listed.contains("prod-root-r2"), "{listed}");
     assert!(day < end);
+    year.keep();
 }
 
 struct Year {
@@ -207,11 +208,11 @@ impl Year {
         run(10).expect(6).unwrap().says("result.json").unwrap();
         self.site.approved_result();
         run(15).expect(0).unwrap();
-        self.site.audited();
-
-        // Put away, for the next to begin with empty folders.
         let kept = self.site.path(&format!("ceremonies/{name}"));
         fs::create_dir_all(&kept).unwrap();
+        self.audited(&rehearsal, &kept);
+
+        // Put away, for the next to begin with empty folders.
         fs::copy(&plan, kept.join("plan.toml")).unwrap();
         for folder in ["ceremony/transcript", "approvals"] {
             let path = self.site.path(folder);
@@ -222,6 +223,36 @@ impl Year {
         let note = fs::read_to_string(kept.join("transcript/checkpoint")).unwrap();
         let text = note.split("\n\n").next().unwrap().to_owned() + "\n";
         self.previous = Some((Digest::of(text.as_bytes()), kept.join("transcript")));
+    }
+
+    /// The auditor's verdict, with the rehearsal and the ceremony before, and the pages to print.
+    fn audited(&self, rehearsal: &Path, kept: &Path) {
+        let transcript = self.site.path("ceremony/transcript");
+        let plan = self.site.path("ceremony/plan.toml");
+        let mut tool = Tool::ours("undercroft-audit").unwrap().arg("ceremony").arg(&transcript);
+        tool = tool.arg("--key").arg(transcript.join("log.vkey")).arg("--plan").arg(&plan);
+        tool = tool
+            .arg("--out")
+            .arg(self.site.folder())
+            .arg("--requests")
+            .arg(self.site.path("ceremony/requests"));
+        tool = tool.arg("--rehearsal").arg(rehearsal).arg("--rehearsal-key").arg(rehearsal.join("log.vkey"));
+        if let Some((_, previous)) = &self.previous {
+            tool = tool.arg("--previous").arg(previous).arg("--previous-key").arg(previous.join("log.vkey"));
+        }
+        let ran = tool.arg("--development").arg("--report").arg(kept.join("report.html")).done().unwrap();
+        fs::write(kept.join("verdict.txt"), &ran.stdout).unwrap();
+        let script = Tool::ours("undercroft-audit").unwrap().arg("ceremony-script").arg(&plan).arg("--out");
+        script.arg(kept.join("script.html")).done().unwrap();
+    }
+
+    /// What `make ceremony` leaves for people to look at.
+    fn keep(&self) {
+        let Some(folder) = std::env::var_os("UNDERCROFT_CEREMONIES") else { return };
+        let folder = PathBuf::from(folder);
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(folder.parent().unwrap()).unwrap();
+        Tool::foreign("cp").arg("-a").arg(self.site.path("ceremonies")).arg(&folder).done().unwrap();
     }
 
     /// OpenSSL's opinion, on a day of the year.

@@ -19,7 +19,7 @@ use undercroft_ca::issuance::{Prepared, issue};
 use undercroft_ca::log_key::LogKey;
 use undercroft_ca::plan::{Intermediate, Plan, Root};
 use undercroft_ca::profile::Kind;
-use undercroft_ca::serial::SerialNumber;
+use undercroft_ca::serial::{Entropy as _, SerialNumber};
 use undercroft_ca::store::Effect;
 use undercroft_ca::time::Validity;
 use undercroft_cli::system::{Stopwatch, SystemClock, SystemEntropy};
@@ -317,6 +317,9 @@ impl Rehearsal<'_> {
         };
         let nesting = self.authority.certificate.path_length().unwrap_or(1).saturating_sub(1);
         let arc = self.config.policy_arc.to_string();
+        let mut entropy = [0; 32];
+        SystemEntropy.fill(&mut entropy).map_err(failed)?;
+        let entropy = hex::encode(entropy);
         let intermediate = |which: &str| {
             format!(
                 r#"
@@ -343,6 +346,7 @@ operator = "{operator}"
 name = "drill"
 policy-arc = "{arc}"
 transcript = {{ device = "simulated", label = "drill-log" }}
+entropy = "{entropy}"
 
 [[root]]
 name = "root"
