@@ -66,7 +66,8 @@ impl Reader<'_> {
             }
             _ => Ok(Approved { statement, at }),
         });
-        if let Err(what) = &judged {
+        // Those of a ceremony are judged with its roster (`crate::ceremony`), which says more.
+        if let (Err(what), false) = (&judged, self.place.about == About::Ceremony) {
             self.find(index, "approval", what.clone());
         }
         self.freezes.approvals.insert(index, judged);

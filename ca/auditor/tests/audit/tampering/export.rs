@@ -11,8 +11,10 @@ use futures::executor::block_on;
 use hsm_sim::software::SoftwareKey;
 use tempfile::TempDir;
 use undercroft_audit::prove;
+use undercroft_ca::tbs::{CrlScope, CrlSpec};
+use undercroft_ca::time::Validity;
 use undercroft_keymgr::SigningKey as _;
-use undercroft_keys::{KeyAlgorithm, SignatureAlgorithm};
+use undercroft_keys::KeyAlgorithm;
 use undercroft_log::cosignature::WitnessKey;
 use undercroft_log::leaf::Digest;
 use undercroft_log::note::Note;
@@ -21,7 +23,7 @@ use undercroft_log::tree::Hash;
 use undercroft_log_files::Folder;
 
 use crate::installation::{INSTALLATION, software};
-use crate::lies::{Leaf, issue, replaced};
+use crate::lies::{Leaf, issue};
 use crate::log::Log;
 use crate::proofs::certificate;
 
@@ -62,11 +64,17 @@ static HONEST: LazyLock<Log> = LazyLock::new(|| {
     log
 });
 
-/// The TBSCertList of the ceremony's CRL, which names another issuer; nobody looks at that here.
+/// A TBSCertList of the authority that lists nothing, since nothing was revoked.
 fn crl() -> Vec<u8> {
-    let blobs = &INSTALLATION.ceremony.blobs;
-    let of_root = blobs.iter().find(|blob| blob.starts_with(&[0x30])).unwrap();
-    replaced(of_root, SignatureAlgorithm::EcdsaP384Sha384.der(), SignatureAlgorithm::EcdsaP256Sha256.der())
+    let time = |text: &str| text.parse().unwrap();
+    let spec = CrlSpec {
+        issuer: &INSTALLATION.prod_authority.issuer,
+        number: 1,
+        period: Validity::new(time("2026-11-22T08:00:00Z"), time("2026-11-29T08:00:00Z")).unwrap(),
+        revoked: &[],
+        scope: CrlScope::default(),
+    };
+    undercroft_ca::tbs::crl(&spec).unwrap().der().to_vec()
 }
 
 static WITNESS: LazyLock<(WitnessKey, Arc<SoftwareKey>)> = LazyLock::new(|| {
