@@ -127,3 +127,19 @@ fn people_note_pause_and_abort() {
     site.audited();
     site.run().expect(2).unwrap().says("has ended").unwrap();
 }
+
+/// What it links is looked at in `walls`; this is what it does, with the module of its tokens.
+#[test]
+fn a_ceremony_asks_for_no_socket_of_a_network() {
+    let site = Formal::new();
+    site.approved("plan");
+    site.deviation("not-rehearsed", "a test");
+    site.sign("deviation-1", "alice");
+    site.sign("deviation-1", "bob");
+    let (ran, trace) = site.sockets();
+    ran.expect(6).unwrap().says("result.json").unwrap();
+    assert!(trace.contains("+++ exited with 6 +++"), "nothing was traced: {trace}");
+    let asked: Vec<_> =
+        trace.lines().filter(|line| line.contains("AF_") && !line.contains("AF_UNIX")).collect();
+    assert!(asked.is_empty(), "{asked:?}");
+}

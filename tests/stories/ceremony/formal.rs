@@ -279,6 +279,21 @@ impl Formal {
         self.tool_with("run", &path).run().unwrap()
     }
 
+    /// Runs it where there is no network, if this user may make such a place, and gives the sockets that it has asked for.
+    pub(super) fn sockets(&self) -> (Ran, String) {
+        let plain = self.tool("run").into_command();
+        let trace = self.path("sockets");
+        let alone = Tool::foreign("unshare").args(["-n", "true"]).run().is_ok_and(|ran| ran.status == 0);
+        let mut tool = match alone {
+            true => Tool::foreign("unshare").args(["-n", "strace"]),
+            false => Tool::foreign("strace"),
+        };
+        tool =
+            tool.args(["-f", "-e", "trace=socket,connect,bind", "-o"]).arg(&trace).arg(plain.get_program());
+        let ran = tool.args(plain.get_args()).with(&self.site.variables()).run().unwrap();
+        (ran, fs::read_to_string(trace).unwrap())
+    }
+
     /// Runs it and answers its prompts.
     pub(super) fn answering(&self, answers: &str) -> Ran {
         let mut command = self.tool("run").arg("--ask").into_command();
