@@ -122,7 +122,7 @@ impl<'a> Doing<'a> {
                     (None, None) => {
                         let der = self.sign(step, standing, begun).await?;
                         self.take_root(root, &der)?;
-                        Some(self.write(step, "CERTIFICATE", &der)?)
+                        Some(self.write(step, &der)?)
                     }
                     (None, Some(done)) => {
                         let der = self.written(step, done)?;
@@ -151,21 +151,21 @@ impl<'a> Doing<'a> {
                     }
                     let der = self.sign(step, standing, begun).await?;
                     self.is_issued_by(intermediate.name(), &der, intermediate.issuer())?;
-                    Some(self.write(step, "CERTIFICATE", &der)?)
+                    Some(self.write(step, &der)?)
                 }
             }
             What::CrossCertificate(cross) if done.is_none() => {
                 let der = self.sign(step, standing, begun).await?;
                 self.is_issued_by(cross.name(), &der, cross.issuer())?;
-                Some(self.write(step, "CERTIFICATE", &der)?)
+                Some(self.write(step, &der)?)
             }
             What::CertificateRequest(_) if done.is_none() => {
                 let der = self.sign(step, standing, begun).await?;
-                Some(self.write(step, "CERTIFICATE REQUEST", &der)?)
+                Some(self.write(step, &der)?)
             }
             What::Crl(_) if done.is_none() => {
                 let der = self.sign(step, standing, begun).await?;
-                Some(self.write_crl(step, &der)?)
+                Some(self.write(step, &der)?)
             }
             What::Import(_)
             | What::Destruction(_)
@@ -184,7 +184,10 @@ impl<'a> Doing<'a> {
     pub(crate) async fn clean_up(&mut self, standing: &Standing) -> Result<(), Failure> {
         for step in self.plan.steps() {
             let done = standing.done.contains_key(&step.number) || self.finished.contains(&step.number);
-            if let (Some(path), true) = (path(self.plan, &self.places.out, &step), done) {
+            let begun = standing.begun.as_ref().is_some_and(|begun| begun.number == step.number);
+            if let Some(path) = path(self.plan, &self.places.out, &step)
+                && (done || begun && self.was_written(&step, &path, standing)?)
+            {
                 match std::fs::remove_file(&path) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                         return Err(Failure::failed(format!(
@@ -198,7 +201,6 @@ impl<'a> Doing<'a> {
             let What::Root(root) = step.what else { continue };
             let recorded = standing.keys.get(&purpose_of_root(root.name())).copied();
             let made = self.keys.roots.get(root.name()).map(undercroft_keys::PublicKey::id).or(recorded);
-            let begun = standing.begun.as_ref().is_some_and(|begun| begun.number == step.number);
             let Some(key) = devices::find(&self.environment.tokens, root.key()).await? else { continue };
             let id = key.signer.public_key().id();
             // One that was announced and not recorded was made in the moment of an interruption.
@@ -211,6 +213,20 @@ impl<'a> Doing<'a> {
             self.transcript.tell(CeremonyEvent::Note, text).await?;
         }
         Ok(())
+    }
+
+    /// Whether a file is what a step wrote in the moment of an interruption, before the transcript could say so.
+    fn was_written(&self, step: &Step<'_>, path: &Path, standing: &Standing) -> Result<bool, Failure> {
+        let der = match (&standing.signed, step.what) {
+            (Some(before), _) => self.signed_before(before)?,
+            (None, What::Import(import)) => {
+                let answer = read_text(&self.places.requests.join(import.answer()))?;
+                AuthorityCertificate::from_pem(&answer)?.der().to_vec()
+            }
+            (None, _) => return Ok(false),
+        };
+        let expected = self.as_written(step, &der)?;
+        Ok(std::fs::read(path).is_ok_and(|found| found == expected))
     }
 
     async fn tell(
@@ -349,7 +365,7 @@ impl<'a> Doing<'a> {
         import
             .judge(root, certificate.public_key(), &answer)
             .map_err(|what| during(Failure::refused(format!("`{}`: {what}", import.name()))))?;
-        self.write(step, "CERTIFICATE", answer.der())
+        self.write(step, answer.der())
     }
 
     async fn destroy(&self, destruction: &Destruction, begun: bool) -> Result<(), Failure> {
@@ -368,22 +384,25 @@ impl<'a> Doing<'a> {
         Ok(manager.destruction()?.destroy(&uri, id).await?)
     }
 
-    fn write(&self, step: &Step<'_>, label: &str, der: &[u8]) -> Result<Digest, Failure> {
-        let pem = to_pem(label, der)?;
-        // RFC 7468 section 5.2: text may stand before what is encapsulated.
-        let text = match self.plan.mode() {
-            Mode::Production => pem,
-            Mode::Rehearsal => format!("{REHEARSAL}: nobody trusts this key\n{pem}"),
-        };
-        self.write_new(step, text.as_bytes())
+    fn write(&self, step: &Step<'_>, der: &[u8]) -> Result<Digest, Failure> {
+        self.write_new(step, &self.as_written(step, der)?)
     }
 
-    /// A CRL is DER (RFC 2585 section 3); that of a rehearsal is PEM, so that it can say so.
-    fn write_crl(&self, step: &Step<'_>, der: &[u8]) -> Result<Digest, Failure> {
-        match self.plan.mode() {
-            Mode::Production => self.write_new(step, der),
-            Mode::Rehearsal => self.write(step, "X509 CRL", der),
-        }
+    /// What a step's file holds: PEM, and DER for CRLs (RFC 2585 section 3). A rehearsal's is always PEM, so that it can say
+    /// what it is (RFC 7468 section 5.2: text may stand before what is encapsulated).
+    fn as_written(&self, step: &Step<'_>, der: &[u8]) -> Result<Vec<u8>, Failure> {
+        let label = match step.what {
+            What::Crl(_) => "X509 CRL",
+            What::CertificateRequest(_) => "CERTIFICATE REQUEST",
+            _ => "CERTIFICATE",
+        };
+        Ok(match (self.plan.mode(), step.what) {
+            (Mode::Production, What::Crl(_)) => der.to_vec(),
+            (Mode::Production, _) => to_pem(label, der)?.into_bytes(),
+            (Mode::Rehearsal, _) => {
+                format!("{REHEARSAL}: nobody trusts this key\n{}", to_pem(label, der)?).into_bytes()
+            }
+        })
     }
 
     /// Writes a file that is not there yet, or holds the same already.
