@@ -6,7 +6,7 @@ use super::formal::Formal;
 use crate::faults::Faults;
 
 /// Of this many fsyncs, `make test` kills at one; `make soak` at each.
-const STRIDE: i64 = 23;
+const STRIDE: i64 = 13;
 
 #[test]
 fn a_ceremony_that_is_cut_off_goes_on_or_is_given_up() {
