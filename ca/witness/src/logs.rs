@@ -1,7 +1,6 @@
 //! The logs that a witness knows, in a folder: `<SHA-256 of the origin>/log.vkey`, and beside it `checkpoint`, the last
 //! one that was cosigned.
 
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -9,14 +8,14 @@ use undercroft_cli::{Failure, read_text, write_file};
 use undercroft_log::add_checkpoint::Seen;
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::note::{KeyName, VerifierKey};
-use undercroft_log_files::Folder;
+use undercroft_log_files::{Folder, Lock, LockError};
 
 /// The state of a witness. One process has it at a time.
 #[derive(Debug)]
 pub struct Logs {
     folder: PathBuf,
     /// Held as long as this value lives: two witnesses on one folder could cosign a fork between them.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Logs {
@@ -27,14 +26,13 @@ impl Logs {
     pub fn open(folder: &Path) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", folder.display()));
         std::fs::create_dir_all(folder).map_err(failed)?;
-        let lock = File::create(folder.join("lock")).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { folder: folder.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(Failure::unreachable(format!(
+        match Lock::take(&folder.join("lock")) {
+            Ok(lock) => Ok(Self { folder: folder.to_owned(), _lock: lock }),
+            Err(LockError::Held) => Err(Failure::unreachable(format!(
                 "another witness uses {}; two on one state could cosign a fork",
                 folder.display()
             ))),
-            Err(TryLockError::Error(error)) => Err(failed(error)),
+            Err(LockError::Unavailable(error)) => Err(failed(error)),
         }
     }
 

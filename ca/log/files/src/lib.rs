@@ -14,7 +14,9 @@
 
 mod durable;
 mod folder;
+mod lock;
 mod store;
 
 pub use folder::{Folder, FolderError, read_plain};
+pub use lock::{Lock, LockError};
 pub use store::FolderStore;

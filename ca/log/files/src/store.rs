@@ -17,6 +17,7 @@ use undercroft_log::tree::{Hash, TILE_WIDTH};
 
 use crate::durable;
 use crate::folder::{Folder, FolderError};
+use crate::lock::Lock;
 
 /// A log in a folder that one process at a time appends to: the transcript of a ceremony.
 ///
@@ -27,7 +28,7 @@ use crate::folder::{Folder, FolderError};
 pub struct FolderStore {
     folder: Folder,
     /// Held for the life of the store: a second process is refused.
-    _lock: fs::File,
+    _lock: Lock,
     writing: Mutex<()>,
 }
 
@@ -50,10 +51,8 @@ impl FolderStore {
         let unavailable =
             |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
         fs::create_dir_all(&path).map_err(unavailable)?;
-        let lock = fs::File::create(path.join("lock")).map_err(unavailable)?;
-        lock.try_lock().map_err(|error| {
-            StoreError::Unavailable(format!("{}: another process has it open ({error})", path.display()))
-        })?;
+        let lock = Lock::take(&path.join("lock"))
+            .map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))?;
         durable::sweep(&path).map_err(unavailable)?;
         Ok(Self { folder: Folder::new(path), _lock: lock, writing: Mutex::new(()) })
     }

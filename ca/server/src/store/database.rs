@@ -1,6 +1,6 @@
 //! The database file.
 
-use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::str::FromStr as _;
@@ -12,6 +12,7 @@ use sqlx::sqlite::{
 };
 use undercroft_log::store::StoreError;
 use undercroft_log::tree::Hash;
+use undercroft_log_files::{Lock, LockError};
 
 use super::SqliteLog;
 
@@ -43,8 +44,8 @@ const READERS: u32 = 4;
 pub struct Database {
     pub(super) writer: SqlitePool,
     pub(super) reader: SqlitePool,
-    /// Held as long as this value lives: see [`DatabaseError::InUse`].
-    _lock: Arc<File>,
+    /// Held until the database is closed: see [`DatabaseError::InUse`].
+    lock: Arc<Lock>,
 }
 
 impl Database {
@@ -69,14 +70,10 @@ impl Database {
         // Not the file itself: SQLite's own locks are on that, and closing it here would release them (fcntl(2)).
         let mut beside = path.as_os_str().to_owned();
         beside.push(".lock");
-        let lock = owned.open(beside).map_err(unavailable)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(DatabaseError::InUse { path: path.display().to_string() });
-            }
-            Err(TryLockError::Error(error)) => return Err(unavailable(error)),
-        }
+        let lock = Lock::take(Path::new(&beside)).map_err(|error| match error {
+            LockError::Held => DatabaseError::InUse { path: path.display().to_string() },
+            LockError::Unavailable(error) => unavailable(error),
+        })?;
         drop(file);
         let options = SqliteConnectOptions::from_str("sqlite:")
             .map_err(failed)?
@@ -100,7 +97,7 @@ impl Database {
         let reader = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_lazy_with(options.read_only(true).create_if_missing(false));
-        let database = Self { writer, reader, _lock: Arc::new(lock) };
+        let database = Self { writer, reader, lock: Arc::new(lock) };
         database.prepare_schema(path).await?;
         database.settle().await.map_err(failed)?;
         Ok(database)
@@ -175,10 +172,12 @@ impl Database {
         Ok(SqliteLog::new(self.clone(), id))
     }
 
-    /// Closes the database: the write-ahead log is folded into the file.
+    /// Closes the database, for every value that shares it: the write-ahead log is folded into the file, and another
+    /// process may have it.
     pub async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;
+        self.lock.release();
     }
 }
 
