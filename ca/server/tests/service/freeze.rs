@@ -106,8 +106,7 @@ fn a_freeze_wants_a_reason() {
 fn what_is_on_its_way_into_the_log_is_abandoned() {
     let rig = Rig::new();
     rig.run(async |ca| {
-        ask(ca, workload()).await.unwrap();
-        let before = rig.domains[1].key.signatures();
+        // Nothing was asked for before: what waits below is the head over this intent, and not over another's outcome.
         rig.domains[1].log_key.set(Mood::Waits);
         let asked = tokio::spawn({
             let ca = ca.clone();
@@ -119,7 +118,7 @@ fn what_is_on_its_way_into_the_log_is_abandoned() {
         freeze(ca, prod()).await;
         rig.domains[1].log_key.set(Mood::Signs);
         assert_eq!(rule(asked.await.unwrap()), "frozen");
-        assert_eq!(rig.domains[1].key.signatures(), before);
+        assert_eq!(rig.domains[1].key.signatures(), 0);
     });
     is_abandoned(&rig);
 }
@@ -156,10 +155,9 @@ fn is_abandoned(rig: &Rig) {
             _ => None,
         })
         .collect();
-    assert_eq!((intents, outcomes.len()), (2, 2));
-    assert!(matches!(outcomes[0], OutcomeResult::Signature(_)));
+    assert_eq!(intents, outcomes.len());
     assert!(
-        matches!(outcomes[1], OutcomeResult::Abandoned(why) if why.contains("frozen by uid:1000")),
+        matches!(outcomes.last(), Some(OutcomeResult::Abandoned(why)) if why.contains("frozen by uid:1000")),
         "{outcomes:?}"
     );
 }
