@@ -8,8 +8,10 @@ use ssh_key::public::KeyData;
 use ssh_key::{PublicKey as SshPublicKey, SshSig};
 use undercroft_log::leaf::Digest;
 
+pub use deviation::{Deviation, DeviationError, DeviationKind};
 pub use statement::{Action, Approved, Statement, Wanted};
 
+mod deviation;
 mod sshsig;
 mod statement;
 

@@ -34,12 +34,14 @@ pub struct Standing {
     pub signed: Option<SignedBefore>,
     /// Keys with a custody record, by purpose.
     pub keys: BTreeMap<String, KeyId>,
-    /// How many entries stand before the first step, those aside that say that the program was started again.
-    pub before_steps: usize,
+    /// What stands before the first step, save what the program and the operator said in between.
+    pub opening: Vec<Body>,
     /// The index of the entry after which the result waits for the quorum.
     pub awaiting: Option<u64>,
     /// How many deviations the quorum has allowed.
     pub deviations: usize,
+    /// Whether the approval of the next deviation stands already, and the deviation does not.
+    pub deviating: bool,
     /// Whether the quorum's approval of the result stands.
     pub approved: bool,
     /// How it ended.
@@ -61,7 +63,35 @@ pub struct SignedBefore {
     pub signature: Vec<u8>,
 }
 
+/// How far a ceremony has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// No step was begun.
+    Opening,
+    /// Steps are being done.
+    Steps,
+    /// Every step is done, and the quorum is to approve the result.
+    Awaiting,
+    /// It was closed, or given up.
+    Ended,
+}
+
 impl Standing {
+    /// How far it has come.
+    pub fn stage(&self) -> Stage {
+        match (self.stepped, self.awaiting, self.ended) {
+            (_, _, Some(_)) => Stage::Ended,
+            (_, Some(_), None) => Stage::Awaiting,
+            (true, None, None) => Stage::Steps,
+            (false, None, None) => Stage::Opening,
+        }
+    }
+
+    /// Whether a step was not begun yet.
+    pub fn is_ahead(&self, number: u64) -> bool {
+        !self.done.contains_key(&number) && self.begun.as_ref().is_none_or(|begun| begun.number != number)
+    }
+
     /// Takes in the next entry.
     pub fn read(&mut self, leaf: &Leaf) {
         let index = self.size;
@@ -70,11 +100,16 @@ impl Standing {
             it.event,
             CeremonyEvent::Resumed | CeremonyEvent::Note | CeremonyEvent::Paused | CeremonyEvent::Step
         ));
-        self.before_steps += usize::from(!self.stepped && !aside);
+        if !self.stepped && !aside {
+            self.opening.push(leaf.body.clone());
+        }
         match &leaf.body {
             Body::Ceremony(ceremony) => self.ceremony(index, ceremony),
             Body::Key(key) => drop(self.keys.insert(key.purpose.clone(), key.key_id.0)),
-            Body::Approval(_) => self.approved = self.awaiting.is_some(),
+            Body::Approval(_) => {
+                self.approved = self.awaiting.is_some();
+                self.deviating = self.stepped && !self.approved;
+            }
             Body::Intent(intent) => {
                 *self.attempts.entry(intent.rule.clone()).or_default() += 1;
                 self.open.push(index);
@@ -108,7 +143,10 @@ impl Standing {
                 self.begun = None;
                 self.signed = None;
             }
-            CeremonyEvent::Deviation => self.deviations += 1,
+            CeremonyEvent::Deviation => {
+                self.deviations += 1;
+                self.deviating = false;
+            }
             CeremonyEvent::Awaiting => self.awaiting = Some(index),
             CeremonyEvent::Closed | CeremonyEvent::Aborted => self.ended = Some(ceremony.event),
             _ => {}

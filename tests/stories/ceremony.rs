@@ -2,6 +2,7 @@
 
 mod formal;
 mod interrupted;
+mod resumed;
 mod year;
 
 use formal::Formal;

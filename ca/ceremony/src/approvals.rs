@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use undercroft_ca::approval::{Action, Approved, Statement, Wanted};
+use undercroft_ca::approval::{
+    Action, Approved, Deviation, DeviationError, DeviationKind, Statement, Wanted,
+};
 use undercroft_ca::plan::{Plan, Terms};
 use undercroft_ca::serial::Entropy as _;
 use undercroft_cli::system::{SystemClock, SystemEntropy};
@@ -15,31 +16,6 @@ use undercroft_log::leaf::Digest;
 /// The folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Approvals(PathBuf);
-
-/// A leave from the plan or its rules, as it is written and signed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Deviation {
-    format: String,
-    /// What it is.
-    pub(crate) kind: DeviationKind,
-    /// What was expected, what happened and what was decided.
-    pub(crate) reason: String,
-}
-
-/// What is left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum DeviationKind {
-    /// The plan was not rehearsed.
-    NotRehearsed,
-    /// The ceremony runs outside the window of the plan.
-    OutsideWindow,
-    /// Something that the program does not know of.
-    Other,
-}
-
-const DEVIATION: &str = "undercroft-deviation-v1";
 
 impl Approvals {
     pub(crate) fn in_folder(folder: PathBuf) -> Self {
@@ -123,14 +99,9 @@ impl Approvals {
         reason: &str,
         days: u16,
     ) -> Result<PathBuf, Failure> {
-        if reason.trim().is_empty() {
-            return Err(Failure::usage(
-                "--reason is empty; say what was expected, what happened and what was decided",
-            ));
-        }
+        let usage = |error: DeviationError| Failure::usage(error.to_string());
+        let text = Deviation::new(kind, reason.to_owned()).map_err(usage)?.text().map_err(usage)?;
         let number = (1..).find(|number| !self.deviation_path(*number).exists()).unwrap_or(1);
-        let deviation = Deviation { format: DEVIATION.to_owned(), kind, reason: reason.to_owned() };
-        let text = serde_json::to_string(&deviation).map_err(|error| Failure::failed(error.to_string()))?;
         write_file(&self.deviation_path(number), text.as_bytes())?;
         self.ask(
             plan,
@@ -154,12 +125,8 @@ impl Approvals {
                 break;
             }
             let text = read_text(&path)?;
-            let wrong = |what: String| Failure::usage(format!("{}: {what}", path.display()));
-            let deviation: Deviation =
-                serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-            if deviation.format != DEVIATION {
-                return Err(wrong(format!("its format is `{}` and not {DEVIATION}", deviation.format)));
-            }
+            let deviation = Deviation::parse(&text)
+                .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
             let object = Digest::of(text.as_bytes());
             let approved =
                 self.get(plan, &format!("deviation-{number}"), Action::CeremonyDeviation, object, now)?;

@@ -61,6 +61,30 @@ pub(crate) fn lives_where_it_must(
     }
 }
 
+/// Whether the key that is to be destroyed is in its device, and is the one that the plan means. In a rehearsal a key of
+/// the simulator stands for it.
+pub(crate) async fn is_there(
+    plan: &Plan,
+    environment: &Environment,
+    destruction: &Destruction,
+) -> Result<(), Failure> {
+    if plan.mode() == Mode::Rehearsal {
+        return Ok(());
+    }
+    let (_, uri) = devices::locate(&environment.tokens, destruction.key())?;
+    let found = devices::find(&environment.tokens, destruction.key()).await?;
+    match found.map(|key| key.signer.public_key().id()) {
+        Some(id) if id == destruction.id() => Ok(()),
+        Some(id) => Err(Failure::refused(format!(
+            "{uri} is the key {id}, and the plan destroys {}; connect the token that holds it",
+            destruction.id()
+        ))),
+        None => Err(Failure::unreachable(format!(
+            "{uri}, which the plan destroys, is not in its token; connect the token that holds it"
+        ))),
+    }
+}
+
 /// The steps of a ceremony, while they are done.
 pub(crate) struct Doing<'a> {
     plan: &'a Plan,
@@ -105,6 +129,9 @@ impl<'a> Doing<'a> {
         let done = standing.done.get(&step.number);
         let begun = standing.begun.as_ref().is_some_and(|begun| begun.number == step.number);
         if done.is_none() && !begun {
+            if let What::Destruction(destruction) = step.what {
+                is_there(self.plan, self.environment, destruction).await?;
+            }
             self.tell(CeremonyEvent::Step, step, None).await?;
         }
         let output = match step.what {
@@ -377,7 +404,7 @@ impl<'a> Doing<'a> {
             (None, Mode::Rehearsal) => {
                 manager.create(&uri, planned.algorithm).await?.signer.public_key().id()
             }
-            // It was destroyed before an interruption.
+            // It was there when the step was announced, and was destroyed before an interruption.
             (None, Mode::Production) if begun => return Ok(()),
             (_, Mode::Production) => destruction.id(),
         };

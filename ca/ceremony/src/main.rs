@@ -4,6 +4,7 @@
 //! simulators, by a Unix socket; PKCS#11 modules bring their own transport.
 
 mod approvals;
+mod before;
 mod devices;
 mod doing;
 mod lint;
@@ -20,14 +21,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
-use undercroft_ca::approval::Action;
+use undercroft_ca::approval::{Action, DeviationKind};
 use undercroft_ca::plan::Plan;
 use undercroft_cli::{
     Common, Environment, Failure, Meta, OutputFormat, Program, StrictArgs, Terminal, read_text,
 };
 use undercroft_keymgr::Backend;
 
-use crate::approvals::{Approvals, DeviationKind};
+use crate::approvals::Approvals;
 use crate::operator::Operator;
 use crate::run::Errand;
 

@@ -22,13 +22,13 @@ use undercroft_cli::{
 use undercroft_keymgr::{Key, Tokens};
 use undercroft_log::Clock as _;
 use undercroft_log::checkpoint::Checkpoint;
-use undercroft_log::leaf::{Body, Ceremony, CeremonyEvent, Digest, Leaf, ToBeSigned};
+use undercroft_log::leaf::{Body, CeremonyEvent, Digest, ToBeSigned};
 use undercroft_log::note::VerifierKey;
-use undercroft_log::tree::{GrowingTree, TILE_WIDTH, leaf_hash};
-use undercroft_log_files::Folder;
+use undercroft_log::tree::TILE_WIDTH;
 
 use crate::devices::locate;
 use crate::open::{REQUEST, REQUEST_KEY, answered, is_for, record};
+use crate::transcript::Read;
 
 /// Where transcripts are in a response, each below the name of its ceremony: none takes the place of another.
 const TRANSCRIPTS: &str = "transcripts";
@@ -224,42 +224,32 @@ fn closed(folder: &Path, plan: &Plan) -> Result<Closed, Failure> {
     if key.name() != plan.origin() && key.name() != rehearsal.origin() {
         return Err(wrong(format!("it is {}, and the plan's is {}", key.name(), plan.origin())));
     }
-    let unfinished = || {
-        let folder = folder.display();
-        Failure::refused(format!("the transcript {folder} is not closed; run the ceremony to its end"))
-    };
-    let log = Folder::new(folder);
-    let note = log.checkpoint().map_err(|error| wrong(error.to_string()))?.ok_or_else(unfinished)?;
-    let head = Checkpoint::open(&note, &key).map_err(|error| wrong(error.to_string()))?;
-    let mut tree = GrowingTree::new();
-    let mut signed = BTreeSet::new();
-    let mut last = None;
-    for index in 0..head.size.div_ceil(TILE_WIDTH as u64) {
-        for entry in log.bundle(index, head.size).map_err(|error| wrong(error.to_string()))? {
-            tree.push(leaf_hash(&entry));
-            let leaf = Leaf::parse(&entry).map_err(|error| wrong(error.to_string()))?;
-            if let Body::Intent(intent) = &leaf.body {
-                signed.insert(match &intent.tbs {
-                    ToBeSigned::Der(tbs) => Digest::of(&tbs.0),
-                    ToBeSigned::Blob { sha256, .. } => *sha256,
-                });
-            }
-            last = Some(leaf.body);
+    let read = Read::folder(folder, Some(key.clone()))?;
+    let signed = read
+        .leaves
+        .iter()
+        .filter_map(|leaf| match &leaf.body {
+            Body::Intent(intent) => Some(match &intent.tbs {
+                ToBeSigned::Der(tbs) => Digest::of(&tbs.0),
+                ToBeSigned::Blob { sha256, .. } => *sha256,
+            }),
+            _ => None,
+        })
+        .collect();
+    let standing = read.standing();
+    match (standing.ended, standing.plan) {
+        (Some(CeremonyEvent::Closed), Some(of)) if of == plan.digest() => {
+            Ok(Closed { key, head: read.checkpoint, signed })
         }
-    }
-    if tree.root() != head.root {
-        return Err(wrong("its entries are not those that its checkpoint covers".to_owned()));
-    }
-    match last {
-        Some(Body::Ceremony(Ceremony { event: CeremonyEvent::Closed, plan: of, .. }))
-            if of == plan.digest() =>
-        {
-            Ok(Closed { key, head, signed })
-        }
-        Some(Body::Ceremony(Ceremony { event: CeremonyEvent::Closed, plan: found, .. })) => {
+        (Some(CeremonyEvent::Closed), Some(found)) => {
             Err(Refusal::OtherPlan { found, expected: plan.digest() }.into())
         }
-        _ => Err(unfinished()),
+        _ => {
+            let folder = folder.display();
+            Err(Failure::refused(format!(
+                "the transcript {folder} is not closed; run the ceremony to its end"
+            )))
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! in the transcript before it is done, and its signature is made by the same cycle as online: intent, receipt, issue,
 //! outcome. A run that was interrupted is run again, and goes on where it stopped.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use futures::executor::block_on;
 use serde_json::json;
@@ -14,20 +14,21 @@ use undercroft_ca::approval::{Action, Approved};
 use undercroft_ca::custody::CustodyRecord;
 use undercroft_ca::log_key::LogKey;
 use undercroft_ca::plan::{Mode, Plan};
-use undercroft_ca::transcript::Standing;
+use undercroft_ca::transcript::{Stage, Standing};
 use undercroft_cli::system::{Stopwatch, SystemClock};
 use undercroft_cli::{Environment, ExitStatus, Failure, Terminal};
 use undercroft_keymgr::{Key, KeyUri};
 use undercroft_log::Clock as _;
 use undercroft_log::leaf::{Body, Ceremony, CeremonyEvent, Digest, KeyEvent, Policy, Text, TranscriptHead};
 
-use crate::approvals::{Approvals, DeviationKind};
-use crate::devices::{self, Recognised};
+use crate::approvals::Approvals;
+use crate::before::Before;
+use crate::devices;
 use crate::doing::Doing;
 use crate::lint;
 use crate::operator::{Answer, Operator};
 use crate::requests::{self, Request};
-use crate::transcript::{Read, Transcript};
+use crate::transcript::{self, Read, Transcript};
 
 /// Where a ceremony reads and writes.
 pub(crate) struct Places {
@@ -70,7 +71,67 @@ pub(crate) fn run(
         ));
     }
     let trust = plan.trust(&environment.trust)?;
-    let requests = requests::read(plan, &places.requests, &trust, SystemClock.now())?;
+    let standing = transcript::standing(&places.transcript)?;
+    has_not_ended(plan, places, &standing)?;
+    if standing.size == 0 && matches!(errand, Errand::Note(_) | Errand::Abort(_)) {
+        return Err(Failure::usage(format!("{} holds no transcript yet", places.transcript.display())));
+    }
+    // Nothing is made any more by whoever notes something, gives up, or takes in what the quorum says of the result.
+    let makes = matches!(errand, Errand::GoOn | Errand::DryRun) && standing.stage() != Stage::Awaiting;
+    let steps = plan.steps();
+    let bar = terminal.progress(lint::objects(plan) + steps.len() as u64, "lint");
+    let (requests, before) = match makes {
+        true => {
+            let requests = requests(plan, places, &trust, development)?;
+            if plan.mode() == Mode::Production && plan.terms().is_none() && !development {
+                return Err(Failure::refused(
+                    "the plan has no roster, so that nobody has approved it; add [roster], requester, window and [[device]], or set development = true in the environment",
+                ));
+            }
+            let before = Before::check(plan, environment, places, &requests, &standing, &bar);
+            let before = block_on(before)?;
+            (requests, before)
+        }
+        false => (Vec::new(), Before::default()),
+    };
+    if matches!(errand, Errand::DryRun) {
+        return terminal.result(&json!({ "digest": plan.digest().to_string(), "made": [] }), || {
+            "Everything is in order; nothing was made.".into()
+        });
+    }
+    let ceremony =
+        Running { plan, environment, places, operator, trust, before, standing, errand, terminal, bar: &bar };
+    let ended = block_on(ceremony.run(&requests))?;
+    drop(bar);
+    ended.tell(plan, places, terminal)
+}
+
+/// Nothing goes on in the transcript of another plan, nor after the end.
+fn has_not_ended(plan: &Plan, places: &Places, standing: &Standing) -> Result<(), Failure> {
+    if let Some(other) = standing.plan.filter(|other| *other != plan.digest()) {
+        return Err(Failure::refused(format!(
+            "{} is the transcript of the plan {other}, and this plan is {}; give the plan that was begun, or another folder",
+            places.transcript.display(),
+            plan.digest()
+        )));
+    }
+    match standing.stage() {
+        Stage::Ended => Err(Failure::usage(format!(
+            "{} is the transcript of a ceremony that has ended, and a ceremony overwrites nothing; choose another folder",
+            places.transcript.display()
+        ))),
+        Stage::Opening | Stage::Steps | Stage::Awaiting => Ok(()),
+    }
+}
+
+/// The requests of the plan, from keys that live where they must.
+fn requests<'a>(
+    plan: &'a Plan,
+    places: &Places,
+    trust: &Trust,
+    development: bool,
+) -> Result<Vec<Request<'a>>, Failure> {
+    let requests = requests::read(plan, &places.requests, trust, SystemClock.now())?;
     for request in &requests {
         let demand = request.intermediate.custody().unwrap_or(plan.custody());
         let required = match plan.mode() {
@@ -79,154 +140,7 @@ pub(crate) fn run(
         };
         request.custody.require(required).map_err(|error| Failure::refused(error.to_string()))?;
     }
-    if plan.mode() == Mode::Production && plan.terms().is_none() && !development {
-        return Err(Failure::refused(
-            "the plan has no roster, so that nobody has approved it; add [roster], requester, window and [[device]], or set development = true in the environment",
-        ));
-    }
-    let begun = places.transcript.join("head.json").exists();
-    if !begun && matches!(errand, Errand::Note(_) | Errand::Abort(_)) {
-        return Err(Failure::usage(format!("{} holds no transcript yet", places.transcript.display())));
-    }
-    if !begun {
-        nothing_would_be_overwritten(plan, places)?;
-    }
-    let steps = plan.steps();
-    let bar = terminal.progress(lint::objects(plan) + steps.len() as u64, "lint");
-    let before = block_on(Before::check(plan, environment, places, &requests, begun, &bar))?;
-    if matches!(errand, Errand::DryRun) {
-        return terminal.result(&json!({ "digest": plan.digest().to_string(), "made": [] }), || {
-            "Everything is in order; nothing was made.".into()
-        });
-    }
-    let ceremony =
-        Running { plan, environment, places, operator, trust, before, begun, errand, terminal, bar: &bar };
-    let ended = block_on(ceremony.run(&requests))?;
-    drop(bar);
-    ended.tell(plan, places, terminal)
-}
-
-/// Whatever was found out before anything was made.
-struct Before {
-    devices: Vec<Recognised>,
-    rehearsal: Option<Read>,
-}
-
-impl Before {
-    async fn check(
-        plan: &Plan,
-        environment: &Environment,
-        places: &Places,
-        requests: &[Request<'_>],
-        begun: bool,
-        bar: &undercroft_cli::Progress,
-    ) -> Result<Self, Failure> {
-        let devices = devices::recognise(plan, environment).await?;
-        let rehearsal = places.rehearsal.as_deref().map(|path| rehearsal(plan, path)).transpose()?;
-        if plan.mode() == Mode::Production && plan.terms().is_some() {
-            let now = SystemClock.now();
-            inside_its_window(plan, places, now)?;
-            if !begun {
-                may_begin(plan, places, rehearsal.is_some(), now)?;
-            }
-        }
-        if !begun {
-            no_key_is_there_yet(plan, environment).await?;
-        }
-        lint::lint(plan, &environment.tokens, requests, bar).await?;
-        Ok(Self { devices, rehearsal })
-    }
-}
-
-/// The quorum has approved, and the plan was rehearsed unless the quorum allows otherwise.
-fn may_begin(plan: &Plan, places: &Places, rehearsed: bool, now: jiff::Timestamp) -> Result<(), Failure> {
-    places.approvals.get(plan, "plan", Action::CeremonyPlan, plan.digest(), now)?;
-    if !rehearsed && !allowed(plan, places, DeviationKind::NotRehearsed, now)? {
-        return Err(Failure::refused(
-            "the plan was not rehearsed: run `undercroft-ceremony rehearse` and give its transcript with --rehearsal, or have a deviation `not-rehearsed` approved",
-        ));
-    }
-    Ok(())
-}
-
-fn inside_its_window(plan: &Plan, places: &Places, now: jiff::Timestamp) -> Result<(), Failure> {
-    let window = crate::approvals::terms(plan)?.window;
-    if window.contains(now) || allowed(plan, places, DeviationKind::OutsideWindow, now)? {
-        return Ok(());
-    }
-    Err(Failure::new(
-        if now < window.begins { ExitStatus::NotYet } else { ExitStatus::Refused },
-        format!(
-            "it is {now}, and the plan's window is {} to {}; set the clock of this machine, wait, or have a deviation `outside-window` approved",
-            window.begins, window.ends
-        ),
-    ))
-}
-
-/// Whether the quorum allows to deviate like this.
-fn allowed(plan: &Plan, places: &Places, kind: DeviationKind, now: jiff::Timestamp) -> Result<bool, Failure> {
-    let deviations = places.approvals.deviations(plan, now)?;
-    Ok(deviations.iter().any(|(deviation, _, _)| deviation.kind == kind))
-}
-
-/// The transcript of a rehearsal of this plan that went through to its end.
-fn rehearsal(plan: &Plan, path: &Path) -> Result<Read, Failure> {
-    let read = Read::folder(path, None)?;
-    let expected = plan.clone().rehearsed()?;
-    let wrong = |what: String| Err(Failure::refused(format!("the rehearsal {}: {what}", path.display())));
-    if read.checkpoint.origin != *expected.origin() {
-        return wrong(format!("it is of {}, and not of {}", read.checkpoint.origin, expected.origin()));
-    }
-    let standing = read.standing();
-    if standing.plan != Some(plan.digest()) {
-        return wrong("another plan was rehearsed; rehearse this one".into());
-    }
-    match standing.ended {
-        Some(CeremonyEvent::Closed) => Ok(read),
-        _ => wrong("it did not go through to its end; rehearse again".into()),
-    }
-}
-
-fn nothing_would_be_overwritten(plan: &Plan, places: &Places) -> Result<(), Failure> {
-    let outputs = plan
-        .steps()
-        .iter()
-        .filter_map(|step| crate::doing::path(plan, &places.out, step))
-        .collect::<Vec<_>>();
-    for path in outputs.into_iter().chain([places.transcript.join("head.json")]) {
-        if path.exists() {
-            return Err(Failure::usage(format!(
-                "{} exists already, and a ceremony overwrites nothing; choose another folder",
-                path.display()
-            )));
-        }
-        can_be_written(&path)?;
-    }
-    Ok(())
-}
-
-/// Finds out before a key is made and not after.
-fn can_be_written(path: &Path) -> Result<(), Failure> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let tried = std::fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder));
-    tried.map(drop).map_err(|error| Failure::failed(format!("{} cannot be written: {error}", path.display())))
-}
-
-async fn no_key_is_there_yet(plan: &Plan, environment: &Environment) -> Result<(), Failure> {
-    for root in plan.roots().iter().filter(|root| root.certificate().is_none()) {
-        let (_, uri) = devices::locate(&environment.tokens, root.key())?;
-        match devices::find(&environment.tokens, root.key()).await {
-            Ok(None) => {}
-            Err(failure) if failure.status() == ExitStatus::Unreachable => return Err(failure),
-            Ok(Some(_)) | Err(_) => {
-                return Err(Failure::usage(format!(
-                    "`{}`: {uri} exists already, and a ceremony makes new keys; choose another label in the plan",
-                    root.name()
-                )));
-            }
-        }
-    }
-    Ok(())
+    Ok(requests)
 }
 
 /// A ceremony whose checks have passed.
@@ -237,7 +151,7 @@ struct Running<'a> {
     operator: &'a Operator,
     trust: Trust,
     before: Before,
-    begun: bool,
+    standing: Standing,
     errand: &'a Errand,
     terminal: &'a Terminal,
     bar: &'a undercroft_cli::Progress,
@@ -262,13 +176,18 @@ pub(crate) enum Ended {
 
 impl Running<'_> {
     async fn run(&self, requests: &[Request<'_>]) -> Result<Ended, Failure> {
-        let (key, uri) = self.transcript_key().await?;
-        let event = if self.begun { KeyEvent::Opened } else { KeyEvent::Made };
+        let (key, uri, event) = self.transcript_key().await?;
         let record = self.custody(&key, event, &uri).await?;
         let log_key = LogKey::new(self.plan.origin().clone(), key)
             .map_err(|error| Failure::usage(format!("the transcript's key: {error}")))?;
         let (transcript, standing, driver) =
             Transcript::open(&self.places.transcript, log_key, self.plan.digest()).await?;
+        if standing.size != self.standing.size {
+            return Err(Failure::unreachable(format!(
+                "another process has written to {}; run again when it has ended",
+                self.places.transcript.display()
+            )));
+        }
         let steps = async {
             let ended = self.go_on(&transcript, standing, &record, requests).await;
             transcript.close();
@@ -286,19 +205,6 @@ impl Running<'_> {
         record: &CustodyRecord,
         requests: &[Request<'_>],
     ) -> Result<Ended, Failure> {
-        if let Some(plan) = standing.plan.filter(|plan| *plan != self.plan.digest()) {
-            return Err(Failure::refused(format!(
-                "{} is the transcript of the plan {plan}, and this plan is {}; give the plan that was begun, or another folder",
-                self.places.transcript.display(),
-                self.plan.digest()
-            )));
-        }
-        if standing.ended.is_some() {
-            return Err(Failure::usage(format!(
-                "{} is the transcript of a ceremony that has ended, and a ceremony overwrites nothing; choose another folder",
-                self.places.transcript.display()
-            )));
-        }
         if let Errand::Note(text) = self.errand {
             if standing.awaiting.is_some() {
                 return Err(Failure::usage(
@@ -311,6 +217,10 @@ impl Running<'_> {
         if let (Some(awaiting), Errand::GoOn | Errand::DryRun) = (standing.awaiting, self.errand) {
             return self.approve(transcript, awaiting + 1, None, standing.approved).await;
         }
+        let opening = match (standing.stage(), self.errand) {
+            (Stage::Opening, Errand::GoOn) => self.opening_left(record, &standing).await?,
+            _ => Vec::new(),
+        };
         if standing.size > 0 {
             transcript.tell(CeremonyEvent::Resumed, "the program was started again").await?;
         }
@@ -320,17 +230,11 @@ impl Running<'_> {
             transcript.tell(CeremonyEvent::Aborted, reason.clone()).await?;
             return Ok(Ended::Aborted);
         }
-        if standing.begun.is_none() && standing.done.is_empty() {
-            let stands = standing.before_steps;
-            for (body, blobs) in self.opening(record).await?.into_iter().skip(stands) {
-                transcript.append(body, blobs).await?;
-            }
-        } else {
-            // What the quorum has allowed since.
-            for (text, approved) in self.approvals()?.1.into_iter().skip(standing.deviations) {
-                transcript.append(Body::Approval(approved.entry()), Vec::new()).await?;
-                transcript.tell(CeremonyEvent::Deviation, text).await?;
-            }
+        for (body, blobs) in opening {
+            transcript.append(body, blobs).await?;
+        }
+        if standing.stage() == Stage::Steps {
+            self.deviate(transcript, &standing).await?;
         }
         for intent in std::mem::take(&mut standing.open) {
             transcript.abandon(intent).await?;
@@ -374,7 +278,44 @@ impl Running<'_> {
         self.end(transcript).await
     }
 
-    /// What stands before the first step, the same each time that it is asked for.
+    /// What is still to be said before the first step. What stands there already must be what would be said now.
+    async fn opening_left(
+        &self,
+        record: &CustodyRecord,
+        standing: &Standing,
+    ) -> Result<Vec<(Body, Vec<Vec<u8>>)>, Failure> {
+        let mut opening = self.opening(record).await?;
+        let same = |(stands, (now, _)): (&Body, &(Body, Vec<Vec<u8>>))| match (stands, now) {
+            // When it was looked at differs, and how the program came by the key.
+            (Body::Key(stands), Body::Key(now)) => {
+                (&stands.purpose, stands.key_id) == (&now.purpose, now.key_id)
+            }
+            (stands, now) => stands == now,
+        };
+        let stands = &standing.opening;
+        if stands.len() > opening.len() || !stands.iter().zip(&opening).all(same) {
+            return Err(Failure::refused(format!(
+                "{} was begun with another rehearsal, ceremony before, device or approval than are given now; give the same again, or abort it and begin in another folder",
+                self.places.transcript.display()
+            )));
+        }
+        Ok(opening.split_off(stands.len()))
+    }
+
+    /// Writes down what the quorum has allowed since the first step.
+    async fn deviate(&self, transcript: &Transcript, standing: &Standing) -> Result<(), Failure> {
+        let mut approval_stands = standing.deviating;
+        for (text, approved) in self.approvals()?.1.into_iter().skip(standing.deviations) {
+            if !std::mem::take(&mut approval_stands) {
+                transcript.append(Body::Approval(approved.entry()), Vec::new()).await?;
+            }
+            transcript.tell(CeremonyEvent::Deviation, text).await?;
+        }
+        Ok(())
+    }
+
+    /// What stands before the first step, the same each time that it is asked for. Deviations come last: more of them may
+    /// be allowed while it is being said.
     async fn opening(&self, record: &CustodyRecord) -> Result<Vec<(Body, Vec<Vec<u8>>)>, Failure> {
         let mode = match (self.plan.mode(), self.environment.development) {
             (Mode::Rehearsal, _) => "REHEARSAL: ",
@@ -399,12 +340,12 @@ impl Running<'_> {
             let text = "the ceremony before was verified";
             entries.push((self.other(CeremonyEvent::Continues, head, text), Vec::new()));
         }
+        for device in &self.before.devices {
+            entries.push((self.told(CeremonyEvent::Device, device.in_words()), Vec::new()));
+        }
         for (text, approved) in deviations {
             entries.push((Body::Approval(approved.entry()), Vec::new()));
             entries.push((self.told(CeremonyEvent::Deviation, text), Vec::new()));
-        }
-        for device in &self.before.devices {
-            entries.push((self.told(CeremonyEvent::Device, device.in_words()), Vec::new()));
         }
         Ok(entries)
     }
@@ -446,7 +387,7 @@ impl Running<'_> {
             // The token of a rehearsal does not have the key.
             Mode::Rehearsal => None,
             Mode::Production => {
-                let (key, _) = self.transcript_key().await?;
+                let (key, _, _) = self.transcript_key().await?;
                 let beside: undercroft_log::note::VerifierKey =
                     undercroft_cli::read_text(&path.join("log.vkey"))?.trim().parse().map_err(|error| {
                         Failure::tampered(format!("{}: log.vkey: {error}", path.display()))
@@ -512,14 +453,13 @@ impl Running<'_> {
     }
 
     /// The key of the transcript is the one new key that may be there already: later ceremonies use it again.
-    async fn transcript_key(&self) -> Result<(Key, KeyUri), Failure> {
+    async fn transcript_key(&self) -> Result<(Key, KeyUri, KeyEvent), Failure> {
         let planned = self.plan.transcript();
         let (manager, uri) = devices::locate(&self.environment.tokens, planned)?;
-        let key = match devices::find(&self.environment.tokens, planned).await? {
-            Some(key) => key,
-            None => manager.create(&uri, planned.algorithm).await?,
-        };
-        Ok((key, uri))
+        Ok(match devices::find(&self.environment.tokens, planned).await? {
+            Some(key) => (key, uri, KeyEvent::Opened),
+            None => (manager.create(&uri, planned.algorithm).await?, uri, KeyEvent::Made),
+        })
     }
 
     async fn custody(&self, key: &Key, event: KeyEvent, uri: &KeyUri) -> Result<CustodyRecord, Failure> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use futures::executor::block_on;
 use undercroft_ca::approval::Approved;
 use undercroft_ca::custody::CustodyRecord;
 use undercroft_ca::gated::Signing;
@@ -44,12 +45,7 @@ impl Transcript {
             sequencer::open(store.clone(), Arc::new(key), Arc::new(SystemClock), Limits::default()).await?;
         // Beside the transcript from the first, so that one that ends early can be verified, too.
         write_file(&folder.join("log.vkey"), format!("{verifier}\n").as_bytes())?;
-        let mut standing = Standing::default();
-        let size = LogStore::<Effect>::head(&*store).await?.size;
-        for entry in store.entries(0..size).await? {
-            standing.read(&parsed(&entry)?);
-        }
-        Ok((Self { log, plan }, standing, driver))
+        Ok((Self { log, plan }, standing_in(&store).await?, driver))
     }
 
     pub(crate) fn close(&self) {
@@ -118,6 +114,25 @@ impl Transcript {
         self.log.append(abandoned(intent, why).map_err(bug)?).await.map_err(failed)?;
         Ok(())
     }
+}
+
+/// Where the transcript in a folder stands; an empty one where there is none.
+pub(crate) fn standing(folder: &Path) -> Result<Standing, Failure> {
+    if !folder.join("head.json").exists() {
+        return Ok(Standing::default());
+    }
+    let store = FolderStore::open(folder)
+        .map_err(|error| Failure::unreachable(format!("the transcript: {error}")))?;
+    block_on(standing_in(&store))
+}
+
+async fn standing_in(store: &FolderStore) -> Result<Standing, Failure> {
+    let mut standing = Standing::default();
+    let size = LogStore::<Effect>::head(store).await?.size;
+    for entry in store.entries(0..size).await? {
+        standing.read(&parsed(&entry)?);
+    }
+    Ok(standing)
 }
 
 /// A transcript that was read: of a rehearsal, or of the ceremony before.

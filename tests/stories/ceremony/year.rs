@@ -208,6 +208,11 @@ impl Year {
         run(10).expect(6).unwrap().says("result.json").unwrap();
         self.site.approved_result();
         run(15).expect(0).unwrap();
+        // The first ceremony makes the transcript's key, and the others find it.
+        let told = self.site.transcript();
+        let record = told.lines().find(|line| line.contains(r#""purpose":"the transcript""#)).unwrap();
+        let event = if self.previous.is_some() { "opened" } else { "made" };
+        assert!(record.contains(&format!(r#""event":"{event}""#)), "{record}");
         let kept = self.site.path(&format!("ceremonies/{name}"));
         fs::create_dir_all(&kept).unwrap();
         self.audited(&rehearsal, &kept);

@@ -1,46 +1,27 @@
 //! Leaves from the plan or its rules, and the window, which one of them may leave.
 
-use serde::Deserialize;
+use undercroft_ca::approval::{Deviation, DeviationKind};
 use undercroft_ca::plan::{Mode, Plan};
 
 use super::order::Replay;
 use super::record::Transcript;
 use super::verdict::{Checks, DeviationTold, Subject};
 
-/// The kind that allows a ceremony without a rehearsal.
-pub(crate) const NOT_REHEARSED: &str = "not-rehearsed";
-/// The kind that allows a ceremony outside of its window.
-const OUTSIDE_WINDOW: &str = "outside-window";
-/// The format of the texts.
-const FORMAT: &str = "undercroft-deviation-v1";
-
-/// The text of a deviation.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Text {
-    format: String,
-    kind: String,
-    reason: String,
-}
-
 /// Judges the deviations. `who` has approved what [`Replay::approvals`] holds, as far as it counts.
 pub(crate) fn judge(replay: &Replay<'_>, who: &[Vec<String>], checks: &mut Checks) -> Vec<DeviationTold> {
     let mut told = Vec::new();
     for seen in &replay.deviations {
         let index = seen.entry.index;
-        let text = serde_json::from_str::<Text>(seen.text);
-        let text = text.ok().filter(|text| text.format == FORMAT && !text.reason.trim().is_empty());
         let approved_by = seen.approval.and_then(|at| who.get(at)).cloned().unwrap_or_default();
         if approved_by.is_empty() {
             let what = "no approval that counts stands in front of it";
             checks.entry(Subject::Deviations, index, "deviation-approval", what);
         }
-        let (kind, reason) = match text {
-            Some(text) => (text.kind, text.reason),
-            None => {
-                let what = format!("it is no {FORMAT} with a kind and a reason");
-                checks.entry(Subject::Deviations, index, "deviation-format", what);
-                ("unknown".to_owned(), seen.text.to_owned())
+        let (kind, reason) = match Deviation::parse(seen.text) {
+            Ok(deviation) => (Some(deviation.kind), deviation.reason),
+            Err(error) => {
+                checks.entry(Subject::Deviations, index, "deviation-format", error.to_string());
+                (None, seen.text.to_owned())
             }
         };
         told.push(DeviationTold { entry: index, kind, reason, approved_by });
@@ -55,8 +36,8 @@ pub(crate) fn judge(replay: &Replay<'_>, who: &[Vec<String>], checks: &mut Check
 }
 
 /// Whether a deviation of that kind was approved.
-pub(crate) fn allows(deviations: &[DeviationTold], kind: &str) -> bool {
-    deviations.iter().any(|it| it.kind == kind && !it.approved_by.is_empty())
+pub(crate) fn allows(deviations: &[DeviationTold], kind: DeviationKind) -> bool {
+    deviations.iter().any(|it| it.kind == Some(kind) && !it.approved_by.is_empty())
 }
 
 /// Every entry up to `awaiting` is stamped inside the window of the plan.
@@ -79,7 +60,7 @@ pub(crate) fn window(
     let carried_out: Vec<_> = transcript.entries.iter().filter(|entry| entry.index <= last).collect();
     let compared = format!("{} entries with {} to {}", carried_out.len(), window.begins, window.ends);
     let outside: Vec<_> = carried_out.iter().filter(|entry| !window.contains(entry.time)).collect();
-    if allows(deviations, OUTSIDE_WINDOW) {
+    if allows(deviations, DeviationKind::OutsideWindow) {
         let compared = format!("{compared}; {} are outside by an approved deviation", outside.len());
         return checks.compared(Subject::Time, compared);
     }

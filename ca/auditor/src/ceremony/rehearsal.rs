@@ -1,5 +1,6 @@
 //! The rehearsal of a ceremony: of the same plan, closed, and with the same bytes save the keys.
 
+use undercroft_ca::approval::DeviationKind;
 use undercroft_ca::masked::Masks;
 use undercroft_ca::plan::{Mode, Plan};
 use undercroft_log::checkpoint::Checkpoint;
@@ -23,8 +24,8 @@ pub(crate) fn judge(
         return Ok(());
     }
     let Some((entry, head)) = of_ceremony.replay.rehearsed else {
-        match (plan.terms().is_some(), deviations::allows(&of_ceremony.deviations, deviations::NOT_REHEARSED))
-        {
+        let allowed = deviations::allows(&of_ceremony.deviations, DeviationKind::NotRehearsed);
+        match (plan.terms().is_some(), allowed) {
             (true, false) => {
                 let what = "the plan was not rehearsed, and no approved deviation allows that";
                 checks.wrong(Subject::Rehearsal, "rehearsal-missing", what);

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use undercroft_ca::approval::DeviationKind;
 use undercroft_ca::plan::{Mode, Plan};
 use undercroft_log::leaf::Digest;
 
@@ -136,12 +137,18 @@ pub struct Check {
 pub struct DeviationTold {
     /// The entry.
     pub entry: u64,
-    /// What kind it is: `not-rehearsed`, `outside-window`, or another word.
-    pub kind: String,
+    /// What is left. None where its text cannot be read.
+    pub kind: Option<DeviationKind>,
     /// What was expected, what happened, what was decided.
     pub reason: String,
     /// Who approved it.
     pub approved_by: Vec<String>,
+}
+
+impl DeviationTold {
+    pub(crate) fn kind_in_words(&self) -> String {
+        self.kind.map_or_else(|| "unknown".to_owned(), |kind| kind.to_string())
+    }
 }
 
 /// What the verdict is, in a word.
@@ -251,7 +258,7 @@ impl Verdict {
                 text,
                 "\n  deviation (entry {}, {}): {}\n    approved by {}",
                 deviation.entry,
-                deviation.kind,
+                deviation.kind_in_words(),
                 deviation.reason,
                 match deviation.approved_by.is_empty() {
                     true => "nobody".to_owned(),

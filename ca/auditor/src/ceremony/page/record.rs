@@ -34,7 +34,7 @@ pub(super) fn record(html: &mut Html, plan: &Plan, verdict: &Verdict, record: &R
         html.raw("<table><thead><tr><th class=\"narrow\">Entry</th><th>Kind</th><th>What</th><th>Approved by</th></tr></thead><tbody>\n");
         for it in &verdict.deviations {
             let by = if it.approved_by.is_empty() { "nobody".to_owned() } else { it.approved_by.join(", ") };
-            html.row([it.entry.to_string().as_str(), &it.kind, &it.reason, &by]);
+            html.row([it.entry.to_string().as_str(), &it.kind_in_words(), &it.reason, &by]);
         }
         html.raw("</tbody></table>\n");
     }

@@ -1,0 +1,75 @@
+//! What holds for a ceremony that goes on: no check is passed by stopping and starting again.
+
+use super::formal::Formal;
+use crate::faults::Faults;
+
+#[test]
+fn the_quorum_takes_its_time_after_the_window() {
+    let site = Formal::new();
+    let tomorrow =
+        jiff::Timestamp::now().round(jiff::Unit::Second).unwrap() + jiff::SignedDuration::from_hours(24);
+    site.change_plan("ends = 2098-12-31T00:00:00Z", &format!("ends = {tomorrow}"));
+    site.approved("plan");
+    not_rehearsed(&site);
+    site.answering("yes\npause\n").expect(6).unwrap().says("paused before step 2").unwrap();
+    let later = (tomorrow + jiff::SignedDuration::from_hours(24)).strftime("%Y-%m-%d %H:%M:%S").to_string();
+    // Steps are done inside the window alone.
+    site.at(&later, &[]).expect(4).unwrap().says("the plan's window is").unwrap();
+    site.run().expect(6).unwrap().says("result.json").unwrap();
+    site.at(&later, &[]).expect(6).unwrap().says("result.json").unwrap();
+    site.approved_result();
+    site.at(&later, &[]).expect(0).unwrap();
+    site.audited();
+}
+
+/// A run that was cut off before its first step has approved nothing for the next one.
+#[test]
+fn a_ceremony_that_was_only_opened_is_not_begun_without_its_rehearsal() {
+    let site = Formal::new();
+    site.approved("plan");
+    site.rehearse().expect(0).unwrap();
+    let rehearsal = site.rehearsal("out/transcript");
+    let faults = Faults::new(&site.path("faults"), "");
+    for at in 1.. {
+        let killed = site.tool("run").arg("--rehearsal").arg(&rehearsal).with(&faults.killing(at)).run();
+        assert_eq!(killed.unwrap().status, -1, "the opening was never cut off behind `rehearsed`");
+        if site.path("ceremony/transcript/checkpoint").exists()
+            && site.transcript().contains(r#""event":"rehearsed""#)
+        {
+            break;
+        }
+    }
+    assert!(!site.transcript().contains(r#""event":"step""#));
+    site.run().expect(4).unwrap().says("the plan was not rehearsed").unwrap();
+    // Leave to begin without it is another opening than the one that stands there.
+    not_rehearsed(&site);
+    site.run().expect(4).unwrap().says("was begun with another rehearsal").unwrap();
+    assert!(!site.has_made_anything());
+    // Leave that comes on top of what stands there is no other opening.
+    site.run_after(&rehearsal).expect(6).unwrap().says("result.json").unwrap();
+    site.approved_result();
+    site.run_after(&rehearsal).expect(0).unwrap();
+    site.audited();
+}
+
+/// What is not there cannot be destroyed, neither at the first time nor when it is run again.
+#[test]
+fn a_key_that_is_not_there_is_not_destroyed() {
+    let site = Formal::new();
+    site.add_to_plan(&format!(
+        "\n[[destruction]]\nname = \"end\"\nkey = {{ device = \"roots\", label = \"gone\", algorithm = \"ecdsa-p384\" }}\nkey-id = \"{}\"\nfollows = \"CP 1.0 section 6.2.10\"\n",
+        "ab".repeat(32)
+    ));
+    site.approved("plan");
+    not_rehearsed(&site);
+    for _ in 0..2 {
+        site.run().expect(3).unwrap().says("which the plan destroys, is not in its token").unwrap();
+        assert!(!site.has_made_anything());
+    }
+}
+
+fn not_rehearsed(site: &Formal) {
+    site.deviation("not-rehearsed", "a test");
+    site.sign("deviation-1", "alice");
+    site.sign("deviation-1", "bob");
+}
