@@ -141,6 +141,26 @@ impl Roster {
         Digest::of((lines.join("\n") + "\n").as_bytes())
     }
 
+    /// What is otherwise in `new`, in words; nothing where both have one digest.
+    pub fn changes(&self, new: &Self) -> Vec<String> {
+        let mut changes = Vec::new();
+        if self.quorum != new.quorum {
+            changes.push(format!("quorum {} instead of {}", new.quorum, self.quorum));
+        }
+        let keys = |roster: &Self, name: &str| {
+            let person = roster.persons.iter().find(|(other, _)| other == name);
+            person.map(|(_, keys)| keys.iter().cloned().collect::<BTreeSet<_>>())
+        };
+        let names: BTreeSet<&str> = self.names().chain(new.names()).collect();
+        changes.extend(names.into_iter().filter_map(|name| match (keys(self, name), keys(new, name)) {
+            (Some(old), Some(new)) if old == new => None,
+            (Some(_), Some(_)) => Some(format!("{name} has other keys")),
+            (None, _) => Some(format!("{name} comes")),
+            (_, None) => Some(format!("{name} goes")),
+        }));
+        changes
+    }
+
     /// The persons' names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.persons.iter().map(|(name, _)| name.as_str())

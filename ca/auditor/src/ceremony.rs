@@ -146,9 +146,10 @@ pub fn verify(given: &Given<'_>) -> Result<Verified, NoVerdict> {
             return Ok(Verified { verdict, record: None });
         }
     };
-    let core = core(given, &transcript, plan, &mut checks)?;
+    let before = previous::plan_before(given)?;
+    let core = core(given, &transcript, plan, before.as_ref(), &mut checks)?;
     rehearsal::judge(given, plan, &rehearsed, &core, &mut checks)?;
-    previous::judge(given, plan, &core, &mut checks)?;
+    previous::judge(given, plan, before.as_ref(), &core, &mut checks)?;
     let outputs = outputs::judge(given, plan, &core.replay, &core.keys, &core.signed, &mut checks)?;
     outputs::evidence(given, &core.replay, &core.keys, &outputs, &mut checks)?;
     verdict.entries = transcript.checkpoint.size;
@@ -218,11 +219,12 @@ fn core<'a>(
     given: &Given<'_>,
     transcript: &'a Transcript<'_>,
     plan: &'a Plan,
+    before: Option<&Plan>,
     checks: &mut Checks,
 ) -> Result<Core<'a>, NoVerdict> {
     let replay = order::replay(transcript, plan, checks);
     is_of_plan(transcript, plan, &replay, checks)?;
-    let who = approvals::judge(transcript, plan, &replay, checks);
+    let who = approvals::judge(transcript, plan, before, &replay, checks);
     let deviations = deviations::judge(&replay, &who, checks);
     deviations::window(transcript, plan, replay.awaiting, &deviations, checks);
     let devices = devices::judge(plan, &replay, checks);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use undercroft_ca::approval::{
-    Action, Approved, Deviation, DeviationError, DeviationKind, Statement, Wanted,
+    Action, Approved, Deviation, DeviationError, DeviationKind, Roster, Statement, Wanted,
 };
 use undercroft_ca::plan::{Plan, Terms};
 use undercroft_ca::serial::Entropy as _;
@@ -36,6 +36,23 @@ impl Approvals {
         object: Digest,
         days: u16,
     ) -> Result<PathBuf, Failure> {
+        self.ask_of(&terms(plan)?.roster, plan, name, action, object, days)
+    }
+
+    /// Writes the statement that the roster of the plan takes the place of `before`, for the persons of that to sign.
+    pub(crate) fn ask_for_roster(&self, plan: &Plan, before: &Roster, days: u16) -> Result<PathBuf, Failure> {
+        self.ask_of(before, plan, "roster", Action::Roster, terms(plan)?.roster.digest(), days)
+    }
+
+    fn ask_of(
+        &self,
+        roster: &Roster,
+        plan: &Plan,
+        name: &str,
+        action: Action,
+        object: Digest,
+        days: u16,
+    ) -> Result<PathBuf, Failure> {
         let terms = terms(plan)?;
         let path = self.statement(name);
         if path.exists() {
@@ -53,7 +70,7 @@ impl Approvals {
         let expires = SystemClock.now() + jiff::SignedDuration::from_hours(i64::from(days) * 24);
         let expires = Timestamp::from_second(expires.as_second()).unwrap_or(expires);
         let wanted = Wanted { action, object, origin: plan.origin().as_str() };
-        let statement = Statement::new(wanted, &terms.roster, terms.requester.clone(), expires, nonce);
+        let statement = Statement::new(wanted, roster, terms.requester.clone(), expires, nonce);
         write_file(&path, statement.text().map_err(refused)?.as_bytes())?;
         Ok(path)
     }
@@ -75,19 +92,34 @@ impl Approvals {
         object: Digest,
         now: Timestamp,
     ) -> Result<Approved, Failure> {
-        let terms = terms(plan)?;
+        self.get_of(&terms(plan)?.roster, plan, name, action, object, now)
+    }
+
+    /// The approval of a quorum that may be that of the ceremony before.
+    ///
+    /// # Errors
+    /// As [`Approvals::get`].
+    pub(crate) fn get_of(
+        &self,
+        roster: &Roster,
+        plan: &Plan,
+        name: &str,
+        action: Action,
+        object: Digest,
+        now: Timestamp,
+    ) -> Result<Approved, Failure> {
         let path = self.statement(name);
         if !path.exists() {
             return Err(Failure::refused(format!(
-                "{} is missing: `undercroft-ceremony statement` writes it, and {} of {} sign it with ssh-keygen -Y sign -n {}",
+                "{} is missing: `undercroft-ceremony statement {name}` writes it, and {} of {} sign it with ssh-keygen -Y sign -n {}",
                 path.display(),
-                terms.roster.quorum(),
-                terms.roster.names().collect::<Vec<_>>().join(", "),
+                roster.quorum(),
+                roster.names().collect::<Vec<_>>().join(", "),
                 undercroft_ca::approval::NAMESPACE,
             )));
         }
         let wanted = Wanted { action, object, origin: plan.origin().as_str() };
-        let approved = terms.roster.approve(wanted, &read_text(&path)?, &self.signatures(name)?, now);
+        let approved = roster.approve(wanted, &read_text(&path)?, &self.signatures(name)?, now);
         approved.map_err(|error| refused(error).during(path.display()))
     }
 

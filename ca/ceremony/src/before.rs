@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use undercroft_ca::approval::{Action, DeviationKind};
+use undercroft_ca::approval::{Action, Approved, DeviationKind};
 use undercroft_ca::plan::{Mode, Plan, What};
 use undercroft_ca::transcript::{Stage, Standing};
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{Environment, ExitStatus, Failure, Progress};
 use undercroft_log::Clock as _;
-use undercroft_log::leaf::CeremonyEvent;
+use undercroft_log::leaf::{CeremonyEvent, TranscriptHead};
 
+use crate::continued::Continued;
 use crate::devices::{self, Recognised};
 use crate::doing;
 use crate::lint;
@@ -22,6 +23,10 @@ use crate::transcript::Read;
 pub(crate) struct Before {
     pub(crate) devices: Vec<Recognised>,
     pub(crate) rehearsal: Option<Read>,
+    /// The head of the ceremony before.
+    pub(crate) continues: Option<TranscriptHead>,
+    /// Its quorum's approval of another roster.
+    pub(crate) roster: Option<Approved>,
 }
 
 impl Before {
@@ -40,8 +45,15 @@ impl Before {
         }
         let devices = devices::recognise(plan, environment).await?;
         let rehearsal = places.rehearsal.as_deref().map(|path| rehearsal(plan, path)).transpose()?;
+        let before = Continued::read(plan, places.previous.as_deref(), Some(environment)).await?;
+        let now = SystemClock.now();
+        let roster = match (&before, plan.mode()) {
+            (Some(before), Mode::Production) if opening => {
+                before.roster_change(plan, &places.approvals, now)?
+            }
+            _ => None,
+        };
         if plan.mode() == Mode::Production && plan.terms().is_some() {
-            let now = SystemClock.now();
             inside_its_window(plan, places, now)?;
             if opening {
                 may_begin(plan, places, rehearsal.is_some(), now)?;
@@ -52,7 +64,7 @@ impl Before {
         }
         every_key_to_destroy_is_there(plan, environment, standing).await?;
         lint::lint(plan, &environment.tokens, requests, bar).await?;
-        Ok(Self { devices, rehearsal })
+        Ok(Self { devices, rehearsal, continues: before.map(|before| before.head), roster })
     }
 }
 

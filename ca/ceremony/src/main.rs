@@ -5,6 +5,7 @@
 
 mod approvals;
 mod before;
+mod continued;
 mod devices;
 mod doing;
 mod lint;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use futures::executor::block_on;
 use serde_json::json;
 use undercroft_ca::approval::{Action, DeviationKind};
 use undercroft_ca::plan::Plan;
@@ -29,6 +31,7 @@ use undercroft_cli::{
 use undercroft_keymgr::Backend;
 
 use crate::approvals::Approvals;
+use crate::continued::Continued;
 use crate::operator::Operator;
 use crate::run::Errand;
 
@@ -155,6 +158,14 @@ enum StatementAbout {
         #[command(flatten)]
         args: StatementArgs,
     },
+    /// That the roster of the plan takes the place of that of the ceremony before, whose persons sign.
+    Roster {
+        #[command(flatten)]
+        args: StatementArgs,
+        /// The folder of the transcript of the ceremony before.
+        #[arg(long)]
+        previous: PathBuf,
+    },
     /// That the plan or its rules may be left.
     Deviation {
         #[command(flatten)]
@@ -247,16 +258,27 @@ impl CeremonyArgs {
 
 impl StatementAbout {
     fn write(self, terminal: &Terminal) -> Result<(), Failure> {
-        let (args, deviation) = match self {
-            Self::Plan { args } => (args, None),
-            Self::Deviation { args, kind, reason } => (args, Some((kind, reason))),
-        };
+        let (Self::Plan { args } | Self::Roster { args, .. } | Self::Deviation { args, .. }) = &self;
         let plan = read_plan(&args.plan)?;
         let plan = if args.rehearsal { plan.rehearsed()? } else { plan };
-        let approvals = Approvals::in_folder(args.approvals);
-        let statement = match deviation {
-            None => approvals.ask(&plan, "plan", Action::CeremonyPlan, plan.digest(), args.days)?,
-            Some((kind, reason)) => approvals.ask_to_deviate(&plan, kind, &reason, args.days)?,
+        let approvals = Approvals::in_folder(args.approvals.clone());
+        let statement = match &self {
+            Self::Plan { args } => {
+                approvals.ask(&plan, "plan", Action::CeremonyPlan, plan.digest(), args.days)?
+            }
+            Self::Roster { args, previous } => {
+                let before = block_on(Continued::read(&plan, Some(previous), None))?;
+                let before = before.as_ref().and_then(|before| before.plan.terms());
+                let before = before.ok_or_else(|| {
+                    Failure::usage(
+                        "the plan continues no ceremony that had a roster; there is nothing to change",
+                    )
+                })?;
+                approvals.ask_for_roster(&plan, &before.roster, args.days)?
+            }
+            Self::Deviation { args, kind, reason } => {
+                approvals.ask_to_deviate(&plan, *kind, reason, args.days)?
+            }
         };
         terminal.result(&json!({ "statement": statement, "digest": plan.digest().to_string() }), || {
             format!(

@@ -28,7 +28,7 @@ use crate::doing::Doing;
 use crate::lint;
 use crate::operator::{Answer, Operator};
 use crate::requests::{self, Request};
-use crate::transcript::{self, Read, Transcript};
+use crate::transcript::{self, Transcript};
 
 /// Where a ceremony reads and writes.
 pub(crate) struct Places {
@@ -157,6 +157,9 @@ struct Running<'a> {
     bar: &'a undercroft_cli::Progress,
 }
 
+/// An entry, and the blobs that it names.
+type Said = (Body, Vec<Vec<u8>>);
+
 /// The text of a deviation, and the quorum's approval of it.
 type Deviated = (String, Approved);
 
@@ -218,7 +221,7 @@ impl Running<'_> {
             return self.approve(transcript, awaiting + 1, None, standing.approved).await;
         }
         let opening = match (standing.stage(), self.errand) {
-            (Stage::Opening, Errand::GoOn) => self.opening_left(record, &standing).await?,
+            (Stage::Opening, Errand::GoOn) => self.opening_left(record, &standing)?,
             _ => Vec::new(),
         };
         if standing.size > 0 {
@@ -279,13 +282,9 @@ impl Running<'_> {
     }
 
     /// What is still to be said before the first step. What stands there already must be what would be said now.
-    async fn opening_left(
-        &self,
-        record: &CustodyRecord,
-        standing: &Standing,
-    ) -> Result<Vec<(Body, Vec<Vec<u8>>)>, Failure> {
-        let mut opening = self.opening(record).await?;
-        let same = |(stands, (now, _)): (&Body, &(Body, Vec<Vec<u8>>))| match (stands, now) {
+    fn opening_left(&self, record: &CustodyRecord, standing: &Standing) -> Result<Vec<Said>, Failure> {
+        let mut opening = self.opening(record)?;
+        let same = |(stands, (now, _)): (&Body, &Said)| match (stands, now) {
             // When it was looked at differs, and how the program came by the key.
             (Body::Key(stands), Body::Key(now)) => {
                 (&stands.purpose, stands.key_id) == (&now.purpose, now.key_id)
@@ -316,7 +315,7 @@ impl Running<'_> {
 
     /// What stands before the first step, the same each time that it is asked for. Deviations come last: more of them may
     /// be allowed while it is being said.
-    async fn opening(&self, record: &CustodyRecord) -> Result<Vec<(Body, Vec<Vec<u8>>)>, Failure> {
+    fn opening(&self, record: &CustodyRecord) -> Result<Vec<Said>, Failure> {
         let mode = match (self.plan.mode(), self.environment.development) {
             (Mode::Rehearsal, _) => "REHEARSAL: ",
             (Mode::Production, true) => "in development mode, where keys in software are accepted: ",
@@ -336,10 +335,11 @@ impl Running<'_> {
             let text = "the same plan was rehearsed to its end";
             entries.push((self.other(CeremonyEvent::Rehearsed, rehearsal.head.clone(), text), Vec::new()));
         }
-        if let Some(head) = self.continues().await? {
+        if let Some(head) = &self.before.continues {
             let text = "the ceremony before was verified";
-            entries.push((self.other(CeremonyEvent::Continues, head, text), Vec::new()));
+            entries.push((self.other(CeremonyEvent::Continues, head.clone(), text), Vec::new()));
         }
+        entries.extend(self.before.roster.iter().map(|it| (Body::Approval(it.entry()), Vec::new())));
         for device in &self.before.devices {
             entries.push((self.told(CeremonyEvent::Device, device.in_words()), Vec::new()));
         }
@@ -372,43 +372,6 @@ impl Running<'_> {
         let approved = approvals.get(self.plan, "plan", Action::CeremonyPlan, self.plan.digest(), now)?;
         let deviations = approvals.deviations(self.plan, now)?;
         Ok((Some(approved), deviations.into_iter().map(|(_, text, approved)| (text, approved)).collect()))
-    }
-
-    /// The ceremony before, verified with the key of its transcript, which is in the token.
-    async fn continues(&self) -> Result<Option<TranscriptHead>, Failure> {
-        let Some(expected) = self.plan.previous() else { return Ok(None) };
-        if self.plan.mode() == Mode::Rehearsal && self.places.previous.is_none() {
-            return Ok(None);
-        }
-        let path = self.places.previous.as_deref().ok_or_else(|| {
-            Failure::usage("the plan continues a ceremony; give its transcript with --previous")
-        })?;
-        let key = match self.plan.mode() {
-            // The token of a rehearsal does not have the key.
-            Mode::Rehearsal => None,
-            Mode::Production => {
-                let (key, _, _) = self.transcript_key().await?;
-                let beside: undercroft_log::note::VerifierKey =
-                    undercroft_cli::read_text(&path.join("log.vkey"))?.trim().parse().map_err(|error| {
-                        Failure::tampered(format!("{}: log.vkey: {error}", path.display()))
-                    })?;
-                let own = LogKey::new(beside.name().clone(), key)
-                    .map_err(|error| Failure::usage(error.to_string()))?;
-                Some(own.verifier().clone())
-            }
-        };
-        let read = Read::folder(path, key)?;
-        let found = Digest::of(read.checkpoint.text().as_bytes());
-        if found != expected {
-            return Err(Failure::refused(format!(
-                "the plan continues the ceremony whose head is {expected}, and {} has the head {found}; give the transcript of the ceremony before, whole",
-                path.display()
-            )));
-        }
-        if read.standing().ended != Some(CeremonyEvent::Closed) {
-            return Err(Failure::refused(format!("the ceremony before ({}) was not closed", path.display())));
-        }
-        Ok(Some(read.head))
     }
 
     async fn end(&self, transcript: &Transcript) -> Result<Ended, Failure> {

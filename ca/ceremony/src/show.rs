@@ -11,11 +11,9 @@ use undercroft_ca::plan::{Plan, Step, What};
 use undercroft_ca::spoken;
 use undercroft_ca::time::Validity;
 use undercroft_cli::{Environment, Failure, Qr, Terminal};
-use undercroft_log::leaf::{Body, Digest};
-use undercroft_log_files::Folder;
 
+use crate::continued::Continued;
 use crate::lint;
-use crate::transcript::Read;
 
 /// How many columns the timeline has.
 const COLUMNS: usize = 48;
@@ -47,7 +45,10 @@ pub(crate) fn show(
         block_on(lint::lint(plan, &environment.tokens, &[], &bar))?;
     }
     let linted = environment.is_some();
-    let before = previous.map(|path| plan_before(plan, path)).transpose()?;
+    let before = match previous {
+        Some(path) => block_on(Continued::read(plan, Some(path), environment))?.map(|it| it.plan),
+        None => None,
+    };
     let steps = plan.steps();
     let value = json!({
         "title": plan.title(),
@@ -103,6 +104,9 @@ fn text(plan: &Plan, steps: &[Step<'_>], before: Option<&Plan>, linted: bool, he
             terms.requester
         );
         let _ = writeln!(text, "  window              {} to {}", terms.window.begins, terms.window.ends);
+        for change in before.and_then(Plan::terms).iter().flat_map(|old| old.roster.changes(&terms.roster)) {
+            let _ = writeln!(text, "  the roster changes  {change}");
+        }
         for device in &terms.devices {
             let _ = writeln!(
                 text,
@@ -132,28 +136,6 @@ fn text(plan: &Plan, steps: &[Step<'_>], before: Option<&Plan>, linted: bool, he
         false => writeln!(text, "\nNothing was linted; give --environment to lint with throwaway keys."),
     };
     text
-}
-
-/// The plan of the ceremony before, out of its transcript, which this plan must continue.
-fn plan_before(plan: &Plan, path: &Path) -> Result<Plan, Failure> {
-    let read = Read::folder(path, None)?;
-    let head = Digest::of(read.checkpoint.text().as_bytes());
-    if plan.previous().is_some_and(|expected| expected != head) {
-        return Err(Failure::refused(format!(
-            "{} has the head {head}, and the plan continues another; give the transcript of the ceremony before, whole",
-            path.display()
-        )));
-    }
-    let digest = read.leaves.iter().find_map(|leaf| match &leaf.body {
-        Body::Policy(policy) => Some(policy.sha256),
-        _ => None,
-    });
-    let wrong = |what: &str| Failure::tampered(format!("the transcript {}: {what}", path.display()));
-    let digest = digest.ok_or_else(|| wrong("it names no plan"))?;
-    let text = Folder::new(path).blob(digest).map_err(|error| wrong(&error.to_string()))?;
-    let text =
-        text.and_then(|text| String::from_utf8(text).ok()).ok_or_else(|| wrong("its plan is missing"))?;
-    Ok(Plan::parse(&path.display().to_string(), &text)?)
 }
 
 /// Whether the ceremony before had the same subject: a root by its name, everything else by the artefact's.

@@ -4,6 +4,7 @@
 //! What the CA decides is in `undercroft-ca`; what the wire says is in `undercroft-upstream`. Only `store` names sqlx.
 
 mod backup;
+mod ceremonies;
 pub mod commands;
 pub mod config;
 mod custody;

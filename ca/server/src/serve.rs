@@ -32,14 +32,11 @@ use undercroft_cli::system::{SystemClock, SystemEntropy};
 use undercroft_cli::{ExitStatus, Failure};
 use undercroft_keymgr::{ErrorKind, Key, ReplicaNews, Replicas};
 use undercroft_keys::{KeyAlgorithm, KeyType, PublicKey};
-use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::cosigning::Cosigner;
-use undercroft_log::leaf::{Body, Digest, Leaf, TranscriptHead};
-use undercroft_log::note::{KeyName, VerifierKey};
+use undercroft_log::leaf::{Body, Leaf};
+use undercroft_log::note::KeyName;
 use undercroft_log::sequencer::{self, Fatal, Limits};
 use undercroft_log::store::{LogReader, LogStore};
-use undercroft_log::tree::{GrowingTree, TILE_WIDTH, leaf_hash};
-use undercroft_log_files::Folder;
 use undercroft_proto::identity::DomainAnchors;
 use undercroft_proto::recovery::recovery_server::RecoveryServer;
 use undercroft_proto::v1::admin_server::AdminServer;
@@ -139,7 +136,7 @@ async fn run(
         policy: config.policy.clone(),
         policy_arc: config.policy_arc,
         caller_profile: config.caller_profile.clone(),
-        ceremonies: read_ceremonies(config)?,
+        ceremonies: crate::ceremonies::read(config)?,
         witness_grace: config.witness_grace,
         roster: config.recovery.clone(),
         facts: Arc::new(database.clone()),
@@ -417,47 +414,6 @@ async fn continues(origin: &KeyName, log: &dyn LogStore<Effect>) -> Result<(), F
         _ => Err(Failure::usage(format!(
             "{origin} has not begun: a later epoch begins with the head of the one before; run `undercroft recover new-epoch`"
         ))),
-    }
-}
-
-/// The heads of the ceremonies' transcripts. Each is whole, verified under the key that stands beside it, and of the
-/// plan that configuration names.
-fn read_ceremonies(config: &Config) -> Result<Vec<(Digest, TranscriptHead)>, Failure> {
-    config
-        .ceremonies
-        .iter()
-        .map(|ceremony| {
-            let during = |failure: Failure| {
-                failure.during(format!("the transcript {}", ceremony.transcript.display()))
-            };
-            read_transcript(&ceremony.transcript, ceremony.plan).map_err(during)
-        })
-        .collect()
-}
-
-fn read_transcript(path: &Path, plan: Digest) -> Result<(Digest, TranscriptHead), Failure> {
-    let wrong = |what: String| Failure::tampered(what);
-    let folder = Folder::new(path);
-    let note = folder.checkpoint().map_err(|error| wrong(error.to_string()))?;
-    let note = note.ok_or_else(|| Failure::usage("it has no checkpoint"))?;
-    let key = undercroft_cli::read_text(&path.join("log.vkey"))?;
-    let key: VerifierKey = key.trim_end().parse().map_err(|error| wrong(format!("its key: {error}")))?;
-    let head = Checkpoint::open(&note, &key).map_err(|error| wrong(error.to_string()))?;
-    let mut tree = GrowingTree::new();
-    let mut is_of_plan = false;
-    for index in 0..head.size.div_ceil(TILE_WIDTH as u64) {
-        for entry in folder.bundle(index, head.size).map_err(|error| wrong(error.to_string()))? {
-            tree.push(leaf_hash(&entry));
-            let leaf = Leaf::parse(&entry).map_err(|error| wrong(error.to_string()))?;
-            is_of_plan |= matches!(&leaf.body, Body::Ceremony(ceremony) if ceremony.plan == plan);
-        }
-    }
-    if tree.root() != head.root {
-        return Err(wrong("its entries are not those that its checkpoint covers".into()));
-    }
-    match is_of_plan {
-        true => Ok((plan, TranscriptHead { verifier_key: key.to_string(), checkpoint: note })),
-        false => Err(Failure::usage(format!("it is of another plan than the one with digest {plan}"))),
     }
 }
 

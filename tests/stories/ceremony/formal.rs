@@ -322,6 +322,24 @@ impl Formal {
         entries.map(|entry| String::from_utf8(entry).unwrap() + "\n").collect()
     }
 
+    /// Has the daemon take note of the ceremony, with these persons to approve of a recovery.
+    pub(super) fn configure(&self, quorum: usize, persons: &[&str]) {
+        self.site.write_configuration().unwrap();
+        let persons = persons.iter().map(|name| {
+            let key = fs::read_to_string(self.person(name).with_extension("pub")).unwrap();
+            format!("\n[[recovery.person]]\nname = \"{name}\"\nkeys = [\"{}\"]\n", key.trim_end())
+        });
+        let path = self.path("daemon/undercroft.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        let recovery = format!("\n[recovery]\nquorum = {quorum}\n{}", persons.collect::<String>());
+        fs::write(path, text + &recovery).unwrap();
+    }
+
+    /// Starts the daemon.
+    pub(super) fn serve(&self) -> Result<e2e::Daemon, undercroft_cli::Failure> {
+        self.site.start()
+    }
+
     /// Whether a root, intermediate or CRL lies there, or a key of a root is in its token.
     pub(super) fn has_made_anything(&self) -> bool {
         let listed = Tool::ours("undercroft").unwrap().args(["keys", "list", "--environment"]);

@@ -68,6 +68,30 @@ fn a_key_that_is_not_there_is_not_destroyed() {
     }
 }
 
+/// Who may approve at the daemon is who the ceremony says.
+#[test]
+fn an_installation_has_the_roster_of_its_ceremony() {
+    let site = Formal::new();
+    site.approved("plan");
+    not_rehearsed(&site);
+    site.run().expect(6).unwrap();
+    site.approved_result();
+    site.run().expect(0).unwrap();
+    for (quorum, persons, what) in [
+        (1, &["alice", "bob", "carol"][..], "quorum 1 instead of 2"),
+        (2, &["alice", "bob", "mallory"], "carol goes; mallory comes"),
+    ] {
+        site.configure(quorum, persons);
+        let refused = site.serve().unwrap_err().to_string();
+        assert!(
+            refused.contains("is not the roster that the ceremony") && refused.contains(what),
+            "{refused}"
+        );
+    }
+    site.configure(2, &["carol", "bob", "alice"]);
+    site.serve().unwrap();
+}
+
 fn not_rehearsed(site: &Formal) {
     site.deviation("not-rehearsed", "a test");
     site.sign("deviation-1", "alice");

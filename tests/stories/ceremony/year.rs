@@ -126,6 +126,29 @@ output = "prod.example/root-2.pem"
     year.keep();
 }
 
+#[test]
+fn the_roster_is_changed_by_its_own_quorum_alone() {
+    let mut year = Year::new();
+    year.hold("first", 0, &[]);
+    let existing = year.existing("prod-root", "prod-root-r1", "prod.example/root.pem");
+    year.header = year.header.replace("quorum = 2", "quorum = 1");
+    year.write_plan("second", &[&existing]);
+    let (_, previous) = year.previous.clone().unwrap();
+    let run = || year.site.tool("run").arg("--previous").arg(&previous).run().unwrap();
+    run().expect(4).unwrap().says("quorum 1 instead of 2").unwrap();
+    let statement = Tool::ours("undercroft-ceremony").unwrap().args(["statement", "roster"]);
+    let statement = statement.arg(year.site.path("ceremony/plan.toml")).arg("--previous").arg(&previous);
+    statement.arg("--approvals").arg(year.site.path("approvals")).done().unwrap();
+    // One is enough for the new roster, and not for the old one.
+    year.site.sign("roster", "alice");
+    run().expect(4).unwrap().says("1 of the 2 persons").unwrap();
+    year.site.sign("roster", "carol");
+    run().expect(4).unwrap().says("carol asked for it").unwrap();
+    year.site.take_back("roster", "carol");
+    year.site.sign("roster", "bob");
+    year.hold("second", 1, &[]);
+}
+
 struct Year {
     site: Formal,
     begins: Date,

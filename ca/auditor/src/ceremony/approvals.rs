@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use undercroft_ca::approval::{Action, ApprovalError, Statement, Wanted};
+use undercroft_ca::approval::{Action, ApprovalError, Roster, Statement, Wanted};
 use undercroft_ca::plan::{Mode, Plan, Terms};
 use undercroft_log::leaf::Digest;
 
@@ -11,10 +11,12 @@ use super::order::{ApprovalSeen, Approves, Replay};
 use super::record::Transcript;
 use super::verdict::{Checks, Subject};
 
-/// Judges every approval; gives for each who made it, as far as it counts.
+/// Judges every approval; gives for each who made it, as far as it counts. That of another roster is judged by the roster of
+/// the plan `before`, and by nobody where that is not known.
 pub(crate) fn judge(
     transcript: &Transcript<'_>,
     plan: &Plan,
+    before: Option<&Plan>,
     replay: &Replay<'_>,
     checks: &mut Checks,
 ) -> Vec<Vec<String>> {
@@ -26,7 +28,8 @@ pub(crate) fn judge(
         checks.not_applicable(Subject::Approvals, "the plan has no roster");
         return vec![Vec::new(); replay.approvals.len()];
     };
-    let mut reader = Reader { transcript, plan, terms, replay, checks, nonces: BTreeSet::new() };
+    let before = before.and_then(Plan::terms).map(|terms| &terms.roster);
+    let mut reader = Reader { transcript, plan, terms, before, replay, checks, nonces: BTreeSet::new() };
     let who: Vec<_> = (0..replay.approvals.len()).map(|at| reader.judge_one(at)).collect();
     let by: Vec<_> = replay
         .approvals
@@ -86,6 +89,7 @@ impl Approves {
     pub(crate) fn in_words(self) -> &'static str {
         match self {
             Self::Plan => "plan",
+            Self::Roster => "roster",
             Self::Deviation => "deviation",
             Self::Result => "result",
         }
@@ -94,6 +98,7 @@ impl Approves {
     fn action(self) -> Action {
         match self {
             Self::Plan => Action::CeremonyPlan,
+            Self::Roster => Action::Roster,
             Self::Deviation => Action::CeremonyDeviation,
             Self::Result => Action::CeremonyResult,
         }
@@ -104,6 +109,7 @@ struct Reader<'r, 'a, 'c> {
     transcript: &'r Transcript<'r>,
     plan: &'r Plan,
     terms: &'r Terms,
+    before: Option<&'r Roster>,
     replay: &'r Replay<'a>,
     checks: &'c mut Checks,
     nonces: BTreeSet<String>,
@@ -114,6 +120,7 @@ impl Reader<'_, '_, '_> {
     fn object(&self, at: usize, of: Approves) -> Option<Digest> {
         match of {
             Approves::Plan => Some(self.plan.digest()),
+            Approves::Roster => Some(self.terms.roster.digest()),
             Approves::Deviation => {
                 let of = |it: &&super::order::DeviationSeen<'_>| it.approval == Some(at);
                 self.replay.deviations.iter().find(of).map(|it| Digest::of(it.text.as_bytes()))
@@ -136,9 +143,14 @@ impl Reader<'_, '_, '_> {
                 return Vec::new();
             }
         };
+        let quorum = match of {
+            Approves::Roster => self.before,
+            Approves::Plan | Approves::Deviation | Approves::Result => Some(&self.terms.roster),
+        };
+        let Some(quorum) = quorum else { return Vec::new() };
         let object = self.object(at, *of);
         let origin = self.plan.origin().as_str();
-        let roster = self.terms.roster.digest();
+        let roster = quorum.digest();
         let differs = |what: &str, is: &dyn std::fmt::Display, wanted: &dyn std::fmt::Display| {
             format!("its {what} is {is}, and {wanted} is wanted")
         };
@@ -177,7 +189,7 @@ impl Reader<'_, '_, '_> {
         // What the statement says was judged above; here it is only who has signed it.
         let own = Wanted { action: statement.action, object: statement.object, origin: &statement.origin };
         let now = entry.time.min(statement.expires);
-        match self.terms.roster.approve(own, &approval.statement, &approval.signatures, now) {
+        match quorum.approve(own, &approval.statement, &approval.signatures, now) {
             Ok(approved) => {
                 who.extend(approved.who().iter().cloned());
                 if who.contains(&self.terms.requester) {

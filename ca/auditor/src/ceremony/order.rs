@@ -60,6 +60,8 @@ pub(crate) struct KeySeen<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Approves {
     Plan,
+    /// That the roster is another than that of the ceremony before, by the quorum of that.
+    Roster,
     Deviation,
     Result,
 }
@@ -89,6 +91,7 @@ enum Place {
     Approved,
     Rehearsed,
     Continues,
+    RosterChanged,
     Devices,
     Steps,
     Awaiting,
@@ -106,6 +109,7 @@ impl Place {
             Self::Approved => "the plan's approval",
             Self::Rehearsed => "`rehearsed`",
             Self::Continues => "`continues`",
+            Self::RosterChanged => "the approval of the roster",
             Self::Devices => "a device",
             Self::Steps => "the first step",
             Self::Awaiting => "`awaiting`",
@@ -273,11 +277,13 @@ impl<'a> Reader<'a, '_> {
         let of = match action(approval) {
             _ if self.place >= Place::Awaiting => Approves::Result,
             Some(Action::CeremonyDeviation) => Approves::Deviation,
+            Some(Action::Roster) => Approves::Roster,
             _ if self.place < Place::Approved => Approves::Plan,
             _ => Approves::Deviation,
         };
         match of {
             Approves::Plan => self.come_to(entry, Place::Approved, false),
+            Approves::Roster => self.come_to(entry, Place::RosterChanged, false),
             Approves::Deviation => {
                 self.is_between(entry);
                 self.pending = Some(self.replay.approvals.len());
@@ -417,6 +423,7 @@ impl<'a> Reader<'a, '_> {
             Place::Plan => Place::TranscriptKey,
             // What the plan does not ask for may be absent; whether it asks is for others to say.
             Place::Ended if self.replay.awaiting.is_some() => Place::ResultApproved,
+            Place::RosterChanged => Place::Continues,
             Place::ResultApproved => Place::Awaiting,
             Place::Awaiting | Place::Ended => Place::Steps,
             _ => Place::Plan,
@@ -431,7 +438,7 @@ impl<'a> Reader<'a, '_> {
         self.place = place;
     }
 
-    /// Deviations stand before the devices, or where something went otherwise than planned; never behind the last step.
+    /// Deviations stand before the first step, or where something went otherwise than planned; never behind the last step.
     fn is_between(&mut self, entry: &'a Entry) {
         if self.place < Place::Plan || self.place > Place::Steps {
             let what = format!("a deviation stands behind {}", self.place.in_words());

@@ -7,6 +7,7 @@ use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{Body, CeremonyEvent, Digest, OutcomeResult};
 use undercroft_log::note::VerifierKey;
 
+use super::order::Approves;
 use super::record::Transcript;
 use super::verdict::{Checks, Subject};
 use super::{Core, Given, NoVerdict, log};
@@ -16,6 +17,7 @@ use crate::NoAudit;
 pub(crate) fn judge(
     given: &Given<'_>,
     plan: &Plan,
+    before: Option<&Plan>,
     of_ceremony: &Core<'_>,
     checks: &mut Checks,
 ) -> Result<(), NoVerdict> {
@@ -93,8 +95,8 @@ pub(crate) fn judge(
     if !ended {
         wrong(checks, "previous-unsound", "the ceremony before was not closed".into())?;
     }
-    let before = plan_of(&transcript)?;
-    if let Some(before) = &before {
+    if let Some(before) = before {
+        roster(plan, before, of_ceremony, checks);
         let same = |a: &Plan| {
             (&a.transcript().device, &a.transcript().label)
                 == (&plan.transcript().device, &plan.transcript().label)
@@ -107,7 +109,7 @@ pub(crate) fn judge(
     let mut adopted = Vec::new();
     let existing = plan.roots().iter().filter_map(|root| Some((root, root.certificate()?)));
     for (root, certificate) in existing {
-        let known = before.as_ref().and_then(|before| {
+        let known = before.and_then(|before| {
             before.roots().iter().find(|it| it.name() == root.name() || it.subject() == root.subject())
         });
         let is_same = match known.map(|known| known.certificate()) {
@@ -128,9 +130,36 @@ pub(crate) fn judge(
         true => String::new(),
         false => format!("; adopted and not of it: {}", adopted.join(", ")),
     };
-    let compared = format!("{} entries of {}, its head, end and roots{adopted}", head.size, key.name());
+    let compared =
+        format!("{} entries of {}, its head, end, roots and roster{adopted}", head.size, key.name());
     checks.compared(Subject::Previous, compared);
     Ok(())
+}
+
+/// The roster is that of the ceremony before, or the quorum of that has approved another.
+fn roster(plan: &Plan, before: &Plan, of_ceremony: &Core<'_>, checks: &mut Checks) {
+    let Some(old) = before.terms() else { return };
+    let Some(terms) = plan.terms() else {
+        let what = "the ceremony before had a roster, and the plan has none";
+        return checks.wrong(Subject::Previous, "previous-roster", what);
+    };
+    let changes = old.roster.changes(&terms.roster).join("; ");
+    let approvals = of_ceremony.replay.approvals.iter().zip(&of_ceremony.who);
+    let approved = approvals.filter(|(seen, _)| seen.of == Approves::Roster).any(|(_, who)| !who.is_empty());
+    if old.roster.digest() != terms.roster.digest() && plan.mode() == Mode::Production && !approved {
+        let what = format!("the roster was changed, and its own quorum has not approved that: {changes}");
+        checks.wrong(Subject::Previous, "previous-roster", what);
+    }
+}
+
+/// The plan of the ceremony before, as far as it was given and can be read. Whether it is the right one is judged later.
+pub(crate) fn plan_before(given: &Given<'_>) -> Result<Option<Plan>, NoVerdict> {
+    let Some((folder, key)) = &given.previous else { return Ok(None) };
+    match Transcript::read(folder, key) {
+        Ok(transcript) => plan_of(&transcript),
+        Err(NoAudit::Folder(error)) => Err(error.into()),
+        Err(_) => Ok(None),
+    }
 }
 
 /// The plan that a transcript is of.

@@ -70,7 +70,7 @@ pub(crate) fn judge(
         Err(error) => return wrong(checks, "rehearsal-unsound", error.to_string()),
     };
     log(given.known, folder, key, &mut own)?;
-    let seen = core(given, &transcript, rehearsed, &mut own)?;
+    let seen = core(given, &transcript, rehearsed, None, &mut own)?;
     let size = transcript.checkpoint.size;
     checks.compared(
         Subject::Rehearsal,

@@ -51,6 +51,8 @@ pub(crate) struct Maker {
     pub(crate) begins: Timestamp,
     pub(crate) rehearsal: Option<TranscriptHead>,
     pub(crate) previous: Option<TranscriptHead>,
+    /// The roster of the ceremony before, where this plan has another.
+    pub(crate) roster_before: Option<Roster>,
 }
 
 /// What came out.
@@ -155,6 +157,10 @@ impl Maker {
         }
         self.other(log, CeremonyEvent::Rehearsed, &self.rehearsal).await;
         self.other(log, CeremonyEvent::Continues, &self.previous).await;
+        if let (Some(terms), Some(before)) = (approved, &self.roster_before) {
+            let approval = self.approval(before, Action::Roster, terms.roster.digest(), 4);
+            self.append(log, Body::Approval(approval), Vec::new()).await;
+        }
         if let Some(terms) = approved {
             let text =
                 deviation("other", "The second witness came by train and was 20 minutes late; we waited");

@@ -50,7 +50,10 @@ output = "{name}.pem"
 
 /// The ceremony before: it made the root that exists.
 pub(crate) fn previous() -> String {
-    head("2025-11", "Ceremony of 2025") + &root("old-root", "prod.example", "prod.example Root R1")
+    head("2025-11", "Ceremony of 2025")
+        + "requester = \"carol\"\n"
+        + &terms(&["alice", "bob"], "2025-11-22")
+        + &root("old-root", "prod.example", "prod.example Root R1")
 }
 
 /// The corporation's own ceremonies: its root, and the certificate that it gives ours.
@@ -83,8 +86,8 @@ output = "answer.pem"
         )
 }
 
-/// Terms: two of alice, bob, carol and dora; carol asks.
-fn terms() -> String {
+/// Terms: two of these persons on that day; carol asks.
+fn terms(persons: &[&str], day: &str) -> String {
     let person =
         |name: &str| format!("\n[[roster.person]]\nname = \"{name}\"\nkeys = [\"{}\"]\n", PERSONS.key(name));
     format!(
@@ -93,8 +96,8 @@ fn terms() -> String {
 quorum = 2
 {}
 [window]
-begins = 2026-11-22T08:00:00Z
-ends = 2026-11-22T20:00:00Z
+begins = {day}T08:00:00Z
+ends = {day}T20:00:00Z
 
 [[device]]
 name = "roots"
@@ -106,7 +109,7 @@ name = "vault"
 model = "YubiHSM"
 firmware = "2.4"
 "#,
-        ["alice", "bob", "carol", "dora"].map(person).concat()
+        persons.iter().map(|name| person(name)).collect::<String>()
     )
 }
 
@@ -115,7 +118,7 @@ pub(crate) fn everything(foreign: &Foreign) -> String {
     let Foreign { previous, old_root, old_key_id, corporate_root } = foreign;
     head("2026-11", "Rotation of 2026")
         + &format!("requester = \"carol\"\nprevious = \"{previous}\"\n")
-        + &terms()
+        + &terms(&["alice", "bob", "carol", "dora"], "2026-11-22")
         + &format!(
             r#"
 [[manual]]

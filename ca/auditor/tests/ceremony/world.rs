@@ -31,6 +31,8 @@ pub(crate) struct World {
     pub(crate) made: Made,
     pub(crate) rehearsal: Made,
     pub(crate) previous: Made,
+    /// The corporation's own ceremony, which has no terms, and its folder.
+    pub(crate) corporate: (Made, PathBuf),
     places: Places,
 }
 
@@ -70,11 +72,12 @@ impl World {
             begins: begins.parse().unwrap(),
             rehearsal: None,
             previous: None,
+            roster_before: None,
         };
         let read = |path: PathBuf| std::fs::read_to_string(path).unwrap();
 
-        let previous =
-            maker(plans::parse(&plans::previous()), places.previous.clone(), "2025-11-22T08:00:00Z").run();
+        let previous_plan = plans::parse(&plans::previous());
+        let previous = maker(previous_plan.clone(), places.previous.clone(), "2025-11-22T08:00:00Z").run();
         let corporate_out = folder.path().join("corporate");
         let corporate =
             maker(plans::parse(&plans::corporate()), corporate_out.clone(), "2025-01-01T08:00:00Z").run();
@@ -82,7 +85,7 @@ impl World {
         let corporate_root = read(corporate_out.join("corporate.pem"));
         let answer_out = folder.path().join("answer");
         Maker {
-            existing: corporate.roots,
+            existing: corporate.roots.clone(),
             ..maker(
                 plans::parse(&plans::corporate_answer(&corporate_root, &old_root)),
                 answer_out.clone(),
@@ -128,10 +131,19 @@ impl World {
         let made = Maker {
             rehearsal: Some(rehearsal.head(&places.rehearsal.join("transcript"))),
             previous: Some(before),
+            roster_before: previous_plan.terms().map(|terms| terms.roster.clone()),
             ..ours(plan.clone(), places.out.clone(), "2026-11-22T08:00:00Z")
         }
         .run();
-        Self { _folder: folder, plan, made, rehearsal, previous, places }
+        Self {
+            _folder: folder,
+            plan,
+            made,
+            rehearsal,
+            previous,
+            corporate: (corporate, corporate_out),
+            places,
+        }
     }
 
     /// A copy that may be changed.

@@ -133,7 +133,7 @@ fn another_plan_rehearsal_or_ceremony_before() {
                     c.log.remove(at);
                 })
             },
-            &["previous-missing"],
+            &["order", "previous-missing"],
         ),
         (
             "it continues another ceremony",
@@ -202,4 +202,74 @@ fn a_plan_of_another_name_or_without_a_ceremony_before_is_not_the_one() {
         let found: BTreeSet<_> = verdict.findings().map(|it| it.rule).collect();
         assert!(found.contains(rule) && found.contains("plan-text"), "{}", verdict.text());
     }
+}
+
+/// alice and bob were the roster; dora came, and whoever asks.
+#[test]
+fn another_roster_without_the_old_quorum() {
+    const ROSTER: Action = Action::Roster;
+    fn roster(c: &mut Copy, who: &[&str], change: impl FnOnce(&mut undercroft_ca::approval::Statement)) {
+        let at = c.approval(ROSTER);
+        c.sign_again(at, who, change);
+        c.approve_again();
+    }
+    each_is_found(&[
+        (
+            "nobody has approved the roster",
+            |c| {
+                then_approved(c, |c| {
+                    let at = c.approval(ROSTER);
+                    c.log.remove(at);
+                })
+            },
+            &["previous-roster"],
+        ),
+        (
+            "the new roster has approved itself",
+            |c| roster(c, &["alice", "dora"], |_| {}),
+            &["approval-signature", "previous-roster"],
+        ),
+        (
+            "one of the old one alone",
+            |c| roster(c, &["bob"], |_| {}),
+            &["approval-quorum", "previous-roster"],
+        ),
+        (
+            "another roster was approved",
+            |c| roster(c, &["alice", "bob"], |s| s.object = Digest::of(b"x")),
+            &["approval-object", "previous-roster"],
+        ),
+        (
+            "for another ceremony",
+            |c| {
+                roster(c, &["alice", "bob"], |s| {
+                    s.origin = "ca.example/undercroft/ceremony/2027-11/1".into()
+                });
+            },
+            &["approval-origin", "previous-roster"],
+        ),
+        (
+            "it names the new roster as its own",
+            |c| {
+                let new = c.statement(c.approval(Action::CeremonyPlan)).roster;
+                roster(c, &["alice", "bob"], |s| s.roster = new);
+            },
+            &["approval-roster", "previous-roster"],
+        ),
+        (
+            "it had expired",
+            |c| roster(c, &["alice", "bob"], |s| s.expires = "2026-11-22T07:00:00Z".parse().unwrap()),
+            &["approval-expired", "previous-roster"],
+        ),
+        (
+            "it stands in front of the ceremony before",
+            |c| {
+                then_approved(c, |c| {
+                    let at = c.approval(ROSTER);
+                    c.log.move_entry(at, at - 1);
+                })
+            },
+            &["order"],
+        ),
+    ]);
 }
