@@ -6,6 +6,7 @@ use super::*;
 mod algorithms;
 mod fido;
 mod hostile;
+mod recorded;
 
 const MESSAGE: &[u8] = b"{\"format\":\"undercroft-recovery-v1\"}\n";
 
@@ -34,11 +35,15 @@ impl Ssh {
 
     /// What `ssh-keygen -Y verify` says of a signature by alice's key over `message`.
     fn accepts(&self, key: &str, message: &[u8], signature: &str) -> bool {
+        self.accepts_for(NAMESPACE, key, message, signature)
+    }
+
+    fn accepts_for(&self, namespace: &str, key: &str, message: &[u8], signature: &str) -> bool {
         use std::io::Write as _;
         std::fs::write(self.0.path().join("allowed"), format!("alice {key}\n")).unwrap();
         std::fs::write(self.0.path().join("judged.sig"), signature).unwrap();
         let mut verify = Command::new("ssh-keygen")
-            .args(["-Y", "verify", "-f", "allowed", "-I", "alice", "-n", NAMESPACE, "-s", "judged.sig"])
+            .args(["-Y", "verify", "-f", "allowed", "-I", "alice", "-n", namespace, "-s", "judged.sig"])
             .current_dir(self.0.path())
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::null())

@@ -25,7 +25,7 @@ pub(super) fn armour(key: &[u8], namespace: &str, hash: &str, signature: &[u8]) 
     in_lines(&blob)
 }
 
-fn in_lines(blob: &[u8]) -> String {
+pub(super) fn in_lines(blob: &[u8]) -> String {
     let text = Base64::encode_string(blob);
     let lines: Vec<_> = text.as_bytes().chunks(70).map(|line| std::str::from_utf8(line).unwrap()).collect();
     format!("-----BEGIN SSH SIGNATURE-----\n{}\n-----END SSH SIGNATURE-----\n", lines.join("\n"))
