@@ -63,6 +63,7 @@ pub use root::Root;
 pub use steps::{Keys, Step, StepError, What};
 
 use crate::approval::Roster;
+use crate::certificate::AuthorityCertificate;
 use crate::log_key::{LogOf, origin};
 use crate::names::TrustDomain;
 use crate::profile::PolicyArc;
@@ -123,6 +124,8 @@ pub struct Terms {
     pub window: Window,
     /// With which devices.
     pub devices: Vec<PlannedDevice>,
+    /// Whether the next ceremony is rehearsed, from what this one has made, before this one closes.
+    pub rehearse_next: bool,
 }
 
 impl Plan {
@@ -163,12 +166,13 @@ impl Plan {
                 requester,
                 window: Window::new(&window).map_err(|what| wrong("window", what))?,
                 devices: config.devices.into_iter().map(PlannedDevice::new).collect(),
+                rehearse_next: config.rehearse_next,
             }),
-            (None, None, None) if config.devices.is_empty() => None,
+            (None, None, None) if config.devices.is_empty() && !config.rehearse_next => None,
             _ => {
                 return Err(wrong(
                     "plan",
-                    "roster, requester, window and [[device]] belong together: give it all of them, or none for a plan that is only for development".to_owned(),
+                    "roster, requester, window and [[device]] belong together, and rehearse-next wants them: give it all of them, or none for a plan that is only for development".to_owned(),
                 ));
             }
         };
@@ -240,6 +244,20 @@ impl Plan {
     /// Whether it is carried out or rehearsed.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// The roots whose keys are still there when it is carried out.
+    pub fn staying_roots(&self) -> impl Iterator<Item = &Root> {
+        let is_destroyed = |root: &&Root| {
+            let place = |key: &PlannedKey| (key.device.clone(), key.label.clone());
+            self.destructions.iter().any(|it| place(it.key()) == place(root.key()))
+        };
+        self.roots.iter().filter(move |root| !is_destroyed(root))
+    }
+
+    /// Whether it has this very certificate as that of an existing root.
+    pub fn takes_over(&self, certificate: &AuthorityCertificate) -> bool {
+        self.roots.iter().any(|root| root.certificate() == Some(certificate))
     }
 
     /// On what terms it may be carried out.

@@ -42,6 +42,8 @@ pub struct Standing {
     pub deviations: usize,
     /// Whether the approval of the next deviation stands already, and the deviation does not.
     pub deviating: bool,
+    /// Whether the rehearsal of the next ceremony stands.
+    pub next_rehearsed: bool,
     /// Whether the quorum's approval of the result stands.
     pub approved: bool,
     /// How it ended.
@@ -147,6 +149,7 @@ impl Standing {
                 self.deviations += 1;
                 self.deviating = false;
             }
+            CeremonyEvent::NextRehearsed => self.next_rehearsed = true,
             CeremonyEvent::Awaiting => self.awaiting = Some(index),
             CeremonyEvent::Closed | CeremonyEvent::Aborted => self.ended = Some(ceremony.event),
             _ => {}

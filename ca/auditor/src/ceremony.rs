@@ -8,6 +8,7 @@ pub mod clauses;
 mod custody;
 mod deviations;
 mod devices;
+mod next;
 mod order;
 mod outputs;
 pub mod page;
@@ -52,6 +53,8 @@ pub struct Given<'a> {
     pub rehearsal: Option<(&'a Folder, &'a VerifierKey)>,
     /// The transcript of the ceremony before.
     pub previous: Option<(&'a Folder, &'a VerifierKey)>,
+    /// The transcript of the rehearsal of the next ceremony.
+    pub next: Option<(&'a Folder, &'a VerifierKey)>,
     /// What is known besides the log, and who is believed about TPMs.
     pub known: &'a Known,
     /// Which outcome is wanted.
@@ -150,6 +153,7 @@ pub fn verify(given: &Given<'_>) -> Result<Verified, NoVerdict> {
     let core = core(given, &transcript, plan, before.as_ref(), &mut checks)?;
     rehearsal::judge(given, plan, &rehearsed, &core, &mut checks)?;
     previous::judge(given, plan, before.as_ref(), &core, &mut checks)?;
+    next::judge(given, plan, &core, &mut checks)?;
     let outputs = outputs::judge(given, plan, &core.replay, &core.keys, &core.signed, &mut checks)?;
     outputs::evidence(given, &core.replay, &core.keys, &outputs, &mut checks)?;
     verdict.entries = transcript.checkpoint.size;

@@ -40,6 +40,12 @@ pub(crate) struct CeremonyArgs {
     /// Its key (vkey, or a file that holds it).
     #[arg(long, requires = "rehearsal")]
     rehearsal_key: Option<String>,
+    /// The folder with the transcript of the rehearsal of the next ceremony.
+    #[arg(long, requires = "next_key")]
+    next: Option<PathBuf>,
+    /// Its key (vkey, or a file that holds it).
+    #[arg(long, requires = "next")]
+    next_key: Option<String>,
     /// Write the report, too: one HTML file that prints to A4.
     #[arg(long)]
     report: Option<PathBuf>,
@@ -73,6 +79,7 @@ impl CeremonyArgs {
         let transcript = Folder::new(&self.transcript);
         let rehearsal = other(self.rehearsal.as_deref(), self.rehearsal_key.as_deref())?;
         let previous = other(self.previous.as_deref(), self.previous_key.as_deref())?;
+        let next = other(self.next.as_deref(), self.next_key.as_deref())?;
         let wanted = match (self.rehearsal_only, self.development) {
             (true, _) => Wanted::Rehearsal,
             (_, true) => Wanted::Development,
@@ -86,6 +93,7 @@ impl CeremonyArgs {
             requests: self.requests.as_deref(),
             rehearsal: rehearsal.as_ref().map(|(folder, key)| (folder, key)),
             previous: previous.as_ref().map(|(folder, key)| (folder, key)),
+            next: next.as_ref().map(|(folder, key)| (folder, key)),
             known: &self.known.read(&key)?,
             wanted,
         })

@@ -94,7 +94,12 @@ fn inside_its_window(plan: &Plan, places: &Places, now: jiff::Timestamp) -> Resu
 }
 
 /// Whether the quorum allows to deviate like this.
-fn allowed(plan: &Plan, places: &Places, kind: DeviationKind, now: jiff::Timestamp) -> Result<bool, Failure> {
+pub(crate) fn allowed(
+    plan: &Plan,
+    places: &Places,
+    kind: DeviationKind,
+    now: jiff::Timestamp,
+) -> Result<bool, Failure> {
     let deviations = places.approvals.deviations(plan, now)?;
     Ok(deviations.iter().any(|(deviation, _, _)| deviation.kind == kind))
 }

@@ -104,7 +104,7 @@ async fn key_in_token(plan: &Plan, path: &Path, environment: &Environment) -> Re
 }
 
 /// The plan that a transcript is of.
-fn plan_of(read: &Read, path: &Path) -> Result<Plan, Failure> {
+pub(crate) fn plan_of(read: &Read, path: &Path) -> Result<Plan, Failure> {
     let wrong = |what: &str| Failure::tampered(format!("the transcript {}: {what}", path.display()));
     let digest = read.leaves.iter().find_map(|leaf| match &leaf.body {
         Body::Policy(policy) => Some(policy.sha256),

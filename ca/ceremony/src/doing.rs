@@ -207,6 +207,11 @@ impl<'a> Doing<'a> {
         Ok(())
     }
 
+    /// The certificate of a root, once it was made or opened.
+    pub(crate) fn certificate(&self, root: &str) -> Option<AuthorityCertificate> {
+        self.certificates.get(root).cloned()
+    }
+
     /// Gives up: destroys the keys that this ceremony has made, and removes the files that it has written.
     pub(crate) async fn clean_up(&mut self, standing: &Standing) -> Result<(), Failure> {
         for step in self.plan.steps() {

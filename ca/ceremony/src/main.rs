@@ -9,6 +9,7 @@ mod continued;
 mod devices;
 mod doing;
 mod lint;
+mod next;
 mod open;
 mod operator;
 mod requests;
@@ -83,6 +84,9 @@ enum Command {
         /// The folder of the transcript of a rehearsal of the same plan.
         #[arg(long)]
         rehearsal: Option<PathBuf>,
+        /// The folder of the transcript of a rehearsal of the next ceremony, where the plan asks for one.
+        #[arg(long)]
+        next: Option<PathBuf>,
         /// Do everything up to the making of the first key, and stop.
         #[arg(long)]
         dry_run: bool,
@@ -213,20 +217,20 @@ impl Program for CeremonyProgram {
             Command::Respond(args) => args.run(terminal),
             Command::Rehearse { ceremony } => {
                 let plan = read_plan(&ceremony.plan)?.rehearsed()?;
-                ceremony.carry_out(&plan, None, &Errand::GoOn, terminal)
+                ceremony.carry_out(&plan, Beside::default(), &Errand::GoOn, terminal)
             }
-            Command::Run { ceremony, rehearsal, dry_run } => {
+            Command::Run { ceremony, rehearsal, next, dry_run } => {
                 let errand = if dry_run { Errand::DryRun } else { Errand::GoOn };
                 let plan = read_plan(&ceremony.plan)?;
-                ceremony.carry_out(&plan, rehearsal, &errand, terminal)
+                ceremony.carry_out(&plan, Beside { rehearsal, next }, &errand, terminal)
             }
             Command::Note { ceremony, text } => {
                 let plan = read_plan(&ceremony.plan)?;
-                ceremony.carry_out(&plan, None, &Errand::Note(text), terminal)
+                ceremony.carry_out(&plan, Beside::default(), &Errand::Note(text), terminal)
             }
             Command::Abort { ceremony, reason } => {
                 let plan = read_plan(&ceremony.plan)?;
-                ceremony.carry_out(&plan, None, &Errand::Abort(reason), terminal)
+                ceremony.carry_out(&plan, Beside::default(), &Errand::Abort(reason), terminal)
             }
             Command::Statement { about } => about.write(terminal),
             Command::Meta(meta) => meta.run::<Self>(terminal),
@@ -234,11 +238,18 @@ impl Program for CeremonyProgram {
     }
 }
 
+/// The transcripts of rehearsals that stand beside a run.
+#[derive(Debug, Default)]
+struct Beside {
+    rehearsal: Option<PathBuf>,
+    next: Option<PathBuf>,
+}
+
 impl CeremonyArgs {
     fn carry_out(
         self,
         plan: &Plan,
-        rehearsal: Option<PathBuf>,
+        beside: Beside,
         errand: &Errand,
         terminal: &Terminal,
     ) -> Result<(), Failure> {
@@ -248,7 +259,8 @@ impl CeremonyArgs {
             transcript: self.transcript.unwrap_or_else(|| self.out.join("transcript")),
             approvals: Approvals::in_folder(self.approvals.unwrap_or_else(|| self.out.join("approvals"))),
             out: self.out,
-            rehearsal,
+            rehearsal: beside.rehearsal,
+            next: beside.next,
             previous: self.previous,
         };
         let operator = Operator::new(self.ask, self.done);

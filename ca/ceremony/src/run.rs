@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use futures::executor::block_on;
 use serde_json::json;
 use undercroft_attestors::trust::Trust;
-use undercroft_ca::approval::{Action, Approved};
+use undercroft_ca::approval::{Action, Approved, DeviationKind};
 use undercroft_ca::custody::CustodyRecord;
 use undercroft_ca::log_key::LogKey;
 use undercroft_ca::plan::{Mode, Plan};
@@ -22,10 +22,11 @@ use undercroft_log::Clock as _;
 use undercroft_log::leaf::{Body, Ceremony, CeremonyEvent, Digest, KeyEvent, Policy, Text, TranscriptHead};
 
 use crate::approvals::Approvals;
-use crate::before::Before;
+use crate::before::{self, Before};
 use crate::devices;
 use crate::doing::Doing;
 use crate::lint;
+use crate::next;
 use crate::operator::{Answer, Operator};
 use crate::requests::{self, Request};
 use crate::transcript::{self, Transcript};
@@ -38,6 +39,7 @@ pub(crate) struct Places {
     pub(crate) approvals: Approvals,
     pub(crate) rehearsal: Option<PathBuf>,
     pub(crate) previous: Option<PathBuf>,
+    pub(crate) next: Option<PathBuf>,
 }
 
 /// How many days the quorum has to approve a result.
@@ -278,7 +280,8 @@ impl Running<'_> {
             }
             self.bar.advance(1);
         }
-        self.end(transcript).await
+        let rehearsed = standing.next_rehearsed;
+        self.end(transcript, &doing, rehearsed).await
     }
 
     /// What is still to be said before the first step. What stands there already must be what would be said now.
@@ -374,14 +377,32 @@ impl Running<'_> {
         Ok((Some(approved), deviations.into_iter().map(|(_, text, approved)| (text, approved)).collect()))
     }
 
-    async fn end(&self, transcript: &Transcript) -> Result<Ended, Failure> {
+    async fn end(
+        &self,
+        transcript: &Transcript,
+        doing: &Doing<'_>,
+        next_rehearsed: bool,
+    ) -> Result<Ended, Failure> {
         let text = "every step of the plan is done";
         if self.plan.terms().is_none() || self.plan.mode() == Mode::Rehearsal {
             transcript.tell(CeremonyEvent::Closed, text).await?;
             return Ok(Ended::Closed);
         }
+        if !next_rehearsed && self.wants_next()? {
+            let head =
+                next::rehearsed(self.plan, self.places.next.as_deref(), |root| doing.certificate(root))?;
+            let text = "the next ceremony was rehearsed from what this one has made";
+            transcript.append(self.other(CeremonyEvent::NextRehearsed, head, text), Vec::new()).await?;
+        }
         let head = transcript.tell_last(CeremonyEvent::Awaiting, text).await?;
         self.approve(transcript, head.size, Some(head.text()), false).await
+    }
+
+    /// Whether the plan has the next ceremony rehearsed, and the quorum does not allow otherwise.
+    fn wants_next(&self) -> Result<bool, Failure> {
+        let asked = self.plan.terms().is_some_and(|terms| terms.rehearse_next);
+        Ok(asked
+            && !before::allowed(self.plan, self.places, DeviationKind::NextNotRehearsed, SystemClock.now())?)
     }
 
     /// The quorum approves the head over everything that was done, or has not yet.

@@ -25,6 +25,8 @@ pub enum DeviationKind {
     NotRehearsed,
     /// The ceremony runs outside the window of the plan.
     OutsideWindow,
+    /// The next ceremony is not rehearsed, though the plan asks for it.
+    NextNotRehearsed,
     /// Something that the program does not know of.
     Other,
 }
@@ -71,7 +73,7 @@ impl Deviation {
 
 impl DeviationKind {
     /// Each kind.
-    pub const ALL: [Self; 3] = [Self::NotRehearsed, Self::OutsideWindow, Self::Other];
+    pub const ALL: [Self; 4] = [Self::NotRehearsed, Self::OutsideWindow, Self::NextNotRehearsed, Self::Other];
 }
 
 impl FromStr for DeviationKind {

@@ -31,6 +31,8 @@ pub(super) struct PlanConfig {
     pub(super) requester: Option<String>,
     pub(super) window: Option<WindowConfig>,
     pub(super) previous: Option<Digest>,
+    #[serde(default)]
+    pub(super) rehearse_next: bool,
     pub(super) roster: Option<RosterConfig>,
     #[serde(default, rename = "device")]
     pub(super) devices: Vec<DeviceConfig>,

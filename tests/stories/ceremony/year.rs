@@ -149,6 +149,62 @@ fn the_roster_is_changed_by_its_own_quorum_alone() {
     year.hold("second", 1, &[]);
 }
 
+/// What this ceremony leaves behind is tried out before the room is left.
+#[test]
+fn the_next_ceremony_is_rehearsed_before_this_one_closes() {
+    let year = Year::new();
+    let site = &year.site;
+    site.change_plan("requester =", "rehearse-next = true\nrequester =");
+    site.approved("plan");
+    site.deviation("not-rehearsed", "a test");
+    site.sign("deviation-1", "alice");
+    site.sign("deviation-1", "bob");
+    site.run().expect(6).unwrap().says("run again with --next").unwrap();
+    assert!(!site.path("approvals/result.json").exists());
+
+    // A plan that forgets one of the roots, and one that takes over all of them.
+    let first = fs::read_to_string(site.path("ceremony/plan.toml")).unwrap();
+    let prod = year.existing("prod-root", "prod-root-r1", "prod.example/root.pem");
+    let control = year.existing("control-root", "control-root-r1", "control/root.pem");
+    let control = control.replace("prod.example\"]", "control.example\"]");
+    let next = |name: &str, parts: &[&str]| {
+        year.write_plan_after(name, Digest::of(b"not known yet"), parts);
+        site.rehearse_at(&[], &["--transcript", &format!("{}", site.path(name).display())])
+            .expect(0)
+            .unwrap();
+        site.write("ceremony/next.toml", &fs::read_to_string(site.path("ceremony/plan.toml")).unwrap());
+        site.write("ceremony/plan.toml", &first);
+    };
+    let run = |name: &str| site.tool("run").arg("--next").arg(site.path(name)).run().unwrap();
+    next("forgetful", &[&prod]);
+    run("forgetful")
+        .expect(4)
+        .unwrap()
+        .says("no [[existing-root]] with the certificate of `control-root`")
+        .unwrap();
+    run("nowhere").expect(2).unwrap();
+    let _ = fs::remove_dir_all(site.rehearsal("out"));
+    next("next", &[&prod, &control]);
+    run("next").expect(6).unwrap().says("result.json").unwrap();
+    site.approved_result();
+    site.run().expect(0).unwrap();
+    assert!(site.transcript().contains(r#""event":"next-rehearsed""#));
+    site.audited();
+    // The auditor looks into it as well.
+    let audit = |next: &str| {
+        let transcript = site.path("ceremony/transcript");
+        let tool = Tool::ours("undercroft-audit").unwrap().arg("ceremony").arg(&transcript);
+        let tool = tool.arg("--plan").arg(site.path("ceremony/plan.toml")).arg("--key");
+        let tool = tool.arg(transcript.join("log.vkey")).arg("--next").arg(site.path(next)).arg("--next-key");
+        tool.arg(site.path(next).join("log.vkey")).arg("--development").run().unwrap()
+    };
+    audit("next").expect(0).unwrap().says("with the roots").unwrap();
+    let other = audit("forgetful").expect(5).unwrap();
+    for rule in ["next-head", "next-roots"] {
+        assert!(other.stdout.contains(rule), "{rule}: {}", other.stdout);
+    }
+}
+
 struct Year {
     site: Formal,
     begins: Date,
@@ -181,6 +237,10 @@ impl Year {
 
     fn write_plan(&self, name: &str, parts: &[&str]) {
         let (head, _) = self.previous.as_ref().unwrap();
+        self.write_plan_after(name, *head, parts);
+    }
+
+    fn write_plan_after(&self, name: &str, head: Digest, parts: &[&str]) {
         let entropy = Digest::of(name.as_bytes());
         let text = format!(
             "version = 1\ntitle = \"Ceremony {name} of Example\"\noperator = \"ca.example\"\nname = \"{name}\"\npolicy-arc = \"1.3.6.1.4.1.32473.1\"\nrequester = \"carol\"\nwindow = {{ begins = 2026-11-01T00:00:00Z, ends = 2098-12-31T00:00:00Z }}\ntranscript = {{ device = \"roots\", label = \"ceremony-log\" }}\nentropy = \"{entropy}\"\nprevious = \"{head}\"\n{}{}",

@@ -27,6 +27,8 @@ pub(crate) struct Replay<'a> {
     pub(crate) rehearsed: Option<(&'a Entry, Option<&'a TranscriptHead>)>,
     pub(crate) continues: Option<(&'a Entry, Option<&'a TranscriptHead>)>,
     pub(crate) devices: Vec<(&'a Entry, &'a str)>,
+    /// The rehearsal of the next ceremony.
+    pub(crate) next: Option<(&'a Entry, Option<&'a TranscriptHead>)>,
     /// Notes, pauses and resumptions.
     pub(crate) told: Vec<(&'a Entry, &'a Ceremony)>,
     pub(crate) awaiting: Option<u64>,
@@ -94,6 +96,7 @@ enum Place {
     RosterChanged,
     Devices,
     Steps,
+    NextRehearsed,
     Awaiting,
     ResultApproved,
     Ended,
@@ -112,6 +115,7 @@ impl Place {
             Self::RosterChanged => "the approval of the roster",
             Self::Devices => "a device",
             Self::Steps => "the first step",
+            Self::NextRehearsed => "`next-rehearsed`",
             Self::Awaiting => "`awaiting`",
             Self::ResultApproved => "the result's approval",
             Self::Ended => "the end",
@@ -133,6 +137,7 @@ pub(crate) fn replay<'a>(transcript: &'a Transcript<'_>, plan: &'a Plan, checks:
         rehearsed: None,
         continues: None,
         devices: Vec::new(),
+        next: None,
         told: Vec::new(),
         awaiting: None,
         ended: None,
@@ -241,6 +246,11 @@ impl<'a> Reader<'a, '_> {
             (event, _) if is_aside(event) => {
                 self.resumed |= event == CeremonyEvent::Resumed;
                 self.replay.told.push((entry, ceremony));
+            }
+            (CeremonyEvent::NextRehearsed, _) => {
+                self.all_done(entry);
+                self.come_to(entry, Place::NextRehearsed, false);
+                self.replay.next = Some((entry, ceremony.transcript.as_ref()));
             }
             (CeremonyEvent::Awaiting, _) => {
                 self.all_done(entry);
@@ -425,7 +435,7 @@ impl<'a> Reader<'a, '_> {
             Place::Ended if self.replay.awaiting.is_some() => Place::ResultApproved,
             Place::RosterChanged => Place::Continues,
             Place::ResultApproved => Place::Awaiting,
-            Place::Awaiting | Place::Ended => Place::Steps,
+            Place::NextRehearsed | Place::Awaiting | Place::Ended => Place::Steps,
             _ => Place::Plan,
         };
         if self.place < before {

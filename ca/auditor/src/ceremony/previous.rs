@@ -163,7 +163,7 @@ pub(crate) fn plan_before(given: &Given<'_>) -> Result<Option<Plan>, NoVerdict> 
 }
 
 /// The plan that a transcript is of.
-fn plan_of(transcript: &Transcript<'_>) -> Result<Option<Plan>, NoVerdict> {
+pub(crate) fn plan_of(transcript: &Transcript<'_>) -> Result<Option<Plan>, NoVerdict> {
     for entry in &transcript.entries {
         if let Body::Policy(policy) = &entry.body {
             let text = transcript.plan_text(policy)?.and_then(|text| String::from_utf8(text).ok());

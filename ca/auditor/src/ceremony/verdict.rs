@@ -31,6 +31,8 @@ pub enum Subject {
     Rehearsal,
     /// The ceremony before.
     Previous,
+    /// The rehearsal of the ceremony after.
+    Next,
     /// The devices.
     Devices,
     /// Where the keys live.
@@ -49,7 +51,7 @@ pub enum Subject {
 
 impl Subject {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Transcript,
         Self::Plan,
         Self::Order,
@@ -58,6 +60,7 @@ impl Subject {
         Self::Deviations,
         Self::Rehearsal,
         Self::Previous,
+        Self::Next,
         Self::Devices,
         Self::Custody,
         Self::ToBeSigned,
@@ -78,6 +81,7 @@ impl Subject {
             Self::Deviations => "deviations",
             Self::Rehearsal => "rehearsal",
             Self::Previous => "previous",
+            Self::Next => "next",
             Self::Devices => "devices",
             Self::Custody => "custody",
             Self::ToBeSigned => "to-be-signed",

@@ -1,6 +1,7 @@
 //! One thing is changed, and found by its name. The forger has every key of the ceremony, and where it helps, the quorum's:
 //! transcripts are signed again, and the result is approved again.
 
+mod after;
 mod approvals;
 mod before;
 mod files;

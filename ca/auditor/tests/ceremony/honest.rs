@@ -1,6 +1,6 @@
 //! A ceremony as it should be.
 
-use undercroft_audit::ceremony::{Outcome, Status};
+use undercroft_audit::ceremony::{Outcome, Status, Subject};
 
 use crate::world::WORLD;
 
@@ -10,7 +10,9 @@ fn an_honest_ceremony_with_every_kind_of_artefact_is_accepted() {
     assert_eq!(verdict.outcome, Outcome::Accepted, "{}", verdict.text());
     assert!(verdict.passed);
     for check in &verdict.checks {
-        assert_eq!(check.status, Status::Ok, "{}", check.check.name());
+        // What a rehearsal of the next ceremony must be is told in `forgeries/after.rs`.
+        let expected = if check.check == Subject::Next { Status::NotApplicable } else { Status::Ok };
+        assert_eq!(check.status, expected, "{}", check.check.name());
     }
     // Written anew from its entries it is the same.
     let again = WORLD.copy().verify();

@@ -56,6 +56,35 @@ pub(crate) fn previous() -> String {
         + &root("old-root", "prod.example", "prod.example Root R1")
 }
 
+/// The ceremony after that: it signs a CRL under the root, or makes another root.
+pub(crate) fn next(root: Option<&str>) -> String {
+    head("2026-11", "Ceremony of 2026")
+        + &match root {
+            None => self::root("other-root", "prod.example", "prod.example Root R2"),
+            Some(certificate) => format!(
+                r#"
+[[existing-root]]
+name = "old-root"
+domains = ["prod.example"]
+key = {{ device = "roots", label = "old-root", algorithm = "ecdsa-p384" }}
+certificate = """{certificate}"""
+urls = {{ crl = "http://pki.ca.example/old-root.crl", certificate = "http://pki.ca.example/old-root.cer" }}
+follows = "CP 1.0 section 5.6"
+
+[[crl]]
+name = "old-crl"
+issuer = "old-root"
+number = 2
+this-update = 2025-11-22T00:00:00Z
+next-update = 2026-05-22T00:00:00Z
+revoked = []
+follows = "CP 1.0 section 7.2"
+output = "old-root.crl"
+"#
+            ),
+        }
+}
+
 /// The corporation's own ceremonies: its root, and the certificate that it gives ours.
 pub(crate) fn corporate() -> String {
     head("corporate", "Corporate root") + &root("corporate", "corp.example", "Corporate Root")

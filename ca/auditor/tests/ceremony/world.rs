@@ -211,6 +211,7 @@ impl Copy {
             requests: Some(&self.places.requests),
             rehearsal: (!self.alone).then_some((&rehearsal, &rehearsal_key)),
             previous: (!self.alone).then_some((&previous, &previous_key)),
+            next: None,
             known: &Known::default(),
             wanted: self.wanted,
         })

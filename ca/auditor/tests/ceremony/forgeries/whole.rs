@@ -88,6 +88,7 @@ fn a_ceremony_without_terms_is_for_development() {
             requests: None,
             rehearsal: None,
             previous: None,
+            next: None,
             known: &undercroft_audit::Known::default(),
             wanted,
         })

@@ -28,6 +28,8 @@ pub enum CeremonyEvent {
     Paused,
     /// The quorum allowed to leave the plan or its rules.
     Deviation,
+    /// A rehearsal of the next ceremony, from what this one has made, was verified.
+    NextRehearsed,
     /// Every step was done, and the quorum is to approve the result.
     Awaiting,
     /// Nothing is left to do.
@@ -75,7 +77,7 @@ pub struct Ceremony {
     /// For [`CeremonyEvent::Step`] and [`CeremonyEvent::Done`].
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub step: Option<CeremonyStep>,
-    /// For [`CeremonyEvent::Rehearsed`], [`CeremonyEvent::Continues`] and [`CeremonyEvent::Adopted`].
+    /// For [`CeremonyEvent::Rehearsed`], [`CeremonyEvent::Continues`], [`CeremonyEvent::NextRehearsed`] and [`CeremonyEvent::Adopted`].
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub transcript: Option<TranscriptHead>,
 }
