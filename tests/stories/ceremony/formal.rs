@@ -335,6 +335,26 @@ impl Formal {
         fs::write(path, text + &recovery).unwrap();
     }
 
+    /// A SPIRE CA of prod.example, from the daemon whose ceremony was kept in that folder; its certificate.
+    pub(super) fn spire_ca(&self, kept: &str) -> PathBuf {
+        self.configure(2, &["alice", "bob", "carol"]);
+        for file in ["plan.toml", "transcript"] {
+            self.change(
+                "daemon/undercroft.toml",
+                &format!("../ceremony/{file}"),
+                &format!("../{kept}/{file}"),
+            );
+        }
+        let daemon = self.serve().unwrap();
+        let server = self.site.enrolled(&daemon, "/server/prod").unwrap();
+        let out = self.path("prod.example/spire-ca");
+        let (_, csr) = e2e::request(&out, "leaf", "P-384", Some("spiffe://prod.example")).unwrap();
+        let issue =
+            e2e::Issue { domain: "prod.example", profile: "spire-ca", csr: &csr, out: &out, more: &[] };
+        self.site.issue(&daemon, &server, &issue).unwrap().done().unwrap();
+        out.join("leaf.pem")
+    }
+
     /// Starts the daemon.
     pub(super) fn serve(&self) -> Result<e2e::Daemon, undercroft_cli::Failure> {
         self.site.start()

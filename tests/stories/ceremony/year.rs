@@ -1,4 +1,4 @@
-//! A PKI team's year, by the clock of a simulated year: the first ceremony, a CRL that is renewed, a root that is rotated, an
+//! A PKI team's year, by the clock of a simulated year: the first ceremony, a SPIRE CA below it, a CRL that is renewed, a root that is rotated, an
 //! intermediate that is replaced in an emergency, and the end of the old root's key. Each is rehearsed, approved, run,
 //! approved again and verified, and continues the one before.
 //!
@@ -23,6 +23,9 @@ fn a_year() {
     year.hold("first", 0, &[]);
     let root = year.site.path("prod.example/root.pem");
     year.accepts(&root, &[], "prod.example/intermediate.pem", 1);
+    // Below it the daemon makes the CAs of SPIRE servers, which live for a day.
+    let spire = year.site.spire_ca("ceremonies/first");
+    year.accepts_now(&root, &["prod.example/intermediate.pem"], &spire);
 
     // Half a year later the CRL is about to end.
     let existing = year.existing("prod-root", "prod-root-r1", "prod.example/root.pem");
@@ -352,6 +355,14 @@ impl Year {
             tool = tool.arg("-untrusted").arg(self.site.path(certificate));
         }
         tool.arg(self.site.path(leaf)).done().unwrap();
+    }
+
+    fn accepts_now(&self, root: &Path, between: &[&str], leaf: &Path) {
+        let mut tool = Tool::foreign("openssl").args(["verify", "-x509_strict", "-CAfile"]).arg(root);
+        for certificate in between {
+            tool = tool.arg("-untrusted").arg(self.site.path(certificate));
+        }
+        tool.arg(leaf).done().unwrap();
     }
 
     fn revoked(&self, crl: &str, certificate: &str, day: u32) {
