@@ -50,6 +50,22 @@ const NV_CHUNK: usize = 512;
 /// How many entries of a capability list are asked for at once; TPMs send fewer if they like.
 const CAPABILITY_BATCH: u32 = 64;
 
+/// How long a TPM has been up (Part 2, sections 10.11.1 and 10.11.6).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TpmClock {
+    /// Milliseconds since it was last powered, by which its sessions expire.
+    pub(crate) time: u64,
+    resets: u32,
+    restarts: u32,
+}
+
+impl TpmClock {
+    /// Whether this is the same TPM as `before`, up ever since.
+    pub(crate) fn continues(self, before: Self) -> bool {
+        (self.resets, self.restarts) == (before.resets, before.restarts) && self.time >= before.time
+    }
+}
+
 /// A connection to a TPM.
 pub(crate) struct Esys {
     context: NonNull<ESYS_CONTEXT>,
@@ -528,8 +544,8 @@ impl Esys {
         Ok(check(code)?)
     }
 
-    /// TPM2_ReadClock: milliseconds since the TPM was last powered, by which its sessions expire.
-    pub(crate) fn time(&mut self) -> Result<u64, ResponseOrError> {
+    /// TPM2_ReadClock.
+    pub(crate) fn clock(&mut self) -> Result<TpmClock, ResponseOrError> {
         let mut time: *mut TPMS_TIME_INFO = ptr::null_mut();
         // SAFETY: plain values and a pointer to our own variable.
         let code = unsafe {
@@ -537,7 +553,9 @@ impl Esys {
         };
         let time = Allocated::new(time);
         check(code)?;
-        Ok(given(time, "its time")?.get().time)
+        let time = given(time, "its time")?;
+        let TPMS_TIME_INFO { time, clockInfo } = time.get();
+        Ok(TpmClock { time: *time, resets: clockInfo.resetCount, restarts: clockInfo.restartCount })
     }
 
     /// TPM2_FlushContext of a session.

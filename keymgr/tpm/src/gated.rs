@@ -161,7 +161,7 @@ impl Session {
     /// The nonce of a policy session that has some life before it.
     fn nonce(&mut self, slot: usize) -> Result<Vec<u8>, Error> {
         let failed = "cannot begin a policy session";
-        let now = self.esys.time().map_err(|error| error.failed(failed))?;
+        let now = self.esys.clock().map_err(|error| error.failed(failed))?.time;
         let is_old = |opened: &Opened| now.saturating_sub(opened.since) > RENEW_AFTER;
         if self.gated.sessions[slot].as_ref().is_some_and(is_old) {
             self.end(slot);
@@ -207,7 +207,7 @@ impl Session {
         };
         let opened = self.gated.sessions[slot].as_ref().filter(|opened| opened.nonce == release.nonce);
         let session = opened.ok_or_else(gone)?.session;
-        self.doubt();
+        self.doubt()?;
         let known = self.known(identity)?;
         let Authorisation { gate, expiration, signature } = &release.authorisation;
         let object = self.gate(*gate, release)?;

@@ -16,7 +16,7 @@ use undercroft_tpm_wire::{ObjectAttributes, PublicArea, Scheme, policy};
 
 use crate::activation::TpmActivation;
 use crate::custody::Custody;
-use crate::esys::{Esys, Hierarchy, Object};
+use crate::esys::{Esys, Hierarchy, Object, TpmClock};
 use crate::gated::{self, GatedKey, Slots};
 use crate::key::{self, Identity, Refused, ThrowawayKey, TpmKey};
 use crate::ledger::TpmLedger;
@@ -39,7 +39,7 @@ pub(crate) struct Tpm {
     uri: TpmUri,
     /// The key that certifies the others, if configuration names one.
     attestation: Option<AttestationPlace>,
-    /// How often a session was opened.
+    /// How often a session was opened, or the TPM found to have been off.
     connections: Arc<AtomicU64>,
     threads: Arc<SessionThreads<Session>>,
     /// Policy sessions for gated keys: TPMs hold few.
@@ -54,6 +54,10 @@ pub(crate) struct Session {
     keys: HashMap<u32, Known>,
     /// When the TPM last signed for us.
     pub(crate) signed: Recently,
+    /// How long the TPM was up when it was last in doubt.
+    up: TpmClock,
+    /// How often the TPM was connected to, shared by all connections.
+    connections: Arc<AtomicU64>,
     /// Why the TPM refused our authValue, shared by all connections: it is not tried again.
     refused: Arc<Mutex<Option<String>>>,
     /// What gated keys need of this connection.
@@ -94,9 +98,12 @@ impl Tpm {
                 None => Esys::connect(&tcti)?,
             };
             esys.clear_slots().map_err(|error| error.failed("cannot clear what others left in the TPM"))?;
+            let up = esys.clock().map_err(|error| error.failed("cannot read the clock of the TPM"))?;
             counted.fetch_add(1, Ordering::Relaxed);
             Ok(Session {
                 esys,
+                up,
+                connections: counted.clone(),
                 auth: auth.clone(),
                 keys: HashMap::new(),
                 signed: Recently::new(MOMENT),
@@ -309,7 +316,7 @@ impl Session {
         if let Some(refusal) = refused {
             return Err(Error::new(ErrorKind::Denied, refusal));
         }
-        self.doubt();
+        self.doubt()?;
         let known = self.known(identity)?;
         let signed = key::sign(&mut self.esys, known.object, identity.algorithm, input, &identity.subject);
         let signature = match signed {
@@ -328,11 +335,18 @@ impl Session {
         Ok(Counted { signature, command })
     }
 
-    /// Forgets what was proved by a TPM that may have become another one: the next signature of each key is a first one.
-    pub(crate) fn doubt(&mut self) {
-        if !self.signed.happened() {
-            self.keys.clear();
+    /// Forgets what was proved by a TPM that may have become another one: the next signature of each key is a first one. A
+    /// TPM that was not up all the time counts as connected to anew, even though the connection has not noticed.
+    pub(crate) fn doubt(&mut self) -> Result<(), Error> {
+        if self.signed.happened() {
+            return Ok(());
         }
+        self.keys.clear();
+        let now = self.esys.clock().map_err(|error| error.failed("cannot read the clock of the TPM"))?;
+        if !now.continues(std::mem::replace(&mut self.up, now)) {
+            self.connections.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// The first signature of a key in this connection is verified: its public half can be replaced behind our back.
