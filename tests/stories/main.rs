@@ -16,6 +16,7 @@ mod failing_disk;
 mod faults;
 mod freeze;
 mod gate;
+mod golden;
 mod isolation;
 mod judges;
 mod ledger;

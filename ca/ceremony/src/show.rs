@@ -107,6 +107,12 @@ fn text(plan: &Plan, steps: &[Step<'_>], before: Option<&Plan>, linted: bool, he
         for change in before.and_then(Plan::terms).iter().flat_map(|old| old.roster.changes(&terms.roster)) {
             let _ = writeln!(text, "  the roster changes  {change}");
         }
+        if terms.rehearse_next {
+            let _ = writeln!(
+                text,
+                "  closes              when the next ceremony was rehearsed from what this one makes"
+            );
+        }
         for device in &terms.devices {
             let _ = writeln!(
                 text,
