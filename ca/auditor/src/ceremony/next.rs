@@ -4,11 +4,9 @@ use undercroft_ca::approval::DeviationKind;
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::plan::{Mode, Plan, Root};
 use undercroft_ca::signed::reassemble;
-use undercroft_log::checkpoint::Checkpoint;
-use undercroft_log::note::VerifierKey;
 
 use super::previous::plan_of;
-use super::record::Transcript;
+use super::record::{Transcript, opened};
 use super::verdict::{Checks, Subject};
 use super::{Core, Given, NoVerdict, core, deviations, log};
 use crate::NoAudit;
@@ -37,12 +35,7 @@ pub(crate) fn judge(
         checks.entry(Subject::Next, entry.index, rule, what);
         Ok(())
     };
-    let opened = head.ok_or_else(|| "it names no transcript".to_owned()).and_then(|head| {
-        let key: VerifierKey = head.verifier_key.parse().map_err(|error| format!("{error}"))?;
-        let checkpoint = Checkpoint::open(&head.checkpoint, &key).map_err(|error| error.to_string())?;
-        Ok((key, checkpoint))
-    });
-    let (head_key, head) = match opened {
+    let (head_key, head) = match opened(head) {
         Ok(opened) => opened,
         Err(what) => return wrong(checks, "next-head", what),
     };

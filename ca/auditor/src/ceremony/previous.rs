@@ -3,12 +3,10 @@
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::plan::{Mode, Plan};
 use undercroft_ca::signed::Signed;
-use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{Body, CeremonyEvent, Digest, OutcomeResult};
-use undercroft_log::note::VerifierKey;
 
 use super::order::Approves;
-use super::record::Transcript;
+use super::record::{Transcript, opened};
 use super::verdict::{Checks, Subject};
 use super::{Core, Given, NoVerdict, log};
 use crate::NoAudit;
@@ -47,12 +45,7 @@ pub(crate) fn judge(
         checks.entry(Subject::Previous, entry.index, rule, what);
         Ok(())
     };
-    let opened = head.ok_or_else(|| "it names no transcript".to_owned()).and_then(|head| {
-        let key: VerifierKey = head.verifier_key.parse().map_err(|error| format!("{error}"))?;
-        let checkpoint = Checkpoint::open(&head.checkpoint, &key).map_err(|error| error.to_string())?;
-        Ok((key, checkpoint))
-    });
-    let (head_key, head) = match opened {
+    let (head_key, head) = match opened(head) {
         Ok(opened) => opened,
         Err(what) => return wrong(checks, "previous-head", what),
     };

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use undercroft_log::checkpoint::Checkpoint;
-use undercroft_log::leaf::{Body, Digest, Intent, Key, KeyEvidence, Leaf, Policy, Text, ToBeSigned};
+use undercroft_log::leaf::{
+    Body, Digest, Intent, Key, KeyEvidence, Leaf, Policy, Text, ToBeSigned, TranscriptHead,
+};
 use undercroft_log::note::VerifierKey;
 use undercroft_log::tree::{GrowingTree, Hash, TILE_WIDTH, leaf_hash};
 use undercroft_log_files::{Folder, FolderError};
@@ -89,4 +91,12 @@ impl<'a> Transcript<'a> {
             read => read,
         }
     }
+}
+
+/// The head of another transcript that an entry names: the key that it says to be signed by, and what that has signed.
+pub(crate) fn opened(head: Option<&TranscriptHead>) -> Result<(VerifierKey, Checkpoint), String> {
+    let head = head.ok_or("it names no transcript")?;
+    let key: VerifierKey = head.verifier_key.parse().map_err(|error| format!("{error}"))?;
+    let checkpoint = Checkpoint::open(&head.checkpoint, &key).map_err(|error| error.to_string())?;
+    Ok((key, checkpoint))
 }

@@ -3,10 +3,8 @@
 use undercroft_ca::approval::DeviationKind;
 use undercroft_ca::masked::Masks;
 use undercroft_ca::plan::{Mode, Plan};
-use undercroft_log::checkpoint::Checkpoint;
-use undercroft_log::note::VerifierKey;
 
-use super::record::Transcript;
+use super::record::{Transcript, opened};
 use super::verdict::{Checks, Subject};
 use super::{Core, Given, NoVerdict, core, deviations, log};
 use crate::NoAudit;
@@ -39,13 +37,8 @@ pub(crate) fn judge(
         checks.entry(Subject::Rehearsal, entry.index, rule, what);
         Ok(())
     };
-    let head = head.ok_or_else(|| "it names no transcript".to_owned()).and_then(|head| {
-        let key: VerifierKey = head.verifier_key.parse().map_err(|error| format!("{error}"))?;
-        let checkpoint = Checkpoint::open(&head.checkpoint, &key).map_err(|error| error.to_string())?;
-        Ok((key, checkpoint))
-    });
-    let (head_key, head) = match head {
-        Ok(head) => head,
+    let (head_key, head) = match opened(head) {
+        Ok(opened) => opened,
         Err(what) => return wrong(checks, "rehearsal-head", what),
     };
     if head_key.name() != rehearsed.origin() {

@@ -224,6 +224,7 @@ fn every_finding_in_the_documentation_is_in_the_code_and_has_a_forgery() {
         include_str!("../../src/ceremony/custody.rs"),
         include_str!("../../src/ceremony/deviations.rs"),
         include_str!("../../src/ceremony/devices.rs"),
+        include_str!("../../src/ceremony/next.rs"),
         include_str!("../../src/ceremony/order.rs"),
         include_str!("../../src/ceremony/outputs.rs"),
         include_str!("../../src/ceremony/previous.rs"),
@@ -231,6 +232,7 @@ fn every_finding_in_the_documentation_is_in_the_code_and_has_a_forgery() {
         include_str!("../../src/ceremony/signatures.rs"),
     ];
     let forgeries = [
+        include_str!("forgeries/after.rs"),
         include_str!("forgeries/approvals.rs"),
         include_str!("forgeries/before.rs"),
         include_str!("forgeries/files.rs"),
