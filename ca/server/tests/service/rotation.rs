@@ -1,6 +1,12 @@
 //! Rotations of a CA that runs: what is published, who signs, what the log has of it, and what is refused.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use hsm_sim::persons::Persons;
+use jiff::Timestamp;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use undercroft::anchors;
 use undercroft_ca::approval::{NAMESPACE, PersonConfig, Roster, RosterConfig};
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::names::parse_spiffe_id;
@@ -11,6 +17,7 @@ use undercroft_ca::service::{
 use undercroft_ca::time::Lifetime;
 use undercroft_ca::verify;
 use undercroft_log::leaf::{Body, Caller, Channel, Digest, Draft, RotationEvent};
+use undercroft_proto::identity::{self, Side};
 
 use crate::rig::{MoodyWitness, NextRig, Options, Rig, RootRig, ask, ask_as, csr, workload};
 
@@ -43,7 +50,7 @@ impl Place {
         Self { rig, quorum, options, cross: cross.into() }
     }
 
-    fn start<T>(&self, story: impl AsyncFnOnce(&CertificateAuthority) -> T) -> T {
+    fn start<T>(&self, story: impl AsyncFnOnce(&Arc<CertificateAuthority>) -> T) -> T {
         self.rig.start(&self.options, async |ca| story(ca).await).unwrap()
     }
 
@@ -236,6 +243,41 @@ fn a_root_is_rotated_by_its_phases() {
         assert_eq!(approval.by, ["bob", "carol"]);
         assert!(matches!(&log[at + 1], Body::Rotation(rotation) if rotation.approval.is_some()));
     }
+}
+
+/// What was built for handshakes is the same until a bundle changes, and another one right after.
+#[test]
+fn a_handshake_trusts_the_bundle_of_its_moment() {
+    let place = Place::new();
+    place.start(async |ca| {
+        let vouching = anchors::of(ca.clone());
+        let known = |issued: &IssuedCertificate, at: Timestamp| {
+            let at = UnixTime::since_unix_epoch(Duration::from_secs(at.as_second().unsigned_abs()));
+            let leaf = CertificateDer::from_slice(&issued.chain[0]);
+            identity::verify(&vouching(), &leaf, &[], Side::Client, at)
+        };
+        let (first, then) = (ask(ca, workload()).await.unwrap(), ca.now());
+        assert!(known(&first, then).is_ok());
+        ca.plan_rotation(caller(), PROD, place.order(Schedule::Emergency), false).await.unwrap();
+        let before = vouching();
+        assert!(Arc::ptr_eq(&before, &vouching()), "nothing has changed");
+        assert_eq!(place.approved(ca).await, Some(Phase::PrePublish));
+        let after = vouching();
+        assert!(!Arc::ptr_eq(&before, &after) && Arc::ptr_eq(&after, &vouching()));
+        place.rig.clock.advance(300);
+        poll(ca);
+        assert_eq!(advance(ca, Advance::default()).await.unwrap(), Some(Phase::Switch));
+        let second = ask(ca, workload()).await.unwrap();
+        assert!(known(&second, ca.now()).is_ok(), "it is under the new root");
+        assert!(known(&first, then).is_ok(), "the old root is published still");
+        assert_eq!(advance(ca, Advance::default()).await.unwrap(), Some(Phase::Drain));
+        assert!(known(&first, then).is_ok(), "a tainted root goes on verifying");
+        place.rig.clock.advance(7 * 24 * 3600);
+        assert_eq!(place.approved(ca).await, Some(Phase::Retire));
+        assert!(known(&first, then).is_err(), "its root has retired");
+        let third = ask(ca, workload()).await.unwrap();
+        assert!(known(&third, ca.now()).is_ok());
+    });
 }
 
 #[test]
