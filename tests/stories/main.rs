@@ -22,6 +22,7 @@ mod ledger;
 mod main_job;
 mod place;
 mod readme;
+mod recover;
 mod recovery;
 mod refusals;
 mod replicas;

@@ -14,13 +14,13 @@ use crate::place::{Place, bodies};
 const PROD: &str = "prod.example";
 
 /// The first of its tables in a plan that hold `text`.
-fn table(plan: &str, text: &str) -> String {
+pub(crate) fn table(plan: &str, text: &str) -> String {
     let tables = plan.split("\n[[").skip(1).map(|table| format!("\n[[{}\n", table.trim_end()));
     tables.into_iter().find(|table| table.contains(text)).unwrap()
 }
 
 /// `undercroft keys create` of an authority's key.
-fn create_key(site: &Site, object: &str, requests: &str, name: &str) {
+pub(crate) fn create_key(site: &Site, object: &str, requests: &str, name: &str) {
     let create = Tool::ours("undercroft").unwrap().args(["keys", "create"]);
     let create = create.arg(format!("pkcs11:token=prod;object={object}"));
     let create = create.args(["--algorithm", "ecdsa-p256", "--name", name, "--out"]);
