@@ -4,6 +4,8 @@ mod formal;
 mod interrupted;
 mod year;
 
+pub(crate) use formal::faketime;
+
 use formal::Formal;
 
 #[test]

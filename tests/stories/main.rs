@@ -27,6 +27,7 @@ mod recovery;
 mod refusals;
 mod replicas;
 mod revocation;
+mod root_rotation;
 mod rotation;
 mod second_key;
 mod secrets;

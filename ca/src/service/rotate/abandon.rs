@@ -92,15 +92,16 @@ impl CertificateAuthority {
         self.status_of(domain, abandoned, now).await
     }
 
-    /// What still lives under the new authorities, which had a root of their own before they were to take a place.
+    /// What still lives under a new root, which was published for others before.
     async fn lives_below_new(
         &self,
         domain: &Domain,
         rotation: &Rotation,
         now: Timestamp,
     ) -> Result<Option<Blocker>, RotateError> {
-        let new = rotation.authorities().iter().filter_map(|pair| domain.named(&pair.new).ok());
-        let new: Vec<_> = new.map(|authority| authority.certificate().public_key().id()).collect();
+        let new_root = rotation.roots().map(|roots| &roots.new);
+        let below = domain.authorities.iter().filter(|authority| Some(authority.root()) == new_root);
+        let new: Vec<_> = below.map(|authority| authority.certificate().public_key().id()).collect();
         let last = self.facts.ends_last(&new).await?.filter(|last| last.not_after >= now);
         Ok(last.map(|last| Blocker {
             rule: "longest-live",
