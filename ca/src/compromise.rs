@@ -5,6 +5,11 @@ use serde::{Deserialize, Serialize};
 use undercroft_log::leaf::{Base64Bytes, Digest, HexKeyId};
 
 use crate::certificate::AuthorityCertificate;
+use crate::tbs::RevocationReason;
+
+/// Why what a compromised authority has signed is revoked, as its CRL says it: another certificate takes its place. RFC 5280
+/// section 5.3.1 keeps cACompromise for the certificate of the authority itself, whose own key it is about.
+pub const ISSUER_COMPROMISED: RevocationReason = RevocationReason::Superseded;
 
 /// The format of a plan.
 const FORMAT: &str = "undercroft-compromise-v1";

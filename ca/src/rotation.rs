@@ -29,8 +29,20 @@ pub struct Rotation {
     schedule: Schedule,
     planned: Timestamp,
     phases: Vec<EnteredPhase>,
+    abandoned: bool,
     authorities: Vec<Replacement>,
     roots: Option<Roots>,
+}
+
+/// Why a rotation cannot be abandoned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "rotation {number} of `{domain}` is in the phase `{phase}`: the new authorities sign, and what they have signed needs their root; the way back is another rotation, `undercroft rotate plan` when this one is over"
+)]
+pub struct TooLate {
+    number: u64,
+    domain: String,
+    phase: Phase,
 }
 
 /// What cannot be rotated so.
@@ -71,7 +83,16 @@ impl Rotation {
         if let Some(twice) = all().find(|name| all().filter(|other| other == name).count() > 1) {
             return Err(RotationError(format!("the authority `{twice}` is named twice")));
         }
-        Ok(Self { domain, number, schedule, planned: now, phases: Vec::new(), authorities, roots })
+        Ok(Self {
+            domain,
+            number,
+            schedule,
+            planned: now,
+            phases: Vec::new(),
+            abandoned: false,
+            authorities,
+            roots,
+        })
     }
 
     /// The same rotation by another schedule: one that is under way may be hastened. If the other schedule does not have
@@ -126,6 +147,7 @@ impl Rotation {
             schedule: entry.schedule,
             planned: entry.planned,
             phases: entry.phases.clone(),
+            abandoned: entry.event == RotationEvent::Abandoned,
             authorities: entry.authorities.clone(),
             roots,
         })
@@ -190,7 +212,7 @@ impl Rotation {
         self.roots.as_ref()
     }
 
-    /// The phase that it is in; none if it has not begun.
+    /// The phase that it is in, or was in when it was abandoned; none if it has not begun.
     pub fn phase(&self) -> Option<Phase> {
         self.phases.last().map(|entered| entered.phase)
     }
@@ -202,12 +224,22 @@ impl Rotation {
 
     /// Whether it has begun and is not over.
     pub fn is_under_way(&self) -> bool {
-        self.phase().is_some_and(|phase| phase != Phase::Retire)
+        !self.is_over() && self.phase().is_some()
     }
 
     /// Whether nothing is left to be done.
     pub fn is_over(&self) -> bool {
+        self.abandoned || self.has_retired()
+    }
+
+    /// Whether what it replaces has retired.
+    pub fn has_retired(&self) -> bool {
         self.phase() == Some(Phase::Retire)
+    }
+
+    /// Whether it was given up.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned
     }
 
     /// Its phases in order.
@@ -222,6 +254,9 @@ impl Rotation {
 
     /// Which authority signs where configuration or policy names `name`.
     pub fn signer<'a>(&'a self, name: &'a str) -> &'a str {
+        if self.abandoned {
+            return name;
+        }
         let has_switched = self.phase() >= Some(Phase::Switch);
         let other = self.authorities.iter().find_map(|pair| match has_switched {
             true if pair.old == name => Some(&*pair.new),
@@ -235,7 +270,7 @@ impl Rotation {
     /// What goes with a chain that ends below `root`, so that whoever has only the other root can verify it.
     pub fn beside(&self, root: &AuthorityCertificate, now: Timestamp) -> Option<&AuthorityCertificate> {
         let roots = self.roots.as_ref()?;
-        if !matches!(self.phase(), Some(Phase::CrossSign | Phase::Switch | Phase::Drain)) {
+        if self.abandoned || !matches!(self.phase(), Some(Phase::CrossSign | Phase::Switch | Phase::Drain)) {
             return None;
         }
         let cross = match root {
@@ -269,6 +304,30 @@ impl Rotation {
                     && published.is_tainted(root) == tainted.contains(&Digest::of(root.der()))
             });
         (!is_it).then(|| published.next(wanted, tainted, published.refresh_hint()))
+    }
+
+    /// The bundle in which its new root does not stand, made from the published one; none if that is it already.
+    pub fn bundle_without(&self, published: &Bundle) -> Option<Bundle> {
+        let new = &self.roots.as_ref().filter(|_| self.phase().is_some())?.new;
+        let left = published.roots().iter().filter(|root| *root != new);
+        let left: Vec<_> = left.cloned().collect();
+        let tainted = left.iter().filter(|root| published.is_tainted(root));
+        let tainted = tainted.map(|root| Digest::of(root.der())).collect();
+        (left.len() < published.roots().len())
+            .then(|| published.next(left, tainted, published.refresh_hint()))
+    }
+
+    /// The same rotation, given up.
+    ///
+    /// # Errors
+    /// The new authorities sign: what they have signed needs their root.
+    pub fn abandoned(&self) -> Result<Self, TooLate> {
+        match self.phase() {
+            Some(phase) if phase >= Phase::Switch => {
+                Err(TooLate { number: self.number, domain: self.domain.clone(), phase })
+            }
+            _ => Ok(Self { abandoned: true, ..self.clone() }),
+        }
     }
 
     /// What keeps it from its next phase; nothing if it may go on, or is over.
@@ -310,7 +369,8 @@ impl Rotation {
             .collect();
         let dates = self.blockers(facts, now).into_iter().filter_map(|blocker| blocker.until);
         let mut earliest = dates.fold(now, Timestamp::max);
-        for step in self.steps().iter().filter(|step| Some(step.phase) > self.phase()) {
+        let ahead = self.steps().iter().filter(|step| !self.abandoned && Some(step.phase) > self.phase());
+        for step in ahead {
             if let Some(last) = spans.last_mut().filter(|span| span.until.is_none()) {
                 last.until = Some(earliest);
             }
@@ -329,7 +389,7 @@ impl Rotation {
     }
 
     fn next_of<'a>(&self, steps: &'a [Step]) -> Option<&'a Step> {
-        steps.iter().find(|step| Some(step.phase) > self.phase())
+        steps.iter().find(|step| !self.abandoned && Some(step.phase) > self.phase())
     }
 
     fn blockers_of(&self, steps: &[Step], facts: &Facts<'_>, now: Timestamp) -> Vec<Blocker> {
@@ -379,7 +439,7 @@ impl Rotations {
 
     /// Whether an authority has been replaced for good.
     pub fn has_retired(&self, name: &str) -> bool {
-        let over = self.0.iter().filter(|rotation| rotation.is_over());
+        let over = self.0.iter().filter(|rotation| rotation.has_retired());
         over.flat_map(Rotation::authorities).any(|pair| pair.old == name)
     }
 }

@@ -99,6 +99,14 @@ pub struct Domain {
     revocations_changed: AtomicBool,
 }
 
+/// Who signs what is granted, looked up once for each request.
+struct Issuer<'a> {
+    domain: &'a Domain,
+    authority: &'a Authority,
+    /// What goes with its chain.
+    beside: Option<AuthorityCertificate>,
+}
+
 /// What must be known of an intent before its key signs.
 enum Needed {
     /// That it is durable.
@@ -206,11 +214,7 @@ impl Domain {
 
     /// The authority that signs for the one that a grant names, or for the first; and what goes with its chain. Nothing
     /// is signed below a root that is not published.
-    fn signer(
-        &self,
-        name: Option<&str>,
-        now: Timestamp,
-    ) -> Result<(&Authority, Option<AuthorityCertificate>), ServiceError> {
+    fn issuer(&self, name: Option<&str>, now: Timestamp) -> Result<Issuer<'_>, ServiceError> {
         let (bundle, rotations) = (self.bundle(), self.rotations());
         let named = |name: &str| self.authorities.iter().find(|authority| authority.name() == name);
         let published = |authority: &&Authority| bundle.roots().contains(authority.root());
@@ -227,7 +231,8 @@ impl Domain {
                 self.name.as_str()
             )));
         }
-        Ok((authority, rotations.beside(authority.root(), now).cloned()))
+        let beside = rotations.beside(authority.root(), now).cloned();
+        Ok(Issuer { domain: self, authority, beside })
     }
 }
 
@@ -317,11 +322,10 @@ impl CertificateAuthority {
         caller: &SpiffeId,
         request: &IssueRequest,
     ) -> Result<IssuedCertificate, ServiceError> {
-        let (csr, grant) = self.decide(RefusedAction::Issue, caller, request).await?;
-        let issued = self.fulfil(order(caller, &csr, &grant), None).await?;
-        if grant.profile().kind() == Kind::SpireCa
-            && let Some(domain) = self.domain(grant.domain().as_str())
-        {
+        let (csr, grant, issuer) = self.decide(RefusedAction::Issue, caller, request).await?;
+        let domain = issuer.domain;
+        let issued = self.fulfil(order(caller, &csr, &grant), issuer, None).await?;
+        if grant.profile().kind() == Kind::SpireCa {
             // A SPIRE server takes the roots that come with its CA.
             let now = self.clock.now();
             let until = now.checked_add(grant.lifetime().0).unwrap_or(Timestamp::MAX);
@@ -336,8 +340,8 @@ impl CertificateAuthority {
     /// # Errors
     /// See [`ServiceError`]. Refusals are in the log, as those of real requests are, and say that they are of previews.
     pub async fn preview(&self, caller: &SpiffeId, request: &IssueRequest) -> Result<Grant, ServiceError> {
-        let (csr, grant) = self.decide(RefusedAction::Preview, caller, request).await?;
-        self.prepare(order(caller, &csr, &grant))?;
+        let (csr, grant, issuer) = self.decide(RefusedAction::Preview, caller, request).await?;
+        self.prepare(order(caller, &csr, &grant), &issuer)?;
         Ok(grant)
     }
 
@@ -360,9 +364,10 @@ impl CertificateAuthority {
             Identity { uri: Some(id.clone()), dns_names: names.to_vec() },
             Vec::new(),
         );
+        let issuer = self.issuer(&grant, &id)?;
         let caller = Caller { id, by: Channel::Daemon };
         let order = Order { grant: &grant, caller, public_key, request: None, evidence: Vec::new() };
-        self.fulfil(order, None).await
+        self.fulfil(order, issuer, None).await
     }
 
     /// Takes no more requests: closes the logs, whose drivers then end.
@@ -372,18 +377,21 @@ impl CertificateAuthority {
         }
     }
 
-    /// Decides a request. A refusal is logged before it is told.
+    /// Decides a request, and who signs for it. A refusal is logged before it is told.
     async fn decide(
         &self,
         action: RefusedAction,
         caller: &SpiffeId,
         request: &IssueRequest,
-    ) -> Result<(Csr, Grant), ServiceError> {
-        let decided = decide(&self.policy, caller, request)
-            .and_then(|(csr, grant)| self.is_not_frozen(&grant, &caller.to_string()).map(|()| (csr, grant)));
+    ) -> Result<(Csr, Grant, Issuer<'_>), ServiceError> {
+        let decided =
+            decide(&self.policy, caller, request).map_err(ServiceError::Refused).and_then(|(csr, grant)| {
+                let issuer = self.issuer(&grant, &caller.to_string())?;
+                Ok((csr, grant, issuer))
+            });
         let refusal = match decided {
-            Ok(decided) => return Ok(decided),
-            Err(refusal) => refusal,
+            Err(ServiceError::Refused(refusal)) => refusal,
+            decided => return decided,
         };
         let asked = Asked {
             profile: cut(&request.profile),
@@ -400,12 +408,13 @@ impl CertificateAuthority {
     async fn fulfil(
         &self,
         order: Order<'_>,
+        issuer: Issuer<'_>,
         effect: Option<Effect>,
     ) -> Result<IssuedCertificate, ServiceError> {
         let profile = order.grant.profile();
-        self.is_not_frozen(order.grant, &order.caller.id).map_err(ServiceError::Refused)?;
         let caller = order.caller.id.clone();
-        let (domain, authority, beside, prepared) = self.prepare(order)?;
+        let prepared = self.prepare(order, &issuer)?;
+        let Issuer { domain, authority, beside } = issuer;
         let needed = domain.needed(profile, authority, self.clock.now()).await?;
         let intent = match effect {
             Some(effect) => prepared.intent_with(effect),
@@ -435,39 +444,25 @@ impl CertificateAuthority {
         })
     }
 
-    /// Whether what is granted concerns nothing that is frozen. A domain or an authority that is not there is found out
-    /// later.
-    fn is_not_frozen(&self, grant: &Grant, caller: &str) -> Result<(), Refusal> {
-        let domain = self.domain(grant.domain().as_str());
-        let signer = domain.and_then(|domain| domain.signer(grant.authority(), self.clock.now()).ok());
-        match signer {
-            Some((authority, _)) => {
-                let key = authority.certificate().public_key().id();
-                self.freezes.allow(key, grant.domain().as_str(), caller)
-            }
-            None => Ok(()),
-        }
+    /// Who signs what is granted. Nobody, if that concerns something that is frozen.
+    fn issuer(&self, grant: &Grant, caller: &str) -> Result<Issuer<'_>, ServiceError> {
+        let name = grant.domain().as_str();
+        let domain = self.domain(name).ok_or_else(|| ServiceError::Internal(format!("no domain {name}")))?;
+        let issuer = domain.issuer(grant.authority(), self.clock.now())?;
+        let key = issuer.authority.certificate().public_key().id();
+        self.freezes.allow(key, name, caller).map_err(ServiceError::Refused)?;
+        Ok(issuer)
     }
 
-    /// Picks the authority of an order, and has it build and lint the certificate. Gives what goes with its chain, too.
-    fn prepare(
-        &self,
-        order: Order<'_>,
-    ) -> Result<(&Domain, &Authority, Option<AuthorityCertificate>, Prepared), ServiceError> {
-        let internal = |what: String| ServiceError::Internal(what);
-        let domain = self
-            .domain(order.grant.domain().as_str())
-            .ok_or_else(|| internal(format!("no domain {}", order.grant.domain().as_str())))?;
-        let (authority, beside) = domain.signer(order.grant.authority(), self.clock.now())?;
-        let prepared = authority.prepare(order, &self.policy_arc, self.clock.now(), &*self.entropy).map_err(
-            |error| match error {
-                OrderError::Expired { .. } | OrderError::Entropy(_) => {
-                    ServiceError::Unavailable(error.to_string())
-                }
-                OrderError::Subject(_) | OrderError::Prepare(_) => internal(error.to_string()),
-            },
-        )?;
-        Ok((domain, authority, beside, prepared))
+    /// Has the authority build and lint the certificate of an order.
+    fn prepare(&self, order: Order<'_>, issuer: &Issuer<'_>) -> Result<Prepared, ServiceError> {
+        let now = self.clock.now();
+        issuer.authority.prepare(order, &self.policy_arc, now, &*self.entropy).map_err(|error| match error {
+            OrderError::Expired { .. } | OrderError::Entropy(_) => {
+                ServiceError::Unavailable(error.to_string())
+            }
+            OrderError::Subject(_) | OrderError::Prepare(_) => ServiceError::Internal(error.to_string()),
+        })
     }
 
     async fn sign<L: Logged>(

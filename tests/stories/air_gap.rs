@@ -1,7 +1,9 @@
 //! Across the air gap: keys are made, a request goes to the ceremony, its response comes back, and the daemon starts with it.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use e2e::{Domain, Listen, Ran, Site, Tool};
 use serde_json::Value;
@@ -71,6 +73,23 @@ impl Gap {
     fn import(&self, file: &str, key: &str, more: &[&str]) -> Ran {
         let arguments = ["import", file, "--config", "@daemon/undercroft.toml", "--key", key, "--into", "@"];
         self.run("undercroft", &[&arguments[..], more].concat())
+    }
+
+    /// The same at a terminal, where somebody types `answer`. Gives the exit status and what the terminal showed.
+    fn import_typing(&self, file: &str, key: &str, into: &str, answer: &str) -> (Option<i32>, String) {
+        let tool = Tool::ours("undercroft").unwrap().arg("import").arg(self.path(file)).arg("--config");
+        let tool = tool.arg(self.path("daemon/undercroft.toml")).arg("--key").arg(self.path(key));
+        let command = tool.arg("--into").arg(self.path(into)).into_command();
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let line: Vec<_> = words.map(|word| word.to_str().unwrap().to_owned()).collect();
+        // script(1) of util-linux runs it at a terminal of its own, and types what it reads.
+        let script = Tool::foreign("script").args(["-q", "-e", "-c", &line.join(" "), "/dev/null"]);
+        let mut script = script.with(&self.site.variables()).into_command();
+        let script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut script = script.unwrap();
+        script.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        let output = script.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// A copy of a file with one byte changed, in the middle.
@@ -178,6 +197,27 @@ fn what_a_ceremony_made_from_a_request_comes_back_and_is_served() {
     let shown = shown.says("Nothing was written").unwrap().says("ROOT COMES").unwrap();
     shown.says("issuer itself: a root").unwrap().says("new        crl prod.example/root.crl").unwrap();
     assert!(!gap.path("prod.example/root.pem").exists());
+    // At a terminal it is asked, and takes `yes` and nothing else.
+    let (marker, key) =
+        (asked.with_extension("").with_extension("imported"), "offline/out/transcript/log.vkey");
+    let before = everything(gap.site.folder());
+    for answer in ["no\n", "\n", "y\n", "YES\n", "yes please\n", ""] {
+        let (status, shown) = gap.import_typing("response.ucr", key, "", answer);
+        assert_eq!(status, Some(0), "{answer:?}: {shown}");
+        for part in ["ROOT COMES", "Type yes to write this: ", "Nothing was written"] {
+            assert!(shown.contains(part), "{answer:?}: {shown}");
+        }
+        assert!(!shown.contains("was imported"), "{answer:?}: {shown}");
+        assert_eq!(everything(gap.site.folder()), before, "{answer:?}");
+    }
+    let (status, shown) = gap.import_typing("response.ucr", key, "typed", "yes\n");
+    assert!(status == Some(0) && shown.contains("It was imported into"), "{shown}");
+    // It is shown once, before it is asked about.
+    assert_eq!(shown.matches("new        crl prod.example/root.crl").count(), 1, "{shown}");
+    assert_same(&gap.path("offline/out/prod.example"), &gap.path("typed/prod.example"));
+    refused(gap.import("@response.ucr", ceremony, &["--accept"]), 4, "replayed");
+    // As it would be on another machine of this installation.
+    fs::remove_file(&marker).unwrap();
     let imported = json(gap.import("@response.ucr", ceremony, &["--accept", "--output", "json"]));
     assert_eq!(imported["imported"], true);
     assert_eq!(imported["difference"]["roots_added"].as_array().unwrap().len(), 2);
@@ -193,6 +233,14 @@ fn what_a_ceremony_made_from_a_request_comes_back_and_is_served() {
     let daemon = gap.site.start().unwrap();
     gap.site.administer(&["status"]).unwrap().done().unwrap().says("prod.example").unwrap();
     assert_eq!(daemon.stop().unwrap(), 0);
+}
+
+/// Every file below a folder that a program of ours might write, and what is in it.
+fn everything(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let is_device = |file: &PathBuf| file.starts_with(folder.join("devices"));
+    let mut all: Vec<_> = files(folder).into_iter().filter(|file| !is_device(file)).collect();
+    all.sort();
+    all.into_iter().map(|file| (file.clone(), fs::read(file).unwrap())).collect()
 }
 
 fn assert_same(one: &Path, other: &Path) {

@@ -5,6 +5,8 @@ mod interrupted;
 mod resumed;
 mod year;
 
+pub(crate) use formal::faketime;
+
 use formal::Formal;
 
 #[test]

@@ -139,10 +139,10 @@ impl Published {
 }
 
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 fn exchange(address: &str, request: &[u8]) -> Answer {
@@ -159,7 +159,7 @@ fn exchange(address: &str, request: &[u8]) -> Answer {
     Answer { status, head, body: answer.get(end + 4..).unwrap_or_default().to_vec() }
 }
 
-fn get(address: &str, path: &str, headers: &str) -> Answer {
+pub(crate) fn get(address: &str, path: &str, headers: &str) -> Answer {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n");
     exchange(address, request.as_bytes())
 }

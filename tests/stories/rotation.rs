@@ -14,13 +14,13 @@ use crate::place::{Place, bodies};
 const PROD: &str = "prod.example";
 
 /// The first of its tables in a plan that hold `text`.
-fn table(plan: &str, text: &str) -> String {
+pub(crate) fn table(plan: &str, text: &str) -> String {
     let tables = plan.split("\n[[").skip(1).map(|table| format!("\n[[{}\n", table.trim_end()));
     tables.into_iter().find(|table| table.contains(text)).unwrap()
 }
 
 /// `undercroft keys create` of an authority's key.
-fn create_key(site: &Site, object: &str, requests: &str, name: &str) {
+pub(crate) fn create_key(site: &Site, object: &str, requests: &str, name: &str) {
     let create = Tool::ours("undercroft").unwrap().args(["keys", "create"]);
     let create = create.arg(format!("pkcs11:token=prod;object={object}"));
     let create = create.args(["--algorithm", "ecdsa-p256", "--name", name, "--out"]);
@@ -29,8 +29,8 @@ fn create_key(site: &Site, object: &str, requests: &str, name: &str) {
 }
 
 /// A site whose domain has two intermediates, i1 and i2, and whose next root, with i3 below it, was made in a second
-/// ceremony. Three persons may approve.
-fn built(folder: &Path) -> Site {
+/// ceremony, in which both roots have certified each other. Three persons may approve.
+pub(crate) fn built(folder: &Path) -> Site {
     let site = Site::new(folder, vec![Domain::softhsm(PROD, "ecdsa-p256")], e2e::Listen::Anywhere).unwrap();
     site.hsm_sim_up().unwrap().done().unwrap();
     site.write_plan().unwrap();
@@ -56,7 +56,8 @@ fn built(folder: &Path) -> Site {
         .replace("prod-root-r1", "prod-root-r2")
         .replace("Root R1", "Root R2")
         .replace("Intermediate I1", "Intermediate I3");
-    fs::write(site.path("second/plan.toml"), format!("{head}\n{tables}")).unwrap();
+    let crossed = crossed(&site, &plan);
+    fs::write(site.path("second/plan.toml"), format!("{head}\n{tables}{crossed}")).unwrap();
     let run = Tool::ours("undercroft-ceremony").unwrap().arg("run").arg(site.path("second/plan.toml"));
     let run = run.arg("--environment").arg(site.path("ceremony/environment.toml"));
     let run = run.arg("--requests").arg(site.path("second/requests")).arg("--out").arg(site.path("second"));
@@ -92,6 +93,22 @@ fn built(folder: &Path) -> Site {
     );
     fs::write(&config, text).unwrap();
     site
+}
+
+/// The tables by which the old root and the new one certify each other.
+fn crossed(site: &Site, plan: &str) -> String {
+    let pem = fs::read_to_string(site.path("prod.example/root.pem")).unwrap();
+    let begins = plan.split("not-before = ").nth(1).unwrap().lines().next().unwrap();
+    let ends = plan.rsplit("not-after = ").next().unwrap().lines().next().unwrap();
+    let existing = format!(
+        "\n[[existing-root]]\nname = \"old-root\"\ndomains = [\"prod.example\"]\nkey = {{ device = \"roots\", label = \"prod-root-r1\", algorithm = \"ecdsa-p384\" }}\ncertificate = \"\"\"{pem}\"\"\"\nurls = {{ crl = \"http://pki.ca.example/prod/root.crl\", certificate = \"http://pki.ca.example/prod/root.cer\" }}\nfollows = \"CP 1.0 section 5.6\"\n"
+    );
+    let cross = |name: &str, issuer: &str, subject: &str| {
+        format!(
+            "\n[[cross-certificate]]\nname = \"{name}\"\nissuer = \"{issuer}\"\nsubject = \"{subject}\"\nnot-before = {begins}\nnot-after = {ends}\nfollows = \"CP 1.0 section 5.6\"\noutput = \"prod.example/{name}.pem\"\n"
+        )
+    };
+    existing + &cross("new-by-old", "old-root", "prod-root") + &cross("old-by-new", "prod-root", "old-root")
 }
 
 struct Story {

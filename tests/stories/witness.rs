@@ -188,6 +188,81 @@ fn authorities_wait_for_witnesses_leaves_do_not_and_a_log_that_went_back_stops()
     assert_eq!(witness.stop().unwrap(), 0);
 }
 
+/// Our own files agree with each other, and the witness has seen what came after them.
+#[test]
+fn a_backup_that_a_witness_has_seen_beyond_is_not_restored() {
+    let watched = Watched::new();
+    let site = &watched.site;
+    let witness = watched.witness();
+    let daemon = site.start().unwrap();
+    let server = site.enrolled(&daemon, "/server/prod").unwrap();
+    watched.spire_ca(&daemon, &server, "before").expect(0).unwrap();
+    let backup = |name: &str| {
+        let to = site.path(name);
+        site.administer(&["backup", "--out"]).unwrap().arg(&to).done().unwrap();
+        to
+    };
+    let old = backup("old");
+    // Signed, so that the witness has seen it.
+    watched.spire_ca(&daemon, &server, "after").expect(0).unwrap();
+    let new = backup("new");
+    assert_eq!(daemon.stop().unwrap(), 0);
+    let database = site.path("daemon/undercroft.db");
+    let lose = || {
+        for ending in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(site.path(&format!("daemon/undercroft.db{ending}")));
+        }
+    };
+    let restore = |from: &Path| {
+        let restore = tool(site, "undercroft").args(["restore", "--config"]);
+        restore.arg(site.path("daemon/undercroft.toml")).arg("--from").arg(from)
+    };
+    lose();
+    restore(&old).arg("--dry-run").run().unwrap().expect(5).unwrap().says("nothing was written").unwrap();
+    assert!(!database.exists());
+    let refused = restore(&old).run().unwrap().expect(5).unwrap();
+    let refused = refused.says("DISAGREES: witness `w1` of ca.example/undercroft/prod.example/1").unwrap();
+    let refused = refused.says("nothing was written").unwrap().says("--behind").unwrap();
+    let told = restore(&old).args(["--output", "json"]).run().unwrap().expect(5).unwrap();
+    let told: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!((&told["restored"], &told["behind"]), (&false.into(), &true.into()), "{refused:?}");
+    // It was only refused: the newest one is taken, and the daemon goes on with it.
+    lose();
+    restore(&new)
+        .done()
+        .unwrap()
+        .says("agrees: witness `w1` of ca.example/undercroft/prod.example/1")
+        .unwrap();
+    let daemon = site.start().unwrap();
+    watched.spire_ca(&daemon, &server, "restored").expect(0).unwrap();
+    for domain in site.domains() {
+        site.export(domain).unwrap().done().unwrap();
+    }
+    assert_eq!(daemon.stop().unwrap(), 0);
+
+    // A witness that does not answer is named, and the daemon's start asks it again.
+    lose();
+    assert_eq!(witness.stop().unwrap(), 0);
+    restore(&old).done().unwrap().says("not reached: witness `w1`").unwrap();
+    let witness = watched.witness();
+    site.serve().unwrap().run().unwrap().expect(5).unwrap().says("w1").unwrap();
+    // Whoever knows it restores what there is, and puts the rest back.
+    lose();
+    restore(&new).run().unwrap().expect(5).unwrap();
+    restore(&new).arg("--behind").done().unwrap().says("DISAGREES: witness `w1`").unwrap();
+    site.serve().unwrap().run().unwrap().expect(5).unwrap();
+    for domain in site.domains() {
+        let refill =
+            tool(site, "undercroft").args(["recover", "refill", "--domain", &domain.name, "--config"]);
+        let refill = refill.arg(site.path("daemon/undercroft.toml")).arg("--from");
+        refill.arg(site.path(&domain.folder).join("log")).done().unwrap().says("were put back").unwrap();
+    }
+    let daemon = site.start().unwrap();
+    watched.spire_ca(&daemon, &server, "refilled").expect(0).unwrap();
+    assert_eq!(daemon.stop().unwrap(), 0);
+    assert_eq!(witness.stop().unwrap(), 0);
+}
+
 /// The witness comes back when the daemon has long gone on from a database that was put back.
 #[test]
 fn a_log_that_went_back_while_nobody_looked_stops_as_soon_as_somebody_does() {

@@ -46,7 +46,7 @@ pub struct Peer {
 }
 
 /// Who may vouch for clients now: asked at each handshake, since roots are rotated.
-pub type Anchors = Arc<dyn Fn() -> Vec<DomainAnchors> + Send + Sync>;
+pub type Anchors = Arc<dyn Fn() -> Arc<[DomainAnchors]> + Send + Sync>;
 
 /// Accepts connections on `listener` until the stream is dropped. At most so many are open or shaking hands at once; more
 /// wait in the kernel's backlog.

@@ -271,7 +271,11 @@ impl Admin for AdminApi {
         let mut told = rotation::told(&standing);
         if !message.requester.is_empty() {
             let lifetime = Lifetime::seconds(message.statement_seconds);
-            let statement = ca.rotation_statement(domain, &message.requester, lifetime).await;
+            let requester = &message.requester;
+            let statement = match message.to_abandon {
+                true => ca.abandonment_statement(domain, requester, lifetime).await,
+                false => ca.rotation_statement(domain, requester, lifetime).await,
+            };
             told.statement = statement.map_err(rotation::failed)?.unwrap_or_default();
         }
         Ok(Response::new(told))
@@ -295,6 +299,29 @@ impl Admin for AdminApi {
                 let standing = self.0.ca.rotation_status(&domain).await.map_err(rotation::failed)?;
                 let standing = standing.ok_or_else(|| Status::internal("a rotation that is gone"))?;
                 // Those of the attempt, which may have come with cross-certificates.
+                Ok(Response::new(rotation::told(&RotationStatus { blockers, ..standing })))
+            }
+            Err(error) => Err(rotation::failed(error)),
+        }
+    }
+
+    async fn abandon_rotation(
+        &self,
+        request: Request<v1::AbandonRotationRequest>,
+    ) -> Result<Response<v1::Rotation>, Status> {
+        let caller = self.caller(&request)?;
+        let v1::AbandonRotationRequest { domain, statement, signatures, dry_run } = request.into_inner();
+        let approval = (!statement.is_empty()).then_some((statement, signatures));
+        let (ca, of_domain) = (self.0.ca.clone(), domain.clone());
+        let abandoned =
+            to_its_end(
+                async move { ca.abandon_rotation(caller, &of_domain, approval.as_ref(), dry_run).await },
+            );
+        match abandoned.await? {
+            Ok(standing) => Ok(Response::new(rotation::told(&standing))),
+            Err(RotateError::NotYet(blockers)) => {
+                let standing = self.0.ca.rotation_status(&domain).await.map_err(rotation::failed)?;
+                let standing = standing.ok_or_else(|| Status::internal("a rotation that is gone"))?;
                 Ok(Response::new(rotation::told(&RotationStatus { blockers, ..standing })))
             }
             Err(error) => Err(rotation::failed(error)),

@@ -85,6 +85,7 @@ pub(crate) fn told(standing: &RotationStatus) -> v1::Rotation {
         statement: String::new(),
         advanced: false,
         now: standing.now.to_string(),
+        abandoned: rotation.is_abandoned(),
     }
 }
 
@@ -94,6 +95,7 @@ pub(crate) fn failed(error: RotateError) -> Status {
         RotateError::Wrong(what) => Status::failed_precondition(what),
         RotateError::NotYet(_) => Status::aborted(error.to_string()),
         RotateError::Unapproved(what) => Status::permission_denied(what),
+        RotateError::TooLate(error) => Status::permission_denied(error.to_string()),
         RotateError::Log(error) => status(error.into()),
         RotateError::Store(_) | RotateError::Entropy(_) => Status::unavailable(error.to_string()),
         RotateError::Bug(_) => {

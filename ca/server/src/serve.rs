@@ -37,17 +37,17 @@ use undercroft_log::leaf::{Body, Leaf};
 use undercroft_log::note::KeyName;
 use undercroft_log::sequencer::{self, Fatal, Limits};
 use undercroft_log::store::{LogReader, LogStore};
-use undercroft_proto::identity::DomainAnchors;
 use undercroft_proto::recovery::recovery_server::RecoveryServer;
 use undercroft_proto::v1::admin_server::AdminServer;
 use undercroft_proto::v1::issuance_server::IssuanceServer;
 use undercroft_proto::v1::revocation_server::RevocationServer;
-use undercroft_upstream::acceptor::{Anchors, accept};
+use undercroft_upstream::acceptor::accept;
 use undercroft_upstream::{
     AdminApi, AdminSetup, Administrators, CertificateForNames, IssuanceApi, RecoveryApi, RecoverySetup,
     RevocationApi, ServerCertificates,
 };
 
+use crate::anchors;
 use crate::backup::Backups;
 use crate::config::{self, Config, Domain};
 use crate::custody;
@@ -470,7 +470,7 @@ async fn listen(
     let address =
         listener.local_addr().map_err(|error| Failure::unreachable(format!("cannot listen: {error}")))?;
     let admin_socket = bind_admin(&config.admin_socket)?;
-    let connections = accept(listener, anchors(ca.clone()), certificates.clone(), most_connections())
+    let connections = accept(listener, anchors::of(ca.clone()), certificates.clone(), most_connections())
         .map_err(|error| Failure::failed(format!("TLS: {error}")))?;
     let limited = |service: IssuanceApi| IssuanceServer::new(service).max_decoding_message_size(MAX_REQUEST);
     let stopped = |mut stopping: watch::Receiver<bool>| async move {
@@ -586,28 +586,6 @@ fn bind_admin(path: &Path) -> Result<UnixListener, Failure> {
     // Anyone may knock. Who may administer is decided by the kernel's word for who knocks.
     fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(failed)?;
     Ok(listener)
-}
-
-/// Who may vouch for clients, at the moment of a handshake: each domain's published roots, and its own authorities below
-/// them.
-fn anchors(ca: Arc<CertificateAuthority>) -> Anchors {
-    let owned = |der: &[u8]| CertificateDer::from(der.to_vec());
-    Arc::new(move || {
-        let domains = ca.domains().iter();
-        domains
-            .map(|domain| {
-                DomainAnchors::new(
-                    domain.name().as_str(),
-                    domain.bundle().roots().iter().map(|root| owned(root.der())).collect(),
-                    domain
-                        .authorities()
-                        .iter()
-                        .map(|authority| owned(authority.certificate().der()))
-                        .collect(),
-                )
-            })
-            .collect()
-    })
 }
 
 /// Issues the certificates that the daemon is known by, for new keys that live in this process alone.

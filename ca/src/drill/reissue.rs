@@ -6,11 +6,12 @@ use undercroft_log::leaf::{Caller, Channel, Digest};
 
 use super::Live;
 use crate::authority::{Authority, Order, OrderError};
+use crate::compromise::ISSUER_COMPROMISED;
 use crate::issuance::{Decision, PrepareError, Prepared};
 use crate::policy::Grant;
 use crate::profile::{PolicyArc, Profile};
 use crate::serial::Entropy;
-use crate::tbs::{CrlScope, CrlSpec, Issuer, RevocationReason, Revoked};
+use crate::tbs::{CrlScope, CrlSpec, Issuer, Revoked};
 use crate::time::Validity;
 
 /// The rule by which a drill's objects are made. No policy has it.
@@ -65,7 +66,7 @@ pub fn revocation_list<'a>(
     plan: Digest,
     origin: &str,
 ) -> Result<Prepared, PrepareError> {
-    let reason = Some(RevocationReason::CaCompromise);
+    let reason = Some(ISSUER_COMPROMISED);
     let revoked = lives.map(|live| Revoked { serial: live.serial, date: period.not_before(), reason });
     let revoked: Vec<_> = revoked.collect();
     let spec = CrlSpec { issuer, number: 1, period, revoked: &revoked, scope: CrlScope::default() };

@@ -9,12 +9,69 @@ use x509_parser::revocation_list::RevokedCertificate;
 use x509_parser::x509::{AlgorithmIdentifier, X509Name, X509Version};
 
 use super::{Finding, Rule, hold, unreadable};
-use crate::tbs::{CrlSpec, HttpUrl, RevocationReason, ToBeSigned};
+use crate::tbs::{CrlSpec, HttpUrl, RevocationReason, Revoked, ToBeSigned};
 
-/// A TBSCertList, and what it should say. Its entries are read one by one: there may be a million.
+/// A TBSCertList, and what it should say. Its entries are read one by one, and once for all rules: there may be a million.
 pub(super) struct Granted<'a> {
     list: List<'a>,
     spec: &'a CrlSpec<'a>,
+    /// Whether those are revoked that were to be, since when they were to be.
+    entries: Result<(), String>,
+    /// Whether each is for its reason.
+    reasons: Result<(), String>,
+}
+
+impl<'a> Granted<'a> {
+    fn new(list: List<'a>, spec: &'a CrlSpec<'a>) -> Self {
+        let (mut entries, mut reasons) = (Ok(()), Ok(()));
+        let mut expected = spec.revoked.iter();
+        for entry in list.entries() {
+            let (entry, revoked) = match (entry, expected.next()) {
+                (Ok(entry), Some(revoked)) => (entry, revoked),
+                (Ok(_), None) => {
+                    entries = entries.and_then(|()| hold(false, others));
+                    break;
+                }
+                // Nothing behind it can be read.
+                (Err(error), _) => {
+                    entries = entries.and_then(|()| Err(error.clone()));
+                    reasons = reasons.and(Err(error));
+                    break;
+                }
+            };
+            entries = entries.and_then(|()| is_entry(&entry, revoked, &list));
+            reasons = reasons.and_then(|()| is_reason(&entry, revoked, spec));
+        }
+        let left = expected.next().is_some();
+        let entries =
+            entries.and_then(|()| hold(!left, || "fewer certificates are revoked than was decided".into()));
+        Self { list, spec, entries, reasons }
+    }
+}
+
+fn others() -> String {
+    "other certificates are revoked than was decided".into()
+}
+
+fn is_entry(entry: &RevokedCertificate<'_>, revoked: &Revoked, list: &List<'_>) -> Result<(), String> {
+    let since = entry.revocation_date.timestamp();
+    hold(entry.raw_serial() == revoked.serial.as_bytes() && since == revoked.date.as_second(), others)?;
+    hold(since <= list.this_update.timestamp(), || "a certificate is revoked after thisUpdate".into())
+}
+
+fn is_reason(entry: &RevokedCertificate<'_>, revoked: &Revoked, spec: &CrlSpec<'_>) -> Result<(), String> {
+    let right = match (entry.extensions(), revoked.reason) {
+        ([], None) => true,
+        ([extension], Some(reason)) if !extension.critical => {
+            matches!(extension.parsed_extension(), ParsedExtension::ReasonCode(read) if read.0 == reason as u8)
+        }
+        _ => false,
+    };
+    hold(right, || format!("the reason for {} is another", revoked.serial))?;
+    let removed = revoked.reason == Some(RevocationReason::RemoveFromCrl);
+    hold(!removed || spec.scope.delta_of.is_some(), || {
+        format!("{} is removed from a CRL that is no delta", revoked.serial)
+    })
 }
 
 /// A TBSCertList (RFC 5280 section 5.1.2) as x509-parser reads its parts.
@@ -97,7 +154,7 @@ fn any(der: &[u8]) -> Result<(&[u8], Any<'_>), String> {
 /// The rules that they break.
 pub fn crl(tbs: &ToBeSigned, spec: &CrlSpec<'_>) -> Result<(), Vec<Finding>> {
     let list = List::read(tbs.der()).map_err(unreadable)?;
-    let granted = Granted { list, spec };
+    let granted = Granted::new(list, spec);
     let findings: Vec<_> = RULES.iter().filter_map(|(rule, check)| rule.judge(check(&granted))).collect();
     if findings.is_empty() { Ok(()) } else { Err(findings) }
 }
@@ -129,21 +186,7 @@ pub(super) const RULES: &[(Rule, Check)] = &[
             "an empty list of revoked certificates must be absent".into()
         })
     }),
-    (Rule::new("crl-entries", "RFC 5280 5.1.2.6"), |g| {
-        let mut expected = g.spec.revoked.iter();
-        for entry in g.list.entries() {
-            let entry = entry?;
-            let same = expected.next().is_some_and(|revoked| {
-                entry.raw_serial() == revoked.serial.as_bytes()
-                    && entry.revocation_date.timestamp() == revoked.date.as_second()
-            });
-            hold(same, || "other certificates are revoked than was decided".into())?;
-            hold(entry.revocation_date.timestamp() <= g.list.this_update.timestamp(), || {
-                "a certificate is revoked after thisUpdate".into()
-            })?;
-        }
-        hold(expected.next().is_none(), || "fewer certificates are revoked than was decided".into())
-    }),
+    (Rule::new("crl-entries", "RFC 5280 5.1.2.6"), |g| g.entries.clone()),
     (Rule::new("crl-entries-once", "RFC 5280 5.1.2.6"), |g| {
         // What was decided is what is there, by the rule above. It comes in order, mostly.
         let serials = || g.spec.revoked.iter().map(|revoked| revoked.serial);
@@ -154,24 +197,7 @@ pub(super) const RULES: &[(Rule, Check)] = &[
         };
         hold(distinct, || "a certificate is revoked twice".into())
     }),
-    (Rule::new("crl-reasons", "RFC 5280 5.3.1"), |g| {
-        for (entry, revoked) in g.list.entries().zip(g.spec.revoked) {
-            let entry = entry?;
-            let right = match (entry.extensions(), revoked.reason) {
-                ([], None) => true,
-                ([extension], Some(reason)) if !extension.critical => {
-                    matches!(extension.parsed_extension(), ParsedExtension::ReasonCode(read) if read.0 == reason as u8)
-                }
-                _ => false,
-            };
-            hold(right, || format!("the reason for {} is another", revoked.serial))?;
-            let removed = revoked.reason == Some(RevocationReason::RemoveFromCrl);
-            hold(!removed || g.spec.scope.delta_of.is_some(), || {
-                format!("{} is removed from a CRL that is no delta", revoked.serial)
-            })?;
-        }
-        Ok(())
-    }),
+    (Rule::new("crl-reasons", "RFC 5280 5.3.1"), |g| g.reasons.clone()),
     (Rule::new("crl-number", "RFC 5280 5.2.3"), |g| {
         let number = g.list.extensions.iter().find_map(|extension| match extension.parsed_extension() {
             ParsedExtension::CRLNumber(number) if !extension.critical => Some(number.to_string()),

@@ -54,7 +54,7 @@ pub struct Consumer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocker {
     /// The rule: `pre-publication`, `distribution-lag`, `settling`, `consumer`, `spire-server`, `longest-live`,
-    /// `cross-certificate`, `authority`, `unused` or `not-valid-yet`.
+    /// `cross-certificate`, `authority`, `unused` or `not-valid-yet`; of what is to be given up, `switched`.
     pub rule: &'static str,
     /// What is missing, and the way out.
     pub text: String,

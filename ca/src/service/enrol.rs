@@ -132,7 +132,7 @@ impl CertificateAuthority {
                 ServiceError::Refused(Refusal::new("token-unknown", "the token is not known here"))
             })?;
         let now = self.clock.now();
-        let decided = if enrolment.redeemed {
+        let granted = if enrolment.redeemed {
             Err(Refusal::new("token-used", TOKEN_USED))
         } else if enrolment.expires < now {
             Err(Refusal::new("token-expired", format!("the token was good until {}", enrolment.expires)))
@@ -142,7 +142,7 @@ impl CertificateAuthority {
                     let grant = self.enrolment_grant(&enrolment.id, &csr)?;
                     let key_type = csr.public_key().key_type();
                     match grant.profile().takes(key_type) {
-                        true => self.is_not_frozen(&grant, &enrolment.id).map(|()| (grant, csr)),
+                        true => Ok((grant, csr)),
                         false => {
                             Err(Refusal::new("key-type", format!("callers may have no {key_type} keys")))
                         }
@@ -150,6 +150,10 @@ impl CertificateAuthority {
                 },
             )
         };
+        let decided = granted.map_err(ServiceError::Refused).and_then(|(grant, csr)| {
+            let issuer = self.issuer(&grant, &enrolment.id)?;
+            Ok((grant, csr, issuer))
+        });
         let evidence = Evidence { format: TOKEN_EVIDENCE.to_owned(), sha256: digest };
         let caller = Caller { id: enrolment.id.clone(), by: Channel::EnrolmentToken };
         let refuse = async |refusal| {
@@ -157,9 +161,10 @@ impl CertificateAuthority {
             let control = self.control.as_str();
             self.refuse(RefusedAction::Enrol, control, caller.clone(), refusal, asked, None).await
         };
-        let (grant, csr) = match decided {
+        let (grant, csr, issuer) = match decided {
             Ok(decided) => decided,
-            Err(refusal) => return Err(refuse(refusal).await),
+            Err(ServiceError::Refused(refusal)) => return Err(refuse(refusal).await),
+            Err(error) => return Err(error),
         };
         let order = Order {
             grant: &grant,
@@ -168,7 +173,7 @@ impl CertificateAuthority {
             request: Some(csr.digest()),
             evidence: vec![evidence],
         };
-        match self.fulfil(order, Some(Effect::EnrolmentRedeemed { token: digest, now })).await {
+        match self.fulfil(order, issuer, Some(Effect::EnrolmentRedeemed { token: digest, now })).await {
             // Somebody else was faster: the store has refused the intent, so that nothing says so yet. What was frozen
             // or refused by a gate meanwhile stands in the intent's outcome.
             Err(ServiceError::Refused(refusal)) if refusal.rule == "store" => {

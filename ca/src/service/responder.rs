@@ -244,12 +244,16 @@ impl CertificateAuthority {
         let id = format!("{}{SERVER_PATH}", authority.domain().id_string());
         let order = Order {
             grant: &grant,
-            caller: Caller { id, by: Channel::Daemon },
+            caller: Caller { id: id.clone(), by: Channel::Daemon },
             public_key: responder.key.signer.public_key(),
             request: None,
             evidence: Vec::new(),
         };
-        match (self.fulfil(order, None).await, held) {
+        let issued = async {
+            let issuer = self.issuer(&grant, &id)?;
+            self.fulfil(order, issuer, None).await
+        };
+        match (issued.await, held) {
             (Ok(issued), _) => {
                 let der = issued.chain.into_iter().next().unwrap_or_default();
                 let end = (now + profile.lifetime().0).min(authority.certificate().validity().not_after());

@@ -1,5 +1,7 @@
 //! Rotations as the operator drives them: what is decided in [`crate::rotation`], logged before it takes effect.
 
+mod abandon;
+
 use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
@@ -16,7 +18,7 @@ use crate::bundle::Bundle;
 use crate::certificate::{AuthorityCertificate, CertificateError};
 use crate::profile::{Kind, Profile};
 use crate::rotation::{
-    Blocker, Consumer, Facts as World, Live, Roots, Rotation, RotationError, Schedule, Span,
+    Blocker, Consumer, Facts as World, Live, Roots, Rotation, RotationError, Schedule, Span, TooLate,
 };
 use crate::serial::NoEntropy;
 use crate::store::Effect;
@@ -72,6 +74,9 @@ pub enum RotateError {
     /// It is too early. The refusal is in the log.
     #[error("it is too early: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     NotYet(Vec<Blocker>),
+    /// It cannot be undone any more. The refusal is in the log.
+    #[error("{0}")]
+    TooLate(TooLate),
     /// The quorum has not approved it.
     #[error("{0}")]
     Unapproved(String),
@@ -87,6 +92,12 @@ pub enum RotateError {
     /// A bug.
     #[error("{0}; this is a bug")]
     Bug(String),
+}
+
+impl From<TooLate> for RotateError {
+    fn from(error: TooLate) -> Self {
+        Self::TooLate(error)
+    }
 }
 
 impl From<RotationError> for RotateError {
@@ -183,15 +194,25 @@ impl CertificateAuthority {
     ) -> Result<Option<String>, RotateError> {
         let status = self.rotation_status(domain).await?;
         let Some(object) = status.as_ref().and_then(|status| status.to_approve) else { return Ok(None) };
+        self.bundle_statement(self.rotated(domain)?, object, requester, lifetime).map(Some)
+    }
+
+    /// A statement about the entry of a bundle.
+    fn bundle_statement(
+        &self,
+        domain: &Domain,
+        object: Digest,
+        requester: &str,
+        lifetime: Lifetime,
+    ) -> Result<String, RotateError> {
         let roster = self.roster.as_ref().ok_or_else(no_roster)?;
-        let domain = self.rotated(domain)?;
         let mut nonce = [0; 16];
         self.entropy.fill(&mut nonce)?;
         let now = whole_second(self.clock.now());
         let expires = now.checked_add(lifetime.0).map_err(|error| RotateError::Wrong(error.to_string()))?;
         let wanted = Wanted { action: Action::Bundle, object, origin: domain.log.key().name().as_str() };
         let statement = Statement::new(wanted, roster, requester.to_owned(), expires, nonce);
-        Ok(Some(statement.text()?))
+        Ok(statement.text()?)
     }
 
     /// Has the rotation of a domain enter its next phase.
@@ -211,13 +232,7 @@ impl CertificateAuthority {
         let _turn = domain.rotating.lock().await;
         self.publish_what_is_logged(domain, given.dry_run).await?;
         let now = whole_second(self.clock.now());
-        let rotation = domain.rotations().newest().filter(|rotation| !rotation.is_over()).cloned();
-        let rotation = rotation.ok_or_else(|| {
-            RotateError::Wrong(format!(
-                "no rotation of `{}` is planned; see `undercroft rotate plan`",
-                domain.name.as_str()
-            ))
-        })?;
+        let rotation = domain.rotation_to_go_on()?;
         let cross = given.cross.iter().map(|der| AuthorityCertificate::from_der(der));
         let rotation = rotation.with_cross(cross.collect::<Result<_, _>>()?, domain.longest_path(), now)?;
         let known = self.known(domain, &rotation).await?;
@@ -243,12 +258,7 @@ impl CertificateAuthority {
             return self.status_of(domain, gone_on, now).await;
         }
         if let Some(bundle) = bundle {
-            if let Some(approved) = &approved {
-                domain.log_rotation(Body::Approval(approved.entry()), Vec::new()).await?;
-            }
-            let entry = bundle.entry();
-            domain.log_witnessed(Body::Bundle(entry.clone()), vec![Effect::Bundle(entry)]).await?;
-            domain.set_bundle(bundle);
+            self.publish_approved(domain, bundle, approved.as_ref()).await?;
         }
         // Witnesses may have taken their time.
         let now = whole_second(self.clock.now());
@@ -446,7 +456,7 @@ impl CertificateAuthority {
         let object = object(bundle)?;
         let (text, signatures) = given.ok_or_else(|| {
             RotateError::Unapproved(format!(
-                "this changes the roots of `{}`, which {} of {} must approve; have `undercroft rotate statement` write what they sign, and give it with --statement and --approval",
+                "this changes the roots of `{}`, which {} of {} must approve; have `undercroft rotate status` or `undercroft rotate abandon` write what they sign, and give it with --statement and --approval",
                 domain.name.as_str(),
                 roster.quorum(),
                 roster.names().collect::<Vec<_>>().join(", ")
@@ -465,6 +475,17 @@ impl Domain {
                 "`{}` has no authority `{name}`; it has {}",
                 self.name.as_str(),
                 known.join(", ")
+            ))
+        })
+    }
+
+    /// The rotation that is planned or under way.
+    fn rotation_to_go_on(&self) -> Result<Rotation, RotateError> {
+        let rotation = self.rotations().newest().filter(|rotation| !rotation.is_over()).cloned();
+        rotation.ok_or_else(|| {
+            RotateError::Wrong(format!(
+                "no rotation of `{}` is planned; see `undercroft rotate plan`",
+                self.name.as_str()
             ))
         })
     }

@@ -390,7 +390,7 @@ impl Formal {
 }
 
 /// The environment of programs that see another time.
-pub(super) fn faketime(time: &str) -> Vec<(String, String)> {
+pub(crate) fn faketime(time: &str) -> Vec<(String, String)> {
     let library = [
         "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
         "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",

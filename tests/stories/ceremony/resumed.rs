@@ -1,5 +1,8 @@
 //! What holds for a ceremony that goes on: no check is passed by stopping and starting again.
 
+use undercroft_cli::system::SystemClock;
+use undercroft_log::Clock as _;
+
 use super::formal::Formal;
 use crate::faults::Faults;
 
@@ -7,7 +10,7 @@ use crate::faults::Faults;
 fn the_quorum_takes_its_time_after_the_window() {
     let site = Formal::new();
     let tomorrow =
-        jiff::Timestamp::now().round(jiff::Unit::Second).unwrap() + jiff::SignedDuration::from_hours(24);
+        SystemClock.now().round(jiff::Unit::Second).unwrap() + jiff::SignedDuration::from_hours(24);
     site.change_plan("ends = 2098-12-31T00:00:00Z", &format!("ends = {tomorrow}"));
     site.approved("plan");
     not_rehearsed(&site);

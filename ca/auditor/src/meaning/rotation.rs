@@ -69,8 +69,13 @@ impl Rotations {
                 None => Some("it goes on, and was never planned".to_owned()),
                 Some(before) => self.advanced(before, &rotation, at),
             },
+            RotationEvent::Abandoned => match before {
+                None if !first_epoch => None,
+                None => Some("it is abandoned, and was never planned".to_owned()),
+                Some(before) => self.abandoned(before, &rotation),
+            },
         };
-        if rotation.is_over() {
+        if rotation.has_retired() {
             self.retired.extend(rotation.authorities().iter().map(|pair| pair.old_key.0));
         }
         self.newest.insert(entry.domain.clone(), rotation);
@@ -106,10 +111,36 @@ impl Rotations {
             }
         }
         let alive = rotation.authorities().iter().filter_map(|pair| self.ends.get(&pair.old_key.0)).max();
-        if rotation.is_over()
+        if rotation.has_retired()
             && let Some(ends) = alive.filter(|ends| **ends >= rotation.since())
         {
             return wrong(format!("a certificate under what it retires lives until {ends}"));
+        }
+        None
+    }
+
+    /// Only what has not switched can be given up, and then nobody is told of its new root any more.
+    fn abandoned(&self, before: &Rotation, rotation: &Rotation) -> Option<String> {
+        let wrong = |what: String| Some(what);
+        if rotation.number() != before.number() || !before.is_of_the_same(rotation) {
+            return wrong("it is another rotation than the one that was planned".into());
+        }
+        if before.is_over() || before.phase() != rotation.phase() {
+            return wrong(format!(
+                "it is abandoned in {:?}, and was in {:?}",
+                rotation.phase(),
+                before.phase()
+            ));
+        }
+        if let Err(error) = rotation.abandoned() {
+            return wrong(format!("it was abandoned, but {error}"));
+        }
+        let published = self.published.get(rotation.domain());
+        if let (Some(entry), Ok(domain)) = (published, parse_trust_domain(rotation.domain()))
+            && let Ok(published) = Published::read(domain, entry)
+            && rotation.bundle_without(&published).is_some()
+        {
+            return wrong("it was abandoned, and its new root is published still".into());
         }
         None
     }

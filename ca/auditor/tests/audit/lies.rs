@@ -190,6 +190,32 @@ fn retire_at(log: &mut Log, old_key: &str, now: &str) -> u64 {
     at
 }
 
+/// Appends a rotation of an authority under which nothing is alive, as far as `phases`, and that it was given up then.
+fn abandon(log: &mut Log, phases: &[&str]) -> u64 {
+    let now = log.value(log.entries.len() as u64 - 1)["time"].clone();
+    let domain = log.value(log.last("bundle"))["body"]["domain"].clone();
+    let mut body = json!({
+        "event": "planned", "domain": domain, "number": 1, "schedule": "accelerated", "planned": now, "phases": [],
+        "authorities": [{ "old": "i1", "old_key": "00".repeat(32), "new": "i2" }],
+        "caller": { "id": "uid:0", "by": "unix-socket" },
+    });
+    log.push("rotation", body.clone());
+    body["event"] = json!("advanced");
+    for phase in phases {
+        body["phases"].as_array_mut().unwrap().push(json!({ "phase": phase, "since": now }));
+        log.push("rotation", body.clone());
+    }
+    body["event"] = json!("abandoned");
+    log.push("rotation", body)
+}
+
+/// Appends the last rotation again, changed.
+fn again(log: &mut Log, change: impl FnOnce(&mut Value)) -> u64 {
+    let mut body = log.value(log.last("rotation"))["body"].clone();
+    change(&mut body);
+    log.push("rotation", body)
+}
+
 fn zeros() -> Value {
     json!("00".repeat(32))
 }
@@ -573,6 +599,54 @@ const LIES: &[Lie] = &[
         let leaf = Leaf::of_prod(log);
         issue_in_prod(log, &leaf, |_| {})
     }),
+    lie("a rotation that is abandoned when its authorities sign", CONTROL, &["rotation"], |log| {
+        abandon(log, &["pre-publish", "switch"])
+    }),
+    lie("a rotation that is abandoned when its authorities have retired", CONTROL, &["rotation"], |log| {
+        abandon(log, &["pre-publish", "switch", "drain", "retire"])
+    }),
+    lie("a rotation that is abandoned twice", CONTROL, &["rotation"], |log| {
+        abandon(log, &["pre-publish"]);
+        again(log, |_| {})
+    }),
+    lie("a rotation that goes on after it was abandoned", CONTROL, &["rotation"], |log| {
+        let at = abandon(log, &["pre-publish"]);
+        let now = log.value(at)["time"].clone();
+        again(log, |body| {
+            body["event"] = json!("advanced");
+            body["phases"].as_array_mut().unwrap().push(json!({ "phase": "switch", "since": now }));
+        })
+    }),
+    lie(
+        "a rotation that is planned under the number of one that was abandoned",
+        CONTROL,
+        &["rotation"],
+        |log| {
+            abandon(log, &[]);
+            again(log, |body| body["event"] = json!("planned"))
+        },
+    ),
+    lie("another rotation than that which was planned is abandoned", CONTROL, &["rotation"], |log| {
+        let at = abandon(log, &["pre-publish"]);
+        log.edit_body(at, |body| body["authorities"][0]["new"] = json!("i3"));
+        at
+    }),
+    lie("a rotation is abandoned in another phase than it was in", CONTROL, &["rotation"], |log| {
+        let at = abandon(log, &["pre-publish"]);
+        log.edit_body(at, |body| body["phases"] = json!([]));
+        at
+    }),
+    lie("a rotation that is abandoned and was never planned", CONTROL, &["rotation"], |log| {
+        let at = abandon(log, &[]);
+        log.remove(at - 1);
+        at - 1
+    }),
+    lie("a rotation that is abandoned while its root is published", PROD, &["rotation"], |log| {
+        again(log, |body| {
+            body["event"] = json!("abandoned");
+            body.as_object_mut().unwrap().remove("blockers");
+        })
+    }),
     // Enrolments.
     lie("an enrolment without a token", CONTROL, &["enrolment"], |log| {
         log.edit_body(log.last("intent"), |body| body["evidence"] = json!([]))
@@ -654,6 +728,17 @@ fn what_the_lies_are_built_from_is_honest() {
     let mut control = INSTALLATION.control.clone();
     retire(&mut control, &"00".repeat(32));
     assert_eq!(control.audit().findings, []);
+    // One that was given up, and the next one.
+    for phases in [&[][..], &["pre-publish"]] {
+        let mut control = INSTALLATION.control.clone();
+        abandon(&mut control, phases);
+        again(&mut control, |body| {
+            body["event"] = json!("planned");
+            body["number"] = json!(2);
+            body["phases"] = json!([]);
+        });
+        assert_eq!(control.audit().findings, []);
+    }
 }
 
 /// What follows an entry that was dated back is compared with what stands in front of both.

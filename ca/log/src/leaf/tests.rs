@@ -184,6 +184,7 @@ fn every_kind_reads_back_as_it_was_written() {
             refresh_hint: Some(300),
         }),
         Body::Rotation(rotation()),
+        Body::Rotation(Rotation { event: RotationEvent::Abandoned, ..rotation() }),
         Body::Rotation(Rotation {
             event: RotationEvent::Refused,
             phases: Vec::new(),

@@ -192,7 +192,7 @@ async fn revoke(
             domain: plan.domain.clone(),
             serials: serials.to_vec(),
             event: Event::Revoke.into(),
-            reason: Reason::CaCompromise.to_string(),
+            reason: Reason::Superseded.to_string(),
             ..RevokeRequest::default()
         };
         client.revoke(request).await.map_err(told)?;
@@ -209,7 +209,7 @@ fn write_affected<'a>(
         .map(|live| {
             json!({
                 "serial": live.serial.to_string(),
-                "reason": "ca-compromise",
+                "reason": Reason::Superseded.to_string(),
                 "caller": live.caller,
                 "spiffe-id": live.identity.uri,
                 "profile": live.profile,

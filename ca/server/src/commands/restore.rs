@@ -37,6 +37,9 @@ pub(super) struct RestoreArgs {
     /// Verify everything and ask who remembers more, and write nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Restore it although somebody remembers more; the rest must then be put back with `undercroft recover refill`.
+    #[arg(long)]
+    behind: bool,
     #[command(flatten)]
     strict: StrictArgs,
 }
@@ -87,13 +90,22 @@ impl RestoreArgs {
         drop(database);
         let memories = checked?;
         let behind = memories.iter().any(|memory| matches!(memory.told, Told::Disagrees(_)));
-        if let (false, Some(target)) = (self.dry_run, target) {
+        let writes = !self.dry_run && (!behind || self.behind);
+        if let Some(target) = target {
             // Its lock is held until the other file is in its place.
             target.close().await;
-            put(&restored, &place)?;
+            if writes {
+                put(&restored, &place)?;
+            }
             drop(target);
         }
-        tell(&manifest, &memories, behind, self.dry_run, terminal)
+        tell(&manifest, &memories, behind, writes, terminal)?;
+        match behind && !self.behind {
+            true => Err(Failure::tampered(
+                "somebody remembers more than the backup has, and nothing was written; restore a newer one, or give --behind and put the rest back from a mirror with `undercroft recover refill`",
+            )),
+            false => Ok(()),
+        }
     }
 
     /// Whether the copy holds what its manifest says; and what others remember of its logs.
@@ -367,7 +379,7 @@ fn tell(
     manifest: &Manifest,
     memories: &[Memory],
     behind: bool,
-    dry_run: bool,
+    written: bool,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
     let told = memories.iter().map(|memory| {
@@ -375,18 +387,18 @@ fn tell(
         json!({ "log": memory.origin, "who": memory.who, "answer": word.to_lowercase(), "told": what })
     });
     let value = json!({
-        "restored": !dry_run,
+        "restored": written,
         "made": manifest.made.to_string(),
         "behind": behind,
         "memories": told.collect::<Vec<_>>(),
     });
     terminal.result(&value, || {
-        let done = match dry_run {
-            true => "the backup is sound; nothing was written",
-            false => "restored",
+        let done = match written {
+            true => "restored",
+            false => "the backup is sound; nothing was written",
         };
         let way_on = match behind {
-            true => "\nSomebody remembers more than the backup has. The daemon will not start like this: put the rest back from a mirror with `undercroft recover refill`.",
+            true => "\nSomebody remembers more than the backup has, and the daemon does not start with it before the rest is put back from a mirror with `undercroft recover refill`.",
             false => "\nNobody who was reached remembers more. The daemon's start asks all of them again.",
         };
         format!("{done}: the state of {}{way_on}\n", manifest.made)

@@ -2,7 +2,7 @@
 
 mod page;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use undercroft_ca::certificate::AuthorityCertificate;
@@ -59,6 +59,31 @@ pub(super) enum RotateCommand {
         #[arg(long)]
         cross: Vec<PathBuf>,
         /// The statement that was signed, where the phase changes the published roots.
+        #[arg(long, requires = "approvals")]
+        statement: Option<PathBuf>,
+        /// A signature over it (`ssh-keygen -Y sign -n undercroft-approval-v1`); one for each person.
+        #[arg(long = "approval", requires = "statement")]
+        approvals: Vec<PathBuf>,
+        /// Decide and verify everything, and log and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Give a rotation up that has not switched, and take its new root out of the published bundle.
+    Abandon {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// The trust domain.
+        domain: String,
+        /// Who asks for the statement, by the name on the roster: that person does not approve.
+        #[arg(long, requires = "out")]
+        requester: Option<String>,
+        /// Write the statement that the quorum signs to this file, and do nothing else.
+        #[arg(long, requires = "requester", conflicts_with_all = ["statement", "dry_run"])]
+        out: Option<PathBuf>,
+        /// How long it may be carried out.
+        #[arg(long, default_value = "7d")]
+        expires: Lifetime,
+        /// The statement that was signed, where a published root is taken out.
         #[arg(long, requires = "approvals")]
         statement: Option<PathBuf>,
         /// A signature over it (`ssh-keygen -Y sign -n undercroft-approval-v1`); one for each person.
@@ -130,7 +155,7 @@ impl RotateCommand {
                 terminal.result(&describe(&planned), || text(&planned, what) + &written)
             }
             Self::Status { admin, domain, page, statement } => {
-                let rotation = get(&admin, &domain, None)?;
+                let rotation = get(&admin, &domain, None, false)?;
                 let mut written = statement.write(&admin, &domain)?;
                 if let Some(page) = page {
                     write_file(&page, page::html(&rotation)?.as_bytes())?;
@@ -155,6 +180,26 @@ impl RotateCommand {
                 })?;
                 advanced(&rotation, dry_run, terminal)
             }
+            Self::Abandon { admin, domain, requester, out, expires, statement, approvals, dry_run } => {
+                if let (Some(requester), Some(out)) = (requester, out) {
+                    return state_abandonment(&admin, &domain, (&requester, expires), &out, terminal);
+                }
+                let request = v1::AbandonRotationRequest {
+                    domain,
+                    statement: statement.map(|path| read_text(&path)).transpose()?.unwrap_or_default(),
+                    signatures: approvals.iter().map(|path| read_text(path)).collect::<Result<_, _>>()?,
+                    dry_run,
+                };
+                let rotation = block_on(async {
+                    let mut client = AdminClient::new(admin.connect().await?);
+                    Ok(client.abandon_rotation(request).await.map_err(told)?.into_inner())
+                })?;
+                if !rotation.abandoned {
+                    return not_yet(&rotation, "be abandoned", terminal);
+                }
+                let what = if dry_run { "would be given up" } else { "was given up" };
+                terminal.result(&describe(&rotation), || text(&rotation, what))
+            }
         }
     }
 }
@@ -165,19 +210,45 @@ fn advanced(rotation: &v1::Rotation, dry_run: bool, terminal: &Terminal) -> Resu
         let what = if dry_run { "would go on" } else { "has gone on" };
         return terminal.result(&describe(rotation), || text(rotation, what));
     }
-    // Programs read the blockers as data; people read them in the failure.
+    not_yet(rotation, &format!("enter `{}`", rotation.next), terminal)
+}
+
+/// Programs read the blockers as data; people read them in the failure.
+fn not_yet(rotation: &v1::Rotation, what: &str, terminal: &Terminal) -> Result<(), Failure> {
     terminal.result(&describe(rotation), String::new)?;
     let blockers: Vec<_> = rotation.blockers.iter().map(blocker).collect();
     Err(Failure::new(
         ExitStatus::NotYet,
         format!(
-            "rotation {} of {} may not enter `{}` yet: {}",
+            "rotation {} of {} may not {what} yet: {}",
             rotation.number,
             rotation.domain,
-            rotation.next,
             blockers.join("; ")
         ),
     ))
+}
+
+/// Writes the statement by which a rotation is abandoned.
+fn state_abandonment(
+    admin: &AdminArgs,
+    domain: &str,
+    asked: (&str, Lifetime),
+    out: &Path,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
+    let rotation = get(admin, domain, Some(asked), true)?;
+    if rotation.statement.is_empty() {
+        return Err(Failure::usage("--out: this takes no published root out, and needs no approval"));
+    }
+    write_file(out, rotation.statement.as_bytes())?;
+    terminal.result(&json!({ "statement": out }), || to_sign(out))
+}
+
+fn to_sign(statement: &Path) -> String {
+    format!(
+        "{0} is what the quorum signs: ssh-keygen -Y sign -n undercroft-approval-v1 -f KEY {0}\n",
+        statement.display()
+    )
 }
 
 impl StatementArgs {
@@ -186,7 +257,7 @@ impl StatementArgs {
         let (Some(path), Some(requester)) = (&self.statement, &self.requester) else {
             return Ok(String::new());
         };
-        let rotation = get(admin, domain, Some((requester, self.expires)))?;
+        let rotation = get(admin, domain, Some((requester, self.expires)), false)?;
         if rotation.statement.is_empty() {
             return Err(Failure::usage(format!(
                 "--statement: the next phase ({}) changes no root, and needs no approval",
@@ -194,10 +265,7 @@ impl StatementArgs {
             )));
         }
         write_file(path, rotation.statement.as_bytes())?;
-        Ok(format!(
-            "{0} is what the quorum signs: ssh-keygen -Y sign -n undercroft-approval-v1 -f KEY {0}\n",
-            path.display()
-        ))
+        Ok(to_sign(path))
     }
 }
 
@@ -205,11 +273,13 @@ fn get(
     admin: &AdminArgs,
     domain: &str,
     statement: Option<(&str, Lifetime)>,
+    to_abandon: bool,
 ) -> Result<v1::Rotation, Failure> {
     let request = v1::GetRotationRequest {
         domain: domain.to_owned(),
         requester: statement.map(|(requester, _)| requester.to_owned()).unwrap_or_default(),
         statement_seconds: statement.map(|(_, expires)| expires.as_seconds()).unwrap_or_default(),
+        to_abandon,
     };
     block_on(async {
         let mut client = AdminClient::new(admin.connect().await?);
@@ -232,6 +302,7 @@ fn describe(rotation: &v1::Rotation) -> Value {
         "schedule": rotation.schedule,
         "phase": known(&rotation.phase),
         "next": known(&rotation.next),
+        "abandoned": rotation.abandoned,
         "planned": rotation.planned,
         "replace": rotation.replace.iter().map(|pair| json!({ "old": pair.old, "new": pair.new })).collect::<Vec<_>>(),
         "old-root": known(&rotation.old_root),
@@ -259,7 +330,11 @@ fn describe(rotation: &v1::Rotation) -> Value {
 }
 
 fn text(rotation: &v1::Rotation, what: &str) -> String {
-    let phase = if rotation.phase.is_empty() { "planned" } else { &rotation.phase };
+    let phase = match &*rotation.phase {
+        _ if rotation.abandoned => "abandoned",
+        "" => "planned",
+        phase => phase,
+    };
     let mut text = format!(
         "rotation {} of {} ({}) {what}: {phase}\n",
         rotation.number, rotation.domain, rotation.schedule

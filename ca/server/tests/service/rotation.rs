@@ -1,6 +1,12 @@
 //! Rotations of a CA that runs: what is published, who signs, what the log has of it, and what is refused.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use hsm_sim::persons::Persons;
+use jiff::Timestamp;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use undercroft::anchors;
 use undercroft_ca::approval::{NAMESPACE, PersonConfig, Roster, RosterConfig};
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::names::parse_spiffe_id;
@@ -11,6 +17,7 @@ use undercroft_ca::service::{
 use undercroft_ca::time::Lifetime;
 use undercroft_ca::verify;
 use undercroft_log::leaf::{Body, Caller, Channel, Digest, Draft, RotationEvent};
+use undercroft_proto::identity::{self, Side};
 
 use crate::rig::{MoodyWitness, NextRig, Options, Rig, RootRig, ask, ask_as, csr, workload};
 
@@ -43,7 +50,7 @@ impl Place {
         Self { rig, quorum, options, cross: cross.into() }
     }
 
-    fn start<T>(&self, story: impl AsyncFnOnce(&CertificateAuthority) -> T) -> T {
+    fn start<T>(&self, story: impl AsyncFnOnce(&Arc<CertificateAuthority>) -> T) -> T {
         self.rig.start(&self.options, async |ca| story(ca).await).unwrap()
     }
 
@@ -236,6 +243,186 @@ fn a_root_is_rotated_by_its_phases() {
         assert_eq!(approval.by, ["bob", "carol"]);
         assert!(matches!(&log[at + 1], Body::Rotation(rotation) if rotation.approval.is_some()));
     }
+}
+
+/// What was built for handshakes is the same until a bundle changes, and another one right after.
+#[test]
+fn a_handshake_trusts_the_bundle_of_its_moment() {
+    let place = Place::new();
+    place.start(async |ca| {
+        let vouching = anchors::of(ca.clone());
+        let known = |issued: &IssuedCertificate, at: Timestamp| {
+            let at = UnixTime::since_unix_epoch(Duration::from_secs(at.as_second().unsigned_abs()));
+            let leaf = CertificateDer::from_slice(&issued.chain[0]);
+            identity::verify(&vouching(), &leaf, &[], Side::Client, at)
+        };
+        let (first, then) = (ask(ca, workload()).await.unwrap(), ca.now());
+        assert!(known(&first, then).is_ok());
+        ca.plan_rotation(caller(), PROD, place.order(Schedule::Emergency), false).await.unwrap();
+        let before = vouching();
+        assert!(Arc::ptr_eq(&before, &vouching()), "nothing has changed");
+        assert_eq!(place.approved(ca).await, Some(Phase::PrePublish));
+        let after = vouching();
+        assert!(!Arc::ptr_eq(&before, &after) && Arc::ptr_eq(&after, &vouching()));
+        place.rig.clock.advance(300);
+        poll(ca);
+        assert_eq!(advance(ca, Advance::default()).await.unwrap(), Some(Phase::Switch));
+        let second = ask(ca, workload()).await.unwrap();
+        assert!(known(&second, ca.now()).is_ok(), "it is under the new root");
+        assert!(known(&first, then).is_ok(), "the old root is published still");
+        assert_eq!(advance(ca, Advance::default()).await.unwrap(), Some(Phase::Drain));
+        assert!(known(&first, then).is_ok(), "a tainted root goes on verifying");
+        place.rig.clock.advance(7 * 24 * 3600);
+        assert_eq!(place.approved(ca).await, Some(Phase::Retire));
+        assert!(known(&first, then).is_err(), "its root has retired");
+        let third = ask(ca, workload()).await.unwrap();
+        assert!(known(&third, ca.now()).is_ok());
+    });
+}
+
+/// What takes a root out of the bundle again, approved by these.
+async fn undoing(place: &Place, ca: &CertificateAuthority, by: &[&str]) -> (String, Vec<String>) {
+    let statement = ca.abandonment_statement(PROD, "alice", Lifetime::days(1)).await.unwrap().unwrap();
+    let signatures = by.iter().map(|name| place.quorum.sign(name, NAMESPACE, &statement).unwrap());
+    (statement.clone(), signatures.collect())
+}
+
+#[test]
+fn a_rotation_is_abandoned_before_it_switches_and_never_after() {
+    let place = Place::new();
+    let (old, new) = (place.old_root(), place.new_root());
+    let roots = |ca: &CertificateAuthority| ca.domain(PROD).unwrap().bundle().roots().to_vec();
+    let plan = async |ca: &CertificateAuthority, schedule| {
+        ca.plan_rotation(caller(), PROD, place.order(schedule), false).await.unwrap().rotation.number()
+    };
+    let abandon = async |ca: &CertificateAuthority, approval: Option<&(String, Vec<String>)>| {
+        ca.abandon_rotation(caller(), PROD, approval, false).await
+    };
+    place.start(async |ca| {
+        let none = abandon(ca, None).await.unwrap_err().to_string();
+        assert!(none.contains("no rotation of `prod.example` is planned"), "{none}");
+        // What was only planned is nobody's word but an administrator's.
+        assert_eq!(plan(ca, Schedule::Planned).await, 1);
+        assert_eq!(ca.abandonment_statement(PROD, "alice", Lifetime::days(1)).await.unwrap(), None);
+        assert!(abandon(ca, None).await.unwrap().rotation.is_abandoned());
+        let again = abandon(ca, None).await.unwrap_err().to_string();
+        assert!(again.contains("no rotation of `prod.example` is planned"), "{again}");
+        assert!(advance(ca, Advance::default()).await.is_err());
+
+        // A published root is taken out by the quorum's word.
+        assert_eq!(plan(ca, Schedule::Planned).await, 2);
+        assert_eq!(place.approved(ca).await, Some(Phase::PrePublish));
+        let good = undoing(&place, ca, &["bob", "carol"]).await;
+        let one = undoing(&place, ca, &["bob"]).await;
+        let own = undoing(&place, ca, &["alice", "bob"]).await;
+        let forged = (good.0.replace("alice", "dave"), good.1.clone());
+        for (approval, part) in [
+            (None, "2 of alice, bob, carol must approve"),
+            (Some(&one), "1 of the 2 persons"),
+            (Some(&own), "alice asked for it"),
+            (Some(&forged), "does not verify"),
+        ] {
+            let refused = abandon(ca, approval).await.unwrap_err();
+            assert!(matches!(refused, RotateError::Unapproved(_)), "{refused}");
+            assert!(refused.to_string().contains(part), "{part}: {refused}");
+        }
+        let tried = ca.abandon_rotation(caller(), PROD, Some(&good), true).await.unwrap();
+        assert!(tried.rotation.is_abandoned());
+        assert_eq!(roots(ca), [old.clone(), new.clone()], "a dry run changes nothing");
+        assert!(!ca.rotation_status(PROD).await.unwrap().unwrap().rotation.is_abandoned());
+        let status = abandon(ca, Some(&good)).await.unwrap();
+        assert_eq!((roots(ca), status.bundle.sequence()), (vec![old.clone()], 3));
+        assert!(status.rotation.next().is_none() && status.blockers.is_empty());
+        assert!(status.calendar.iter().all(|span| span.begun));
+
+        // Its statement was good for that bundle; the next one is another.
+        assert_eq!(plan(ca, Schedule::Planned).await, 3);
+        assert_eq!(place.approved(ca).await, Some(Phase::PrePublish));
+        let refused = abandon(ca, Some(&good)).await.unwrap_err();
+        assert!(matches!(refused, RotateError::Unapproved(_)), "{refused}");
+        // What goes with chains while both roots certify each other goes no more.
+        place.rig.clock.advance(14 * 24 * 3600);
+        poll(ca);
+        let crossed = Advance { cross: place.cross.clone(), ..Advance::default() };
+        assert_eq!(advance(ca, crossed).await.unwrap(), Some(Phase::CrossSign));
+        assert_eq!(ask(ca, workload()).await.unwrap().chain.len(), 3);
+        let good = undoing(&place, ca, &["bob", "carol"]).await;
+        abandon(ca, Some(&good)).await.unwrap();
+        let issued = ask(ca, workload()).await.unwrap();
+        assert_eq!(issued.chain.len(), 2);
+        assert!(verifies(&issued, &old, ca) && !verifies(&issued, &new, ca));
+    });
+
+    // It is so after a restart, and what was given up may be begun again.
+    place.start(async |ca| {
+        let status = ca.rotation_status(PROD).await.unwrap().unwrap();
+        assert!(status.rotation.is_abandoned());
+        assert_eq!((status.rotation.number(), status.rotation.phase()), (3, Some(Phase::CrossSign)));
+        assert_eq!((roots(ca), status.bundle.sequence()), (vec![old.clone()], 5));
+        assert_eq!(ask(ca, workload()).await.unwrap().chain.len(), 2);
+        assert_eq!(plan(ca, Schedule::Emergency).await, 4);
+        assert_eq!(place.approved(ca).await, Some(Phase::PrePublish));
+        place.rig.clock.advance(300);
+        poll(ca);
+        assert_eq!(advance(ca, Advance::default()).await.unwrap(), Some(Phase::Switch));
+        // From here on the new authority signs, and what it has signed needs its root.
+        for _ in 0..2 {
+            let late = abandon(ca, None).await.unwrap_err();
+            assert!(matches!(late, RotateError::TooLate(_)), "{late}");
+            assert!(late.to_string().contains("the way back is another rotation"), "{late}");
+            assert!(ca.abandonment_statement(PROD, "alice", Lifetime::days(1)).await.is_err());
+            assert_eq!(roots(ca), [old.clone(), new.clone()]);
+            let issued = ask(ca, workload()).await.unwrap();
+            assert!(verifies(&issued, &new, ca));
+            if ca.rotation_status(PROD).await.unwrap().unwrap().rotation.phase() == Some(Phase::Switch) {
+                assert_eq!(advance(ca, Advance::default()).await.unwrap(), Some(Phase::Drain));
+            }
+        }
+    });
+    let events: Vec<_> = place
+        .rig
+        .log_of(PROD)
+        .into_iter()
+        .filter_map(|body| match body {
+            Body::Rotation(rotation) if rotation.event == RotationEvent::Abandoned => {
+                Some((rotation.number, rotation.approval.is_some()))
+            }
+            Body::Rotation(rotation) if rotation.event == RotationEvent::Refused => {
+                assert_eq!(rotation.blockers[0].rule, "switched");
+                Some((0, false))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(events, [(1, false), (2, true), (3, true), (0, false), (0, false)]);
+}
+
+/// The new root was published for another purpose before: what lives below it goes on verifying.
+#[test]
+fn nothing_that_lives_below_a_new_root_loses_it() {
+    let mut place = Place::new();
+    let (control, one, other) = (RootRig::new("control"), RootRig::new("prod"), RootRig::new("next"));
+    place.rig = Rig::with([("control.example", &control, false), (PROD, &one, false)]);
+    place.rig.domains[1].next = Some(NextRig::new(PROD, &other));
+    place.start(async |ca| {
+        // Both roots are in the first bundle, and i2 is an authority like the other.
+        assert_eq!(ca.domain(PROD).unwrap().bundle().roots().len(), 2);
+        let order = RotationOrder {
+            schedule: Schedule::Emergency,
+            replace: vec![("i2".into(), "i1".into())],
+            new_root: Some(place.old_root().der().to_vec()),
+        };
+        let first = ask(ca, workload()).await.unwrap();
+        assert!(verifies(&first, &place.old_root(), ca));
+        ca.plan_rotation(caller(), PROD, order, false).await.unwrap();
+        assert_eq!(advance(ca, Advance::default()).await.unwrap(), Some(Phase::PrePublish));
+        let refused = ca.abandon_rotation(caller(), PROD, None, false).await.unwrap_err();
+        let RotateError::NotYet(blockers) = refused else { panic!("{refused}") };
+        assert_eq!(blockers[0].rule, "longest-live");
+        assert!(blockers[0].until.is_some_and(|until| until > ca.now()));
+        assert!(verifies(&first, &place.old_root(), ca));
+        assert_eq!(ca.domain(PROD).unwrap().bundle().roots().len(), 2);
+    });
 }
 
 #[test]

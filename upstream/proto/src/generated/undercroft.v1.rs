@@ -228,6 +228,22 @@ pub struct GetRotationRequest {
     /// How long that statement may be carried out, in seconds.
     #[prost(uint64, tag = "3")]
     pub statement_seconds: u64,
+    /// The statement is that by which the rotation is abandoned, and not that of its next phase.
+    #[prost(bool, tag = "4")]
+    pub to_abandon: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AbandonRotationRequest {
+    #[prost(string, tag = "1")]
+    pub domain: ::prost::alloc::string::String,
+    /// The statement, exactly as it was signed; empty if no published root is taken out.
+    #[prost(string, tag = "2")]
+    pub statement: ::prost::alloc::string::String,
+    /// Signatures over it: SSHSIG, armoured.
+    #[prost(string, repeated, tag = "3")]
+    pub signatures: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AdvanceRotationRequest {
@@ -291,6 +307,9 @@ pub struct Rotation {
     /// The daemon's time, RFC 3339.
     #[prost(string, tag = "17")]
     pub now: ::prost::alloc::string::String,
+    /// It was given up.
+    #[prost(bool, tag = "18")]
+    pub abandoned: bool,
 }
 /// A phase on the calendar. Times are RFC 3339.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1194,6 +1213,29 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("undercroft.v1.Admin", "AdvanceRotation"));
             self.inner.unary(req, path, codec).await
         }
+        /// Gives a rotation up that has not switched. If something lives below a new root that was published before, `abandoned` is
+        /// false and `blockers` say until when. A missing approval, or that it has switched, is PERMISSION_DENIED.
+        pub async fn abandon_rotation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AbandonRotationRequest>,
+        ) -> std::result::Result<tonic::Response<super::Rotation>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/undercroft.v1.Admin/AbandonRotation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("undercroft.v1.Admin", "AbandonRotation"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1252,6 +1294,12 @@ pub mod admin_server {
         async fn advance_rotation(
             &self,
             request: tonic::Request<super::AdvanceRotationRequest>,
+        ) -> std::result::Result<tonic::Response<super::Rotation>, tonic::Status>;
+        /// Gives a rotation up that has not switched. If something lives below a new root that was published before, `abandoned` is
+        /// false and `blockers` say until when. A missing approval, or that it has switched, is PERMISSION_DENIED.
+        async fn abandon_rotation(
+            &self,
+            request: tonic::Request<super::AbandonRotationRequest>,
         ) -> std::result::Result<tonic::Response<super::Rotation>, tonic::Status>;
     }
     /// Administration, over the Unix socket alone, for the users that configuration names.
@@ -1626,6 +1674,51 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AdvanceRotationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/undercroft.v1.Admin/AbandonRotation" => {
+                    #[allow(non_camel_case_types)]
+                    struct AbandonRotationSvc<T: Admin>(pub Arc<T>);
+                    impl<
+                        T: Admin,
+                    > tonic::server::UnaryService<super::AbandonRotationRequest>
+                    for AbandonRotationSvc<T> {
+                        type Response = super::Rotation;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AbandonRotationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::abandon_rotation(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AbandonRotationSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

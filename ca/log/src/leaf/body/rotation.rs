@@ -56,8 +56,10 @@ pub enum RotationEvent {
     Planned,
     /// It is in its phase from here on.
     Advanced,
-    /// It was to go on, and it was too early.
+    /// It was to go on, and it was too early; or to be abandoned, and it was too late.
     Refused,
+    /// It was given up: from here on everything is as it was before it was planned.
+    Abandoned,
 }
 
 /// An authority, and the one that takes its place.
@@ -140,7 +142,7 @@ pub struct Rotation {
     /// For [`RotationEvent::Refused`]: what it waits for.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub blockers: Vec<RotationBlocker>,
-    /// SHA-256 of the approved statement, where the phase changes the set of roots.
+    /// SHA-256 of the approved statement, where the phase, or the end of it, changes the set of roots.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub approval: Option<Digest>,
 }
