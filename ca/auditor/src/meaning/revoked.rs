@@ -395,7 +395,8 @@ impl Reader<'_> {
         if first + STAMPED_LATE >= this_update {
             return;
         }
-        let is_there = |url: &String| url == of_all || self.revoked.bases.contains_key(&(issuer, url.clone()));
+        let is_there =
+            |url: &String| url == of_all || self.revoked.bases.contains_key(&(issuer, url.clone()));
         let gone: Vec<_> = self.revoked.points.iter().filter(|(url, _)| !is_there(url)).collect();
         let gone = gone.into_iter().filter(|(_, point)| {
             let changes = self.revoked.changes.get(&(issuer, Some(**point)));
