@@ -198,6 +198,7 @@ impl Site {
             review: self.review(),
             rate: Rate::new(RateConfig { most: self.rate, per: Lifetime::seconds(60) }),
             ca_rate: Some(Rate::new(RateConfig { most: 2, per: Lifetime::seconds(3600) })),
+            crl_rate: Rate::new(RateConfig { most: 2, per: Lifetime::seconds(3600) }),
         };
         let authority = |public_key: &PublicKey, issuing| GatedAuthority {
             area: self.area(public_key),
@@ -257,6 +258,7 @@ impl Site {
             enrols: None,
             server_names: Vec::new(),
             authorities: [SPIRE.to_owned()].into(),
+            crls: Some(Lifetime::days(7)),
         }
     }
 
