@@ -5,6 +5,8 @@
 //! is asked whether this caller may have that; and the certificate that it may have is built here, too, and compared
 //! with those bytes, so that nothing is in them that no policy gave.
 
+mod crl;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -44,6 +46,8 @@ pub struct Review {
     pub server_names: Vec<DnsName>,
     /// Callers whose CA certificates have been approved once for all. Nobody else gets one.
     pub authorities: BTreeSet<String>,
+    /// For how long its CRLs may be good; none if it signs no CRLs.
+    pub crls: Option<Lifetime>,
 }
 
 impl Review {
@@ -74,29 +78,13 @@ impl Review {
         time: Timestamp,
         now: Timestamp,
     ) -> Result<Kind, Refusal> {
-        if time < now - FRESH || now + FRESH < time {
-            return Err(Refusal::new(
-                "stale",
-                format!(
-                    "the entry is of {time}, and it is {now}: make a new intent, or set the clocks right"
-                ),
-            ));
-        }
         if intent.object != Object::Certificate {
-            return Err(Refusal::new("object", "a gated authority signs certificates and nothing else"));
-        }
-        if intent.domain != self.domain.as_str() {
             return Err(Refusal::new(
-                "domain",
-                format!("the key is of `{}` and the intent of `{}`", self.domain.as_str(), intent.domain),
+                "object",
+                "a gated authority signs certificates and CRLs and nothing else",
             ));
         }
-        if intent.algorithm != self.issuer.algorithm {
-            return Err(Refusal::new(
-                "algorithm",
-                format!("the key does not sign with {}", intent.algorithm),
-            ));
-        }
+        self.is_ours(intent, time, now)?;
         let read = Read::new(tbs)?;
         // Valid from when it was asked for: a thief lays in no stock for later, and makes up no past.
         let from = time - BACKDATE;
@@ -116,6 +104,31 @@ impl Review {
         }
         self.is_built_so(&grant, &read, tbs)?;
         Ok(kind)
+    }
+
+    /// Whether an intent is of now, and of this authority.
+    fn is_ours(&self, intent: &Intent, time: Timestamp, now: Timestamp) -> Result<(), Refusal> {
+        if time < now - FRESH || now + FRESH < time {
+            return Err(Refusal::new(
+                "stale",
+                format!(
+                    "the entry is of {time}, and it is {now}: make a new intent, or set the clocks right"
+                ),
+            ));
+        }
+        if intent.domain != self.domain.as_str() {
+            return Err(Refusal::new(
+                "domain",
+                format!("the key is of `{}` and the intent of `{}`", self.domain.as_str(), intent.domain),
+            ));
+        }
+        if intent.algorithm != self.issuer.algorithm {
+            return Err(Refusal::new(
+                "algorithm",
+                format!("the key does not sign with {}", intent.algorithm),
+            ));
+        }
+        Ok(())
     }
 
     /// What the gate's own policy gives this caller.

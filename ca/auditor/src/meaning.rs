@@ -32,7 +32,7 @@ use self::alone::Alone;
 use self::freezes::Freezes;
 use self::ledger::Ledger;
 use self::place::{About, Place};
-use self::revoked::Revoked;
+use self::revoked::{Issued, Revoked};
 use self::rotation::Rotations;
 use self::signed::{Open, Signed};
 use crate::parallel;
@@ -84,8 +84,8 @@ struct Reader<'a> {
     sequences: HashMap<KeyId, u64>,
     open: HashMap<u64, Open>,
     /// Of each key and serial number a digest that is cut short: there may be millions.
-    /// With the end of each certificate.
-    serials: HashMap<[u8; 16], i64>,
+    /// With what revocation needs to know of each certificate.
+    serials: HashMap<[u8; 16], Issued>,
     revoked: Revoked,
     /// Signatures that are still to be verified, all at once.
     signatures: Vec<Signed>,

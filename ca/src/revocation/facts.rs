@@ -36,7 +36,7 @@ impl Change {
 }
 
 /// A reason as CRLs write it: `unspecified` is left out (RFC 5280 section 5.3.1).
-fn reason_of(reason: Reason) -> Option<RevocationReason> {
+pub fn reason_of(reason: Reason) -> Option<RevocationReason> {
     Some(match reason {
         Reason::Unspecified => return None,
         Reason::KeyCompromise => RevocationReason::KeyCompromise,

@@ -23,6 +23,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 use undercroft_ca::csr::request_info;
 use undercroft_ca::policy::Refusal;
+use undercroft_ca::profile::Kind;
 use undercroft_ca::review::Review;
 use undercroft_ca::time::Lifetime;
 use undercroft_cli::Failure;
@@ -32,7 +33,7 @@ use undercroft_log::Clock;
 use undercroft_log::add_checkpoint::{AddCheckpoint, AddRefusal};
 use undercroft_log::authorise::{Application, RequestApplication, Word};
 use undercroft_log::checkpoint::Checkpoint;
-use undercroft_log::leaf::{Base64Bytes, Body, Digest, Intent, Leaf, ToBeSigned};
+use undercroft_log::leaf::{Base64Bytes, Body, Digest, Intent, Leaf, Object, ToBeSigned};
 use undercroft_log::note::{KeyName, Note, VerifierKey};
 use undercroft_log::tree::{leaf_hash, verify_consistency, verify_inclusion};
 use undercroft_log::witnesses::WitnessPolicy;
@@ -84,6 +85,8 @@ pub struct Issuing {
     pub rate: Rate,
     /// How many of them may be CA certificates, each of which could make many.
     pub ca_rate: Option<Rate>,
+    /// How many CRLs there may be in a time, besides.
+    pub crl_rate: Rate,
 }
 
 /// Whose cosignatures checkpoints must have.
@@ -237,7 +240,7 @@ impl Gate {
         let id = intent.key_id.0;
         let authority = self.authority(id)?;
         let issuing = authority.issuing.as_ref();
-        let Issuing { log, review, rate, ca_rate } = issuing.ok_or_else(|| {
+        let Issuing { log, review, rate, ca_rate, crl_rate } = issuing.ok_or_else(|| {
             GateError::Unknown(format!("the gate was given no certificate of the key {id} yet"))
         })?;
         if log.name() != origin {
@@ -252,8 +255,17 @@ impl Gate {
         verify_inclusion(leaf.index, application.size, &leaf_hash(&application.leaf.0), &path, &root)
             .map_err(|error| GateError::Refused(Refusal::new("not-in-the-log", error.to_string())))?;
         let now = self.clock.now();
-        let kind = review.judge(intent, &tbs, leaf.time, now).map_err(GateError::Refused)?;
-        self.is_assured(heads, leaf.index, kind.is_authority(), now)?;
+        let kind = match intent.object {
+            // Not witnessed: whoever can keep witnesses away could keep a revocation from being told.
+            Object::Crl => {
+                review.judge_crl(intent, &tbs, leaf.time, now).map_err(GateError::Refused)?;
+                None
+            }
+            _ => Some(review.judge(intent, &tbs, leaf.time, now).map_err(GateError::Refused)?),
+        };
+        if let Some(kind) = kind {
+            self.is_assured(heads, leaf.index, kind.is_authority(), now)?;
+        }
         self.is_open()?;
         if state.journal.has(origin, leaf.index, id) {
             return Err(GateError::Refused(Refusal::new(
@@ -261,8 +273,9 @@ impl Gate {
                 format!("entry {} was authorised before: make a new intent", leaf.index),
             )));
         }
-        rate.take(now).map_err(GateError::Refused)?;
-        if let Some(ca_rate) = ca_rate.as_ref().filter(|_| kind.is_authority()) {
+        let own_rate = if kind.is_some() { rate } else { crl_rate };
+        own_rate.take(now).map_err(GateError::Refused)?;
+        if let Some(ca_rate) = ca_rate.as_ref().filter(|_| kind.is_some_and(Kind::is_authority)) {
             ca_rate.take(now).map_err(GateError::Refused)?;
         }
         if let ToBeSigned::Blob { sha256, .. } = &intent.tbs {

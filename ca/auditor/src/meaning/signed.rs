@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use undercroft_ca::lint;
+use undercroft_ca::profile::{Kind, Profile};
 use undercroft_ca::revocation::ocsp::{each_response, each_signature};
 use undercroft_ca::time::BACKDATE;
 use undercroft_keys::{KeyId, PublicKey, SignatureAlgorithm};
 use undercroft_log::leaf::{Channel, Digest, Intent, Object, Outcome, OutcomeResult, ToBeSigned};
 use undercroft_log_files::FolderError;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, TbsCertificate};
 use x509_parser::revocation_list::TbsCertList;
 use x509_parser::time::ASN1Time;
@@ -15,6 +16,7 @@ use x509_parser::x509::AlgorithmIdentifier;
 
 use super::Reader;
 use super::place::About;
+use super::revoked::Issued;
 use crate::parallel;
 
 /// How many seconds after it was decided an intent may have been stamped: it waits for a disk that stalls.
@@ -56,6 +58,8 @@ struct Fields {
     ends: ASN1Time,
     /// The key to which an authority delegates OCSP, if it does.
     responder: Option<KeyId>,
+    /// The URL of the CRL that it names.
+    crl: Option<String>,
 }
 
 impl Certificate {
@@ -68,6 +72,7 @@ impl Certificate {
             begins: certificate.validity.not_before,
             ends: certificate.validity.not_after,
             responder: responder(&certificate),
+            crl: crl_of(&certificate),
         });
         Self { broken: broken.iter().map(ToString::to_string).collect(), fields }
     }
@@ -102,9 +107,9 @@ impl Reader<'_> {
                 certificate = read.fields.as_ref().map(|fields| short(key, &fields.serial));
                 self.certificate(index, time, &intent, read);
             }
-            (Some(tbs), Object::Crl) => self.crl(index, &intent, tbs),
+            (Some(tbs), Object::Crl) => self.crl(index, time, &intent, tbs),
             (Some(tbs), Object::CertificateRequest) => self.certificate_request(index, &intent, tbs),
-            (Some(tbs), Object::OcspResponses) => self.responses(index, &intent, tbs),
+            (Some(tbs), Object::OcspResponses) => self.responses(index, time, &intent, tbs),
             (None, _) => {}
         }
         self.ledger.intent(key);
@@ -172,13 +177,20 @@ impl Reader<'_> {
         for broken in read.broken {
             self.find(index, "lint", broken);
         }
-        let Some(Fields { serial, has_algorithm, uris, begins, ends, responder }) = read.fields else {
+        let Some(Fields { serial, has_algorithm, uris, begins, ends, responder, crl }) = read.fields else {
             return;
         };
         if let Some(responder) = responder {
-            self.revoked.responder(responder);
+            self.revoked.responder(intent.key_id.0, responder, ends.timestamp());
+            // Nobody asks whether it is revoked (RFC 6960 section 4.2.2.2.1), so that it must not live long.
+            let longest = Profile::standard(Kind::OcspSigner).lifetime().0 + BACKDATE;
+            let lives = ends.timestamp() - begins.timestamp();
+            if self.place.about != About::Ceremony && lives > longest.as_secs() as i64 {
+                self.find(index, "ocsp", format!("a responder's certificate lives for {lives} seconds"));
+            }
         }
-        if self.serials.insert(short(intent.key_id.0, &serial), ends.timestamp()).is_some() {
+        let issued = Issued { ends: ends.timestamp(), point: self.revoked.point(crl) };
+        if self.serials.insert(short(intent.key_id.0, &serial), issued).is_some() {
             self.find(index, "serial", "its serial number has been used before");
         }
         self.has_algorithm(index, intent.algorithm, has_algorithm);
@@ -209,12 +221,12 @@ impl Reader<'_> {
         }
     }
 
-    fn crl(&mut self, index: u64, intent: &Intent, tbs: &[u8]) {
+    fn crl(&mut self, index: u64, time: Timestamp, intent: &Intent, tbs: &[u8]) {
         match TbsCertList::from_der(tbs) {
             Ok(([], list)) => {
                 let has_algorithm = is_algorithm(intent.algorithm, &list.signature);
                 self.has_algorithm(index, intent.algorithm, has_algorithm);
-                self.published_crl(index, intent, &list);
+                self.published_crl(index, time, intent, &list);
             }
             Ok(_) => self.find(index, "lint", "bytes follow the TBSCertList"),
             Err(error) => self.find(index, "lint", format!("it is no TBSCertList: {error}")),
@@ -257,8 +269,10 @@ impl Reader<'_> {
         match outcome.result {
             OutcomeResult::Abandoned(_) => {
                 self.intents.abandoned += 1;
+                self.revoked.concluded(outcome.intent, false);
                 if let Some(certificate) = open.certificate {
-                    self.revoked.abandoned(open.key, certificate, time);
+                    let issued = self.serials.get(&certificate).copied();
+                    self.revoked.abandoned(open.key, certificate, time, issued);
                 }
             }
             OutcomeResult::Signatures(named) => {
@@ -269,6 +283,7 @@ impl Reader<'_> {
             }
             OutcomeResult::Signature(signature) => {
                 self.intents.signed += 1;
+                self.revoked.concluded(outcome.intent, true);
                 if let Some(what) = self.freezes.signed(outcome.intent) {
                     self.find(index, "frozen", format!("it was signed while the {what} was frozen"));
                 }
@@ -343,6 +358,22 @@ fn responder(certificate: &TbsCertificate<'_>) -> Option<KeyId> {
     });
     let key = PublicKey::from_spki(certificate.subject_pki.raw).ok()?;
     delegates.then(|| key.id())
+}
+
+/// The URL of the CRL that a certificate names (RFC 5280 section 4.2.1.13). Ours name one.
+fn crl_of(certificate: &TbsCertificate<'_>) -> Option<String> {
+    certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::CRLDistributionPoints(points) => {
+            points.points.iter().find_map(|point| match &point.distribution_point {
+                Some(DistributionPointName::FullName(names)) => names.iter().find_map(|name| match name {
+                    GeneralName::URI(uri) => Some((*uri).to_owned()),
+                    _ => None,
+                }),
+                _ => None,
+            })
+        }
+        _ => None,
+    })
 }
 
 fn uris<'a>(certificate: &TbsCertificate<'a>) -> Vec<&'a str> {

@@ -16,6 +16,7 @@ mod log;
 mod memory;
 mod proofs;
 mod reconcile;
+mod revocations;
 mod served;
 mod statements;
 mod stock;

@@ -47,9 +47,9 @@ impl Revocation {
                 )),
             };
         };
-        if config.gates.is_some() {
+        if config.gates.is_some() && revocation.ocsp_key.is_some() {
             return Err(wrong(
-                "revocation: gates agree to certificates alone, so that a gated key signs no CRLs; leave the table out",
+                "revocation: gates agree to certificates of callers and to CRLs, and to no OCSP responder; leave ocsp-key and ocsp-algorithm out, and publish CRLs",
             ));
         }
         let lives =

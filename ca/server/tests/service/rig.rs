@@ -22,10 +22,12 @@ use undercroft_ca::names::{parse_spiffe_id, parse_trust_domain};
 use undercroft_ca::policy::{Known, Policy};
 use undercroft_ca::profile::{Assured, Kind, Profile, ProfileConfig};
 use undercroft_ca::service::{
-    CertificateAuthority, DomainSetup, IssueRequest, IssuedCertificate, ServiceError, Setup, StartError,
+    CertificateAuthority, DomainSetup, IssueRequest, IssuedCertificate, OcspSetup, RevocationSetup,
+    ServiceError, Setup, StartError,
 };
 use undercroft_ca::store::Effect;
 use undercroft_ca::tbs::Urls;
+use undercroft_ca::time::Lifetime;
 use undercroft_cli::system::SystemEntropy;
 use undercroft_keymgr::{Error, ErrorKind, Key, SigningKey};
 use undercroft_keys::{KeyAlgorithm, PublicKey};
@@ -299,6 +301,8 @@ pub(crate) struct Options {
     pub(crate) roster: Option<Roster>,
     /// Who is waited for in rotations.
     pub(crate) consumers: Vec<String>,
+    /// The key of a responder of `prod.example`, whose revocations are published then.
+    pub(crate) responder: Option<Arc<SoftwareKey>>,
 }
 
 impl Default for Options {
@@ -309,6 +313,7 @@ impl Default for Options {
             more_roots: false,
             roster: None,
             consumers: Vec::new(),
+            responder: None,
         }
     }
 }
@@ -501,10 +506,22 @@ impl Rig {
         if options.more_roots {
             roots.push(RootRig::new("next").certificate);
         }
+        let responder = options.responder.clone().filter(|_| domain.name == "prod.example");
+        let responder = responder.as_ref();
+        let revocation = responder.map(|key| RevocationSetup {
+            authority: "i1".into(),
+            crl_lifetime: Lifetime::days(1),
+            delta_lifetime: None,
+            ocsp: Some(OcspSetup {
+                key: Key { signer: key.clone(), custody: key.clone(), gated: None, prehashed: None },
+                uri: "pkcs11:object=ocsp".into(),
+                lifetime: Lifetime::hours(1),
+            }),
+        });
         let urls = Urls {
             crl: "http://pki.example/i1.crl".parse().unwrap(),
             certificate: "http://pki.example/i1.cer".parse().unwrap(),
-            ocsp: None,
+            ocsp: responder.map(|_| "http://pki.example/ocsp".parse().unwrap()),
             crl_shards: None,
         };
         let name = parse_trust_domain(domain.name).unwrap();
@@ -519,7 +536,7 @@ impl Rig {
         });
         let authorities = authorities.collect();
         let setup = DomainSetup {
-            revocation: Vec::new(),
+            revocation: revocation.into_iter().collect(),
             name,
             log,
             log_keys: vec![(domain.log_key.key(), "pkcs11:object=log".into())],

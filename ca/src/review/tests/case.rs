@@ -102,6 +102,7 @@ impl Case {
             enrols: None,
             server_names: vec!["ca.prod.example".parse().unwrap(), "ca".parse().unwrap()],
             authorities: [SPIRE.to_owned()].into(),
+            crls: Some(Lifetime::days(7)),
         };
         Self { review, parts, intent, time: now(), mangle: |_| {}, tail: &[] }
     }

@@ -23,6 +23,7 @@
 //! gates = ["gate-a.pem", "gate-b.pem"]      # all gates of the key, in the order in which it was made with them
 //! rate = { most = 600, per = "1m" }
 //! ca-rate = { most = 4, per = "1h" }        # and of these, CA certificates
+//! crl-lifetime = "7d"                       # for how long its CRLs may be good; without it, it signs none
 //!
 //! [[device]]
 //! name = "gate"
@@ -49,7 +50,7 @@ use undercroft_keymgr::{Backend, DeviceConfig, KeyUri, Secrecy, Tokens};
 use undercroft_keys::KeyAlgorithm;
 use undercroft_tpm_wire::{Name, PublicArea, policy};
 
-use super::rate::{Rate, RateConfig};
+use super::rate::{CRL_RATE, Rate, RateConfig};
 use super::{Assured, GatedAuthority, Issuing, is_gated};
 
 #[derive(Deserialize)]
@@ -96,6 +97,8 @@ struct AuthorityConfig {
     /// The public keys (PEM) of all gates of the key, in the order in which it was made with them.
     gates: Vec<PathBuf>,
     rate: RateConfig,
+    /// For how long its CRLs may be good. Without it the key signs none.
+    crl_lifetime: Option<Lifetime>,
     /// Needed where there are `ca-callers`.
     ca_rate: Option<RateConfig>,
 }
@@ -248,12 +251,14 @@ fn read_authority(
                 enrols: config.enrols.then(|| caller_profile.clone()),
                 server_names: config.server_names,
                 authorities: config.ca_callers,
+                crls: config.crl_lifetime,
             };
             Some(Issuing {
                 log,
                 review,
                 rate: Rate::new(config.rate),
                 ca_rate: config.ca_rate.map(Rate::new),
+                crl_rate: Rate::new(CRL_RATE),
             })
         }
     };

@@ -18,6 +18,10 @@ pub struct RateConfig {
     pub per: Lifetime,
 }
 
+/// How many CRLs a key may sign: all shards that there can be, with their deltas, twice. A rate of their own, so that
+/// certificates, however many are asked for, do not keep a revocation from being told.
+pub const CRL_RATE: RateConfig = RateConfig { most: 4096, per: Lifetime::seconds(3600) };
+
 /// A rate, and what was taken of it. It is forgotten when the gate stops.
 #[derive(Debug)]
 pub struct Rate {

@@ -1,6 +1,7 @@
 //! The gate with a software key, on a folder, before a log whose operator may do what he likes.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod crls;
 mod http;
 mod site;
 

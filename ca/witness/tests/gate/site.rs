@@ -12,7 +12,10 @@ use undercroft_ca::profile::{Kind, Profile};
 use undercroft_ca::review::Review;
 use undercroft_ca::serial::SerialNumber;
 use undercroft_ca::subject::Subject;
-use undercroft_ca::tbs::{CertificateSpec, Issuer, SignedBy, Urls, certificate};
+use undercroft_ca::tbs::{
+    CertificateSpec, CrlScope, CrlSpec, HttpUrl, Issuer, RevocationReason, Revoked, SignedBy, Urls,
+    certificate,
+};
 use undercroft_ca::time::{Lifetime, Validity};
 use undercroft_keymgr::SigningKey;
 use undercroft_keys::{KeyAlgorithm, PublicKey};
@@ -198,6 +201,7 @@ impl Site {
             review: self.review(),
             rate: Rate::new(RateConfig { most: self.rate, per: Lifetime::seconds(60) }),
             ca_rate: Some(Rate::new(RateConfig { most: 2, per: Lifetime::seconds(3600) })),
+            crl_rate: Rate::new(RateConfig { most: 2, per: Lifetime::seconds(3600) }),
         };
         let authority = |public_key: &PublicKey, issuing| GatedAuthority {
             area: self.area(public_key),
@@ -240,7 +244,7 @@ impl Site {
                 crl: "http://pki.example/i1.crl".parse().unwrap(),
                 certificate: "http://pki.example/i1.cer".parse().unwrap(),
                 ocsp: None,
-                crl_shards: None,
+                crl_shards: Some("2".parse().unwrap()),
             },
         }
     }
@@ -257,6 +261,7 @@ impl Site {
             enrols: None,
             server_names: Vec::new(),
             authorities: [SPIRE.to_owned()].into(),
+            crls: Some(Lifetime::days(7)),
         }
     }
 
@@ -367,4 +372,67 @@ pub(crate) fn said(answer: Result<Word, GateError>) -> String {
 
 pub(crate) fn ask(gate: &Gate, application: &Application) -> String {
     said(block_on(gate.authorise(application)))
+}
+
+/// A CRL of the authority before the gate, to be changed.
+pub(crate) struct Crl {
+    pub(crate) issuer: Issuer,
+    pub(crate) number: i64,
+    /// From thisUpdate, seconds from now, to nextUpdate.
+    pub(crate) period: (i64, i64),
+    /// Serial numbers by their bytes, and since when, seconds from now.
+    pub(crate) revoked: Vec<(u8, i64, Option<RevocationReason>)>,
+    pub(crate) shard: Option<HttpUrl>,
+    pub(crate) delta_of: Option<u64>,
+    pub(crate) freshest: Option<HttpUrl>,
+    pub(crate) intent: Intent,
+}
+
+impl Site {
+    pub(crate) fn crl(&self) -> Crl {
+        let mut intent = self.intent(Kind::Svid, ToBeSigned::Der(Base64Bytes(Vec::new())));
+        intent.object = Object::Crl;
+        intent.profile = "crl".into();
+        intent.caller = Caller { id: "spiffe://prod.example/undercroft/server".into(), by: Channel::Daemon };
+        let revoked = vec![(1, -60, None), (2, 0, Some(RevocationReason::KeyCompromise))];
+        let (shard, delta_of, freshest) = (None, None, None);
+        Crl {
+            issuer: self.issuer(),
+            number: 0,
+            period: (0, 3600),
+            revoked,
+            shard,
+            delta_of,
+            freshest,
+            intent,
+        }
+    }
+
+    /// Logs the intent of a CRL, of which the builder's bytes were changed.
+    pub(crate) fn log_crl(&mut self, crl: &Crl, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> u64 {
+        let at = |seconds: i64| Timestamp::from_second(self.clock.now().as_second() + seconds).unwrap();
+        let revoked: Vec<_> = crl
+            .revoked
+            .iter()
+            .map(|(serial, date, reason)| Revoked {
+                serial: SerialNumber::from_bytes([*serial; 16]).unwrap(),
+                date: at(*date),
+                reason: *reason,
+            })
+            .collect();
+        let spec = CrlSpec {
+            issuer: &crl.issuer,
+            number: u64::try_from(at(crl.number).as_second()).unwrap(),
+            period: Validity::new(at(crl.period.0), at(crl.period.1)).unwrap(),
+            revoked: &revoked,
+            scope: CrlScope {
+                shard: crl.shard.as_ref(),
+                delta_of: crl.delta_of,
+                freshest: crl.freshest.as_ref(),
+            },
+        };
+        let tbs = change(undercroft_ca::tbs::crl(&spec).unwrap().der().to_vec());
+        let intent = Intent { tbs: ToBeSigned::Der(Base64Bytes(tbs)), ..crl.intent.clone() };
+        self.log_intent(intent)
+    }
 }
