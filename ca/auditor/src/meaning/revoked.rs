@@ -46,6 +46,9 @@ type Listed = HashMap<Certificate, (i64, u8)>;
 /// Issuer and URL of the shard, which is empty for all certificates.
 type Scope = (KeyId, String);
 
+/// Certificates and when they changed (Unix seconds), in the order of the log.
+type Changes = Vec<(i64, Certificate)>;
+
 /// What has become of certificates, as the log says it.
 #[derive(Default)]
 pub(super) struct Revoked {
@@ -53,7 +56,7 @@ pub(super) struct Revoked {
     /// The states before, of those that changed more than once.
     earlier: HashMap<Certificate, Vec<State>>,
     /// When certificates changed: of each issuer all, and those that name a CRL by itself.
-    changes: HashMap<(KeyId, Option<Point>), Vec<(i64, Certificate)>>,
+    changes: HashMap<(KeyId, Option<Point>), Changes>,
     /// The URLs that certificates name, from 1 on.
     points: HashMap<String, Point>,
     /// Of each scope, number and thisUpdate of the last CRL, signed or not.
