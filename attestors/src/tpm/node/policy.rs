@@ -220,3 +220,52 @@ fn is(id: &TpmId, certificate: &Certificate, public_hash: &[u8; 32]) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weak(manufacturer: &str, major: u32, minor: u32, keys: WeakKeys) -> Option<Code> {
+        let policy = Policy { weak_firmware: known_weak_firmware(), ..Policy::default() };
+        policy.is_not_weak(manufacturer, Some(major << 16 | minor), keys).err().map(|refusal| refusal.code())
+    }
+
+    #[test]
+    fn cve_2017_15361_infineons_firmware_before_the_fix_makes_no_rsa_keys() {
+        for (major, minor, expected) in [
+            (7, 61, true),
+            (7, 0, true),
+            (7, 62, false),
+            (7, 85, false),
+            (5, 61, true),
+            (5, 62, false),
+            (133, 32, true),
+            (133, 33, false),
+            (15, 20, false),
+        ] {
+            let refused = weak("id:49465800", major, minor, WeakKeys::Rsa);
+            assert_eq!(refused, expected.then_some(Code::FirmwareWeak), "{major}.{minor}");
+            assert_eq!(weak("id:49465800", major, minor, WeakKeys::EccSigning), None);
+            assert_eq!(weak("id:53544D20", major, minor, WeakKeys::Rsa), None);
+        }
+    }
+
+    #[test]
+    fn cve_2019_16863_the_firmware_that_st_lists_signs_with_no_ecc_key() {
+        for (major, minor, expected) in [
+            (71, 12, true),
+            (71, 16, false),
+            (73, 8, true),
+            (73, 9, true),
+            (73, 20, false),
+            (73, 64, false),
+            (74, 16, true),
+            (74, 20, false),
+            (72, 0, false),
+        ] {
+            let refused = weak("id:53544d20", major, minor, WeakKeys::EccSigning);
+            assert_eq!(refused, expected.then_some(Code::FirmwareWeak), "{major}.{minor}");
+        }
+        assert!(Policy::default().is_not_weak("id:53544D20", Some(71 << 16), WeakKeys::EccSigning).is_ok());
+    }
+}

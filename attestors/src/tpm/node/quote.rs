@@ -163,3 +163,36 @@ impl Quoted<'_> {
         &self.pcrs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_goes_forward_does_not_go_back() {
+        let clock = |resets, restarts, milliseconds| Clock {
+            milliseconds,
+            resets,
+            restarts,
+            safe: true,
+            firmware: 0,
+        };
+        let last = clock(5, 3, 1000);
+        let since = |now: Clock| now.since(Some(&last)).map_err(|refusal| refusal.code());
+        for (now, expected) in [
+            (clock(5, 3, 1001), Ok(Since::Running)),
+            (clock(5, 4, 1001), Ok(Since::Resumed)),
+            (clock(6, 0, 1001), Ok(Since::Rebooted)),
+            (clock(6, 0, 10), Ok(Since::Rebooted)),
+            (clock(5, 3, 1000), Err(Code::ClockBack)),
+            (clock(5, 3, 999), Err(Code::ClockBack)),
+            (clock(5, 4, 999), Err(Code::ClockBack)),
+            (clock(5, 2, 2000), Err(Code::ClockBack)),
+            (clock(4, 9, 2000), Err(Code::ClockBack)),
+            (clock(0, 0, 2000), Err(Code::ClockBack)),
+        ] {
+            assert_eq!(since(now), expected, "{now:?}");
+        }
+        assert_eq!(clock(0, 0, 0).since(None), Ok(Since::First));
+    }
+}

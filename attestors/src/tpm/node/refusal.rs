@@ -108,3 +108,22 @@ pub(super) fn of_attest(error: WireError) -> Refusal {
     };
     Refusal::new(code, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_is_one_of_the_page_and_the_other_way_round() {
+        let page = include_str!("../../../../docs/attestation.md");
+        let (_, table) = page.split_once("## Codes").unwrap();
+        let (table, _) = table.split_once("## What is not here").unwrap();
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        let mut told: Vec<_> =
+            rows.flat_map(|row| row.split(", ")).map(|code| code.trim_matches('`')).collect();
+        let mut known: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        told.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(told, known);
+    }
+}
