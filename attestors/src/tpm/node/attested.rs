@@ -81,6 +81,10 @@ impl Quoted<'_> {
         }
         let data = CreationData::parse(creation.data)
             .map_err(|error| Refusal::new(Code::CreationMalformed, error))?;
+        // The Name of a primary object's parent is the handle of its hierarchy: here TPM_RH_NULL.
+        if data.parent == [0x40, 0, 0, 7] {
+            return Err(Refusal::new(Code::KeyHierarchy, "the key is in no hierarchy that lasts"));
+        }
         if data.outside != Purpose::Creation.qualifying(&self.bound.transcript) {
             return Err(Refusal::new(Code::CreationInfo, "the key was created for another exchange"));
         }
