@@ -4,6 +4,8 @@
 //! validators refuse, so their chains have a small validator of their own. It knows nothing of names but what stands in
 //! subject and issuer, refuses every critical extension that it does not process, and reads no clock.
 
+pub mod crl;
+
 use std::fmt;
 
 use aws_lc_rs::signature::{
@@ -36,7 +38,7 @@ pub struct Certificate {
     issuer: Vec<u8>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Signed {
     tbs: Vec<u8>,
     algorithm: ObjectIdentifier,
@@ -49,6 +51,29 @@ struct SignedRef<'a> {
     tbs: AnyRef<'a>,
     algorithm: spki::AlgorithmIdentifierRef<'a>,
     signature: BitStringRef<'a>,
+}
+
+impl Signed {
+    fn read(der: &[u8]) -> Result<Self, ChainError> {
+        let malformed = |error: der::Error| ChainError::Malformed(error.to_string());
+        let outer = SignedRef::from_der(der).map_err(malformed)?;
+        let tbs = outer.tbs.to_der().map_err(malformed)?;
+        let signature = outer.signature.as_bytes();
+        let signature = signature.ok_or_else(|| ChainError::Malformed("a signature of odd bits".into()))?;
+        Ok(Self { tbs, algorithm: outer.algorithm.oid, signature: signature.to_vec() })
+    }
+
+    /// Whether the key of `issuer` signed it; `what` is what it is, for errors.
+    fn is_by(&self, issuer: &Certificate, what: &dyn Fn() -> String) -> Result<(), ChainError> {
+        let key = issuer.public_key()?;
+        let bits = issuer.fields.subject_public_key_info().subject_public_key.as_bytes();
+        let bits = bits.ok_or_else(|| ChainError::Malformed("a key of odd bits".into()))?;
+        let algorithm = algorithm(self.algorithm, key.key_type())
+            .ok_or_else(|| ChainError::Algorithm(what(), self.algorithm.to_string()))?;
+        UnparsedPublicKey::new(algorithm, bits)
+            .verify(&self.tbs, &self.signature)
+            .map_err(|_| ChainError::Signature(what(), issuer.subject()))
+    }
 }
 
 impl Certificate {
@@ -64,19 +89,16 @@ impl Certificate {
             )));
         }
         let malformed = |error: der::Error| ChainError::Malformed(error.to_string());
-        let outer = SignedRef::from_der(der).map_err(malformed)?;
+        let signed = Signed::read(der)?;
         let fields = x509_cert::Certificate::from_der(der).map_err(malformed)?.tbs_certificate().clone();
-        let tbs = outer.tbs.to_der().map_err(malformed)?;
-        let signature = outer.signature.as_bytes();
-        let signature = signature.ok_or_else(|| ChainError::Malformed("a signature of odd bits".into()))?;
         // RFC 5280 section 4.1.1.2: both algorithm fields must be the same.
-        if fields.signature().oid != outer.algorithm.oid {
+        if fields.signature().oid != signed.algorithm {
             return Err(ChainError::Malformed("its two signature algorithms differ".into()));
         }
         let (subject, issuer) = (fields.subject().to_der(), fields.issuer().to_der());
         Ok(Self {
             der: der.to_vec(),
-            signed: Signed { tbs, algorithm: outer.algorithm.oid, signature: signature.to_vec() },
+            signed,
             subject: subject.map_err(malformed)?,
             issuer: issuer.map_err(malformed)?,
             fields,
@@ -103,6 +125,11 @@ impl Certificate {
         self.fields.subject().to_string()
     }
 
+    /// DER of the issuer's name.
+    pub fn issuer_der(&self) -> &[u8] {
+        &self.issuer
+    }
+
     /// The key, if it is of a kind that we use.
     ///
     /// # Errors
@@ -123,6 +150,19 @@ impl Certificate {
         anchors: &'a Anchors,
         at: Timestamp,
     ) -> Result<&'a Certificate, ChainError> {
+        Ok(self.path(intermediates, anchors, at)?.0)
+    }
+
+    /// As [`Certificate::verify`]: the anchor, and each issuer on the way to it, the nearest first and the anchor last.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn path<'a>(
+        &self,
+        intermediates: &[Certificate],
+        anchors: &'a Anchors,
+        at: Timestamp,
+    ) -> Result<(&'a Certificate, Vec<Certificate>), ChainError> {
         if intermediates.len() > MAX_INTERMEDIATES {
             return Err(ChainError::TooLong(intermediates.len()));
         }
@@ -138,11 +178,11 @@ impl Certificate {
         anchors: &'a Anchors,
         at: Timestamp,
         below: usize,
-    ) -> Result<&'a Certificate, ChainError> {
+    ) -> Result<(&'a Certificate, Vec<Certificate>), ChainError> {
         let mut reason = None;
         for anchor in anchors.0.iter().filter(|anchor| anchor.subject == self.issuer) {
             match self.is_issued_by(anchor).and_then(|()| anchor.may_issue(below, at)) {
-                Ok(()) => return Ok(anchor),
+                Ok(()) => return Ok((anchor, vec![anchor.clone()])),
                 Err(error) => reason = Some(error),
             }
         }
@@ -156,7 +196,10 @@ impl Certificate {
                 .and_then(|()| issuer.may_issue(below, at))
                 .and_then(|()| issuer.climb(&rest, anchors, at, below + 1));
             match above {
-                Ok(anchor) => return Ok(anchor),
+                Ok((anchor, mut path)) => {
+                    path.insert(0, issuer.clone());
+                    return Ok((anchor, path));
+                }
                 Err(error) => reason = Some(error),
             }
         }
@@ -164,14 +207,7 @@ impl Certificate {
     }
 
     fn is_issued_by(&self, issuer: &Certificate) -> Result<(), ChainError> {
-        let key = issuer.public_key()?;
-        let bits = issuer.fields.subject_public_key_info().subject_public_key.as_bytes();
-        let bits = bits.ok_or_else(|| ChainError::Malformed("a key of odd bits".into()))?;
-        let algorithm = algorithm(self.signed.algorithm, key.key_type())
-            .ok_or_else(|| ChainError::Algorithm(self.subject(), self.signed.algorithm.to_string()))?;
-        UnparsedPublicKey::new(algorithm, bits)
-            .verify(&self.signed.tbs, &self.signed.signature)
-            .map_err(|_| ChainError::Signature(self.subject(), issuer.subject()))
+        self.signed.is_by(issuer, &|| self.subject())
     }
 
     /// Whether it is one of a CA that may have so many CAs below it (RFC 5280 section 6.1.4).
@@ -329,6 +365,15 @@ pub enum ChainError {
     /// Not yet, or no longer.
     #[error("the certificate of `{0}` is not valid at {1}")]
     NotValid(String, Timestamp),
+    /// A list of revoked certificates that is no list of this issuer, or none for all of its certificates.
+    #[error("the CRL of `{0}` is not taken: {1}")]
+    Crl(String, &'static str),
+    /// The list is of another time.
+    #[error("the CRL of `{0}` is stale, or not yet valid, at {1}")]
+    StaleCrl(String, Timestamp),
+    /// On the list.
+    #[error("the certificate of `{0}` is revoked by `{1}`")]
+    Revoked(String, String),
     /// A critical extension that nothing here processes.
     #[error("the certificate of `{0}` has the critical extension {1}, which is not known here")]
     Critical(String, String),

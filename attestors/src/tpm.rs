@@ -4,6 +4,8 @@
 //! the TPM with that key can open shows that an attestation key lives in the same TPM ([`credential`],
 //! [`attestation_key`]); whoever saw it opened says so in a certificate that others can verify ([`activation`]); and the
 //! attestation key certifies the CA's key ([`certify`]). [`evidence`] is all of it in one document.
+//!
+//! [`node`] is the same way for nodes, with quotes and policy, as steps of which none can be left out.
 
 pub mod activation;
 pub mod attestation_key;
@@ -12,3 +14,4 @@ pub mod credential;
 pub mod endorsement;
 pub mod evidence;
 pub mod exchange;
+pub mod node;

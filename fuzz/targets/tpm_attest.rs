@@ -9,9 +9,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // Nothing is read past, and nothing left over.
     assert!(Attest::parse(&bytes[..bytes.len() - 1]).is_err());
     assert!(Attest::parse(&[bytes, &[0]].concat()).is_err());
+    assert_eq!(attest.encode(), bytes);
     match attest.attested {
         Attested::CommandAudit { commands, .. } => assert!(bytes.ends_with(&commands)),
         Attested::Counter { value, .. } => assert!(bytes.ends_with(&value.to_be_bytes())),
+        Attested::Quote { digest, .. } | Attested::Creation { digest, .. } => assert!(bytes.ends_with(&digest)),
         Attested::Certify { qualified, .. } => assert!(bytes.ends_with(qualified.as_bytes())),
     }
 });

@@ -1,6 +1,8 @@
 //! Attestation keys: restricted signing keys, which sign what their TPM itself says and nothing that comes from outside.
 
-use undercroft_tpm_wire::{ObjectAttributes, PublicArea, Scheme, Signature};
+use undercroft_tpm_wire::{
+    EccParameters, ObjectAttributes, PublicArea, PublicKind, RsaParameters, Scheme, Signature, Symmetric,
+};
 
 use undercroft_keys::SignatureAlgorithm;
 
@@ -23,6 +25,11 @@ pub fn check(area: &PublicArea) -> Result<(), AttestationKeyError> {
         return Err(AttestationKeyError::Lacks(missing));
     }
     if area.attributes.has(ObjectAttributes::DECRYPT) {
+        return Err(AttestationKeyError::Decrypts);
+    }
+    let (PublicKind::Ecc(EccParameters { symmetric, .. }) | PublicKind::Rsa(RsaParameters { symmetric, .. })) =
+        &area.kind;
+    if *symmetric != Symmetric::None {
         return Err(AttestationKeyError::Decrypts);
     }
     scheme_of(area).ok_or(AttestationKeyError::Scheme(area.scheme()))?;

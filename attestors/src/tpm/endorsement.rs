@@ -39,6 +39,11 @@ const POLICIES: [(HashAlgorithm, &str); 3] = [
     ),
 ];
 
+/// fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy, restricted, decrypt.
+const LOW_RANGE: u32 = 0x0003_00b2;
+/// And userWithAuth.
+const HIGH_RANGE: u32 = 0x0003_00f2;
+
 /// An endorsement key, and the certificates that a TPM gave with it. Nothing is known of it yet.
 #[derive(Clone, Debug)]
 pub struct Endorsement {
@@ -59,6 +64,10 @@ pub struct Endorsed {
     pub manufacturer: String,
     /// What the certificate says that the TPM is: its manufacturer, model and version.
     pub model: String,
+    /// The same, each alone.
+    pub names: [String; 3],
+    /// The issuers of the certificate, the nearest first, the anchor last.
+    pub issuers: Vec<Certificate>,
 }
 
 impl Endorsement {
@@ -88,14 +97,16 @@ impl Endorsement {
     /// # Errors
     /// See [`EndorsementError`].
     pub fn verify(&self, anchors: &Anchors, at: Timestamp) -> Result<Endorsed, EndorsementError> {
-        let anchor = self.certificate.verify(&self.intermediates, anchors, at)?;
-        let model = self.is_certificate_of_endorsement()?;
+        let (anchor, issuers) = self.certificate.path(&self.intermediates, anchors, at)?;
+        let names = self.is_certificate_of_endorsement()?;
         self.is_endorsement_key()?;
-        Ok(Endorsed { anchor: anchor.digest(), manufacturer: anchor.subject(), model })
+        let said = MODEL.iter().zip(&names).map(|((_, what), name)| format!("{what} {name}"));
+        let model = said.collect::<Vec<_>>().join(", ");
+        Ok(Endorsed { anchor: anchor.digest(), manufacturer: anchor.subject(), model, names, issuers })
     }
 
     /// The profile of the certificate (section 3.2).
-    fn is_certificate_of_endorsement(&self) -> Result<String, EndorsementError> {
+    fn is_certificate_of_endorsement(&self) -> Result<[String; 3], EndorsementError> {
         let wrong = |what: &'static str| EndorsementError::Profile(what);
         let certificate = &self.certificate;
         if certificate.extension::<BasicConstraints>()?.is_some_and(|basic| basic.ca) {
@@ -127,8 +138,8 @@ impl Endorsement {
             return Err(wrong("its subjectAltName has not exactly one directoryName"));
         };
         let attributes: Vec<_> = name.iter_rdn().flat_map(|rdn| rdn.iter()).collect();
-        let mut said = Vec::new();
-        for (oid, what) in MODEL {
+        let mut said = [const { String::new() }; 3];
+        for ((oid, what), said) in MODEL.into_iter().zip(&mut said) {
             let mut values = attributes.iter().filter(|attribute| attribute.oid == oid);
             let (Some(value), None) = (values.next(), values.next()) else {
                 return Err(EndorsementError::Model(what));
@@ -138,15 +149,15 @@ impl Endorsement {
             if !printable {
                 return Err(EndorsementError::Model(what));
             }
-            said.push(format!("{what} {}", String::from_utf8_lossy(text)));
+            *said = String::from_utf8_lossy(text).into_owned();
         }
-        Ok(said.join(", "))
+        Ok(said)
     }
 
     /// The certified key, with the attributes and the policy of a template.
     fn is_endorsement_key(&self) -> Result<(), EndorsementError> {
         let area = &self.public;
-        let key = area.public_key().map_err(|error| EndorsementError::Public(error.to_string()))?;
+        let key = area.public_key().map_err(|error| EndorsementError::Key(error.to_string()))?;
         let certified = self.certificate.public_key()?;
         if key.spki() != certified.spki() {
             return Err(EndorsementError::OtherKey);
@@ -172,9 +183,18 @@ impl Endorsement {
             return Err(not("it protects with no AES-128 or AES-256 in CFB mode"));
         }
         let policy = hex::encode(&area.auth_policy);
-        match POLICIES.contains(&(area.name_algorithm, policy.as_str())) {
+        let Some(template) = POLICIES.iter().position(|it| *it == (area.name_algorithm, policy.as_str()))
+        else {
+            return Err(not("its policy is none of the TCG's templates"));
+        };
+        // PolicyA is of the low range, where no password authorises the key (appendix B.3 and B.4).
+        if area.attributes.bits() != [LOW_RANGE, HIGH_RANGE, HIGH_RANGE][template] {
+            return Err(not("its attributes are not those of the template of its policy"));
+        }
+        let bits = if area.name_algorithm == HashAlgorithm::Sha256 { 128 } else { 256 };
+        match symmetric == Symmetric::AesCfb(bits) {
             true => Ok(()),
-            false => Err(not("its policy is none of the TCG's templates")),
+            false => Err(not("its AES key is not as long as that of its template")),
         }
     }
 }
@@ -197,6 +217,9 @@ pub enum EndorsementError {
     /// No TPMT_PUBLIC.
     #[error("the endorsement key's public area is unsound: {0}")]
     Public(String),
+    /// A key that is unsound: no point of its curve, too short, or with a known weakness.
+    #[error("the endorsement key is unsound: {0}")]
+    Key(String),
     /// The public area of another key.
     #[error("the endorsement certificate is of another key than the public area beside it")]
     OtherKey,

@@ -1,7 +1,8 @@
 //! TPMS_ATTEST (Part 2, section 10.12.8): what a TPM says of itself, signed by a key that signs nothing else.
 
 use crate::command::CommandCode;
-use crate::wire::{Reader, WireError};
+use crate::pcr::PcrSelection;
+use crate::wire::{Reader, WireError, push_buffer};
 use crate::{HashAlgorithm, Name};
 
 /// TPM_GENERATED_VALUE: a restricted key refuses to sign anything from outside that begins so.
@@ -13,6 +14,8 @@ const MAX_DATA: usize = 66;
 const ST_ATTEST_NV: u16 = 0x8014;
 const ST_ATTEST_COMMAND_AUDIT: u16 = 0x8015;
 const ST_ATTEST_CERTIFY: u16 = 0x8017;
+const ST_ATTEST_QUOTE: u16 = 0x8018;
+const ST_ATTEST_CREATION: u16 = 0x801a;
 
 /// What a TPM attests to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,10 @@ pub struct Attest {
     pub resets: u32,
     /// How often it was restarted or resumed since the last reset, plus another such number.
     pub restarts: u32,
+    /// Whether no value of `clock` was ever given before that is as high.
+    pub safe: bool,
+    /// The version of the TPM's firmware, plus a number as with `resets`.
+    pub firmware: u64,
     /// What it says.
     pub attested: Attested,
 }
@@ -57,6 +64,20 @@ pub enum Attested {
         /// Its qualified Name: that of its parent and its own.
         qualified: Name,
     },
+    /// TPMS_QUOTE_INFO.
+    Quote {
+        /// The PCRs that are in the digest; maybe none.
+        selection: PcrSelection,
+        /// The digest over their values, by the hash of the signature.
+        digest: Vec<u8>,
+    },
+    /// TPMS_CREATION_INFO: an object with this Name was made in the TPM.
+    Creation {
+        /// The Name of the object.
+        name: Name,
+        /// The digest of its TPMS_CREATION_DATA, by the object's nameAlg.
+        digest: Vec<u8>,
+    },
 }
 
 impl Attest {
@@ -76,11 +97,12 @@ impl Attest {
         let clock = reader.u64("TPMS_CLOCK_INFO.clock")?;
         let resets = reader.u32("TPMS_CLOCK_INFO.resetCount")?;
         let restarts = reader.u32("TPMS_CLOCK_INFO.restartCount")?;
-        match reader.u8("TPMS_CLOCK_INFO.safe")? {
-            0 | 1 => {}
+        let safe = match reader.u8("TPMS_CLOCK_INFO.safe")? {
+            0 => false,
+            1 => true,
             _ => return Err(WireError::NotCanonical("TPMS_CLOCK_INFO.safe")),
-        }
-        reader.u64("TPMS_ATTEST.firmwareVersion")?;
+        };
+        let firmware = reader.u64("TPMS_ATTEST.firmwareVersion")?;
         let attested = match kind {
             ST_ATTEST_COMMAND_AUDIT => Attested::command_audit(&mut reader)?,
             ST_ATTEST_NV => Attested::counter(&mut reader)?,
@@ -88,14 +110,79 @@ impl Attest {
                 name: Name::from_bytes(reader.buffer(MAX_NAME, "TPMS_CERTIFY_INFO.name")?),
                 qualified: Name::from_bytes(reader.buffer(MAX_NAME, "TPMS_CERTIFY_INFO.qualifiedName")?),
             },
+            ST_ATTEST_QUOTE => Attested::Quote {
+                selection: PcrSelection::read(&mut reader)?,
+                digest: reader.buffer(64, "TPMS_QUOTE_INFO.pcrDigest")?.to_vec(),
+            },
+            ST_ATTEST_CREATION => Attested::Creation {
+                name: Name::from_bytes(reader.buffer(MAX_NAME, "TPMS_CREATION_INFO.objectName")?),
+                digest: reader.buffer(64, "TPMS_CREATION_INFO.creationHash")?.to_vec(),
+            },
             value => return Err(WireError::Unknown { field: "TPMS_ATTEST.type", value: value.into() }),
         };
         reader.end()?;
-        Ok(Self { signer, qualifying, clock, resets, restarts, attested })
+        let attest = Self { signer, qualifying, clock, resets, restarts, safe, firmware, attested };
+        match attest.encode() == bytes {
+            true => Ok(attest),
+            false => Err(WireError::NotCanonical("TPMS_ATTEST")),
+        }
+    }
+
+    /// The TPMS_ATTEST as a TPM encodes it.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = GENERATED.to_be_bytes().to_vec();
+        out.extend(self.attested.kind().to_be_bytes());
+        push_buffer(&mut out, self.signer.as_bytes());
+        push_buffer(&mut out, &self.qualifying);
+        out.extend(self.clock.to_be_bytes());
+        out.extend(self.resets.to_be_bytes());
+        out.extend(self.restarts.to_be_bytes());
+        out.push(self.safe.into());
+        out.extend(self.firmware.to_be_bytes());
+        self.attested.write(&mut out);
+        out
     }
 }
 
 impl Attested {
+    fn kind(&self) -> u16 {
+        match self {
+            Self::CommandAudit { .. } => ST_ATTEST_COMMAND_AUDIT,
+            Self::Counter { .. } => ST_ATTEST_NV,
+            Self::Certify { .. } => ST_ATTEST_CERTIFY,
+            Self::Quote { .. } => ST_ATTEST_QUOTE,
+            Self::Creation { .. } => ST_ATTEST_CREATION,
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::CommandAudit { epoch, digest, commands } => {
+                out.extend(epoch.to_be_bytes());
+                out.extend(HashAlgorithm::Sha256.id().to_be_bytes());
+                push_buffer(out, digest.as_ref().map_or(&[], |digest| &digest[..]));
+                push_buffer(out, commands);
+            }
+            Self::Counter { index, value } => {
+                push_buffer(out, index.as_bytes());
+                out.extend(0u16.to_be_bytes());
+                push_buffer(out, &value.to_be_bytes());
+            }
+            Self::Certify { name, qualified } => {
+                push_buffer(out, name.as_bytes());
+                push_buffer(out, qualified.as_bytes());
+            }
+            Self::Quote { selection, digest } => {
+                selection.write(out);
+                push_buffer(out, digest);
+            }
+            Self::Creation { name, digest } => {
+                push_buffer(out, name.as_bytes());
+                push_buffer(out, digest);
+            }
+        }
+    }
+
     fn command_audit(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let epoch = reader.u64("TPMS_COMMAND_AUDIT_INFO.auditCounter")?;
         let field = "TPMS_COMMAND_AUDIT_INFO.digestAlg";
@@ -251,8 +338,8 @@ mod tests {
         for (refused, expected) in [
             (changed(COUNTER, 0, &[0xfe]), unknown("TPMS_ATTEST.magic", 0xfe54_4347)),
             (changed(COUNTER, 0, &[0; 4]), unknown("TPMS_ATTEST.magic", 0)),
-            // Quotes and the rest; and each of ours read as another.
-            (changed(COUNTER, 4, &[0x80, 0x18]), unknown("TPMS_ATTEST.type", 0x8018)),
+            // Times and the rest; and each of ours read as another.
+            (changed(COUNTER, 4, &[0x80, 0x19]), unknown("TPMS_ATTEST.type", 0x8019)),
             (changed(COUNTER, 4, &[0x80, 0x16]), unknown("TPMS_ATTEST.type", 0x8016)),
             // The offset of a counter reads as an empty Name, and its size and contents are behind that.
             (changed(COUNTER, 4, &[0x80, 0x17]), WireError::Trailing(10)),
@@ -311,7 +398,9 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(tail in prop::collection::vec(any::<u8>(), 0..200), keep in 0..180usize) {
-            let _ = Attest::parse(&tail);
+            if let Ok(attest) = Attest::parse(&tail) {
+                prop_assert_eq!(attest.encode(), &tail[..]);
+            }
             for text in [COUNTER, EPOCH] {
                 let whole = bytes(text);
                 let _ = Attest::parse(&[&whole[..keep.min(whole.len())], &tail[..]].concat());

@@ -6,8 +6,10 @@
 
 pub mod attest;
 pub mod command;
+pub mod creation;
 pub mod endorsement;
 mod object_attributes;
+pub mod pcr;
 pub mod policy;
 mod public_area;
 mod signature;
@@ -15,7 +17,8 @@ mod wire;
 
 pub use object_attributes::ObjectAttributes;
 pub use public_area::{
-    Curve, EccParameters, HashAlgorithm, Name, PublicArea, PublicKind, RsaParameters, Scheme, Symmetric,
+    Curve, EccParameters, HashAlgorithm, Hierarchy, Name, PublicArea, PublicKind, RsaParameters, Scheme,
+    Symmetric,
 };
 pub use signature::Signature;
 pub use wire::WireError;

@@ -95,6 +95,30 @@ impl Name {
     }
 }
 
+/// A hierarchy of objects, by its handle (Part 2, section 7.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hierarchy {
+    /// TPM_RH_OWNER.
+    Owner,
+    /// TPM_RH_ENDORSEMENT.
+    Endorsement,
+    /// TPM_RH_PLATFORM.
+    Platform,
+    /// TPM_RH_NULL: what is in it is gone after a reset.
+    Null,
+}
+
+impl Hierarchy {
+    const fn handle(self) -> u32 {
+        match self {
+            Self::Owner => 0x4000_0001,
+            Self::Null => 0x4000_0007,
+            Self::Endorsement => 0x4000_000b,
+            Self::Platform => 0x4000_000c,
+        }
+    }
+}
+
 /// Lower-case hexadecimal.
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -285,6 +309,15 @@ impl PublicArea {
     pub fn name(&self) -> Name {
         let mut name = self.name_algorithm.id().to_be_bytes().to_vec();
         name.extend(self.name_algorithm.digest(&self.encode()));
+        Name(name)
+    }
+
+    /// The qualified Name of a primary object of a hierarchy (Part 1, section 26.5): nameAlg and the digest of the
+    /// hierarchy's handle and the Name.
+    pub fn qualified_in(&self, hierarchy: Hierarchy) -> Name {
+        let mut name = self.name_algorithm.id().to_be_bytes().to_vec();
+        let parent = hierarchy.handle().to_be_bytes();
+        name.extend(self.name_algorithm.digest(&[&parent[..], self.name().as_bytes()].concat()));
         Name(name)
     }
 
