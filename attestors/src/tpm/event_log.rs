@@ -2,11 +2,13 @@
 //!
 //! A log is parsed ([`EventLog`]), replayed to the PCR values that a quote signs ([`VerifiedLog`]), and read: what PCR 7
 //! says of Secure Boot ([`SecureBoot`]), what was booted ([`Boot`]), whether that will do ([`Requirements`]), and what
+//! changed since an earlier boot ([`changes`]). `docs/event-log.md` says what each step proves and what none can.
 //!
 //! Only digests and their order inside a PCR are measured. Types are not, and data only where the digest is of it; so
 //! [`Content`] holds data as verified or as opaque, and nothing is decided by what is opaque.
 
 mod boot;
+mod change;
 mod content;
 mod cursor;
 mod device_path;
@@ -19,6 +21,7 @@ mod verify;
 mod wire;
 
 pub use boot::{Boot, Image, MokMeasurement};
+pub use change::{Change, ChangeKind, changes};
 pub use content::{Content, Gpt, Measured, Opaque, Partition};
 pub use event_type::EventType;
 pub use refusal::{EventLogError, Rule};

@@ -65,7 +65,8 @@ impl Boot {
             tables: configuration.map(|events| events.into_iter().filter_map(table).collect()),
             commands: of(COMMANDS).map(|events| events.into_iter().filter_map(command).collect()),
             mok: of(MOK).map(|events| {
-                let mok = |event: &Measured| MokMeasurement { digest: event.digest.clone(), says: says(event) };
+                let mok =
+                    |event: &Measured| MokMeasurement { digest: event.digest.clone(), says: says(event) };
                 events.into_iter().map(mok).collect()
             }),
         })

@@ -118,7 +118,8 @@ impl Content {
                 match pcr {
                     0..=LAST_FIRMWARE if *data == SEPARATOR => Ok(Self::Separator),
                     0..=LAST_FIRMWARE => {
-                        let what = format!("the separator of PCR {pcr} is not 4 zero bytes: the firmware failed");
+                        let what =
+                            format!("the separator of PCR {pcr} is not 4 zero bytes: the firmware failed");
                         Err(EventLogError::new(Rule::SeparatorValue, what))
                     }
                     _ => Ok(Self::Bytes(data.clone())),

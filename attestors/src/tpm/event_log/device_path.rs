@@ -46,9 +46,8 @@ fn words(path: &[u8]) -> Option<String> {
 
 fn node(kind: u8, subkind: u8, data: &[u8]) -> String {
     let number = |from: usize| {
-        data.get(from..from + 4).map_or(0, |bytes| {
-            bytes.iter().rev().fold(0_u32, |number, byte| number << 8 | u32::from(*byte))
-        })
+        data.get(from..from + 4)
+            .map_or(0, |bytes| bytes.iter().rev().fold(0_u32, |number, byte| number << 8 | u32::from(*byte)))
     };
     let guid = |from: usize| data.get(from..from + 16).and_then(|bytes| bytes.try_into().ok()).map(Guid);
     match (kind, subkind, data) {
@@ -63,9 +62,7 @@ fn node(kind: u8, subkind: u8, data: &[u8]) -> String {
         (3, 18, [port, ..]) => format!("Sata({port:x})"),
         (3, 23, _) => format!("NVMe({:x})", number(0)),
         (3, 24, uri) => String::from_utf8_lossy(uri).into_owned(),
-        (4, 1, _) => {
-            guid(20).map_or("HD".into(), |partition| format!("HD({},GPT,{partition})", number(0)))
-        }
+        (4, 1, _) => guid(20).map_or("HD".into(), |partition| format!("HD({},GPT,{partition})", number(0))),
         (4, 4, path) => utf16(path).map_or("File".into(), |path| path.trim_end_matches('\0').to_owned()),
         (4, 6, _) => guid(0).map_or("FvFile".into(), |file| format!("FvFile({file})")),
         (4, 7, _) => guid(0).map_or("Fv".into(), |volume| format!("Fv({volume})")),

@@ -79,7 +79,8 @@ impl Authority {
         match &self.vouched {
             Vouched::Entry(entry) => entry.fingerprint(),
             Vouched::Shim(data) => {
-                SignatureEntry { kind: Guid::CERT_X509, owner: Guid::SHIM_LOCK, data: data.clone() }.fingerprint()
+                SignatureEntry { kind: Guid::CERT_X509, owner: Guid::SHIM_LOCK, data: data.clone() }
+                    .fingerprint()
             }
         }
     }
@@ -153,9 +154,7 @@ impl SecureBoot {
         }
         let enabled = enabled(&variables)?;
         let database = |name: &str| match variables.get(name) {
-            Some((number, value)) => {
-                SignatureDatabase::parse(value).map_err(|error| error.in_event(*number))
-            }
+            Some((number, value)) => SignatureDatabase::parse(value).map_err(|error| error.in_event(*number)),
             None => Err(missing(name)),
         };
         let own = Self {
@@ -257,9 +256,15 @@ fn authority(variable: &Variable) -> Result<Authority, EventLogError> {
     let vouched = match variable.vendor {
         // EFI_SIGNATURE_DATA. What is longer than a hash is a certificate.
         Guid::IMAGE_SECURITY if name == "db" => {
-            let (owner, data) = variable.value.split_first_chunk::<16>().filter(|(_, data)| !data.is_empty()).ok_or_else(|| {
-                EventLogError::new(Rule::AuthorityForm, "an authority of db has an owner and a key or hash")
-            })?;
+            let (owner, data) =
+                variable.value.split_first_chunk::<16>().filter(|(_, data)| !data.is_empty()).ok_or_else(
+                    || {
+                        EventLogError::new(
+                            Rule::AuthorityForm,
+                            "an authority of db has an owner and a key or hash",
+                        )
+                    },
+                )?;
             let kind = if data.len() == 32 { Guid::CERT_SHA256 } else { Guid::CERT_X509 };
             Vouched::Entry(SignatureEntry { kind, owner: Guid(*owner), data: data.to_vec() })
         }
@@ -332,7 +337,10 @@ impl Requirements {
             }
         }
         if self.dma_protection && secure_boot.dma_protection_disabled {
-            return refuse(Rule::DmaProtection, "DMA protection was disabled; enable it in the firmware".into());
+            return refuse(
+                Rule::DmaProtection,
+                "DMA protection was disabled; enable it in the firmware".into(),
+            );
         }
         match (self.exited, boot.exited) {
             (true, None) => refuse(Rule::PcrNotQuoted, "PCR 5 was not quoted".into()),

@@ -26,9 +26,7 @@ impl Guid {
 
     const fn of(a: u32, b: u16, c: u16, d: u64) -> Self {
         let (a, b, c, d) = (a.to_le_bytes(), b.to_le_bytes(), c.to_le_bytes(), d.to_be_bytes());
-        Self([
-            a[0], a[1], a[2], a[3], b[0], b[1], c[0], c[1], d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7],
-        ])
+        Self([a[0], a[1], a[2], a[3], b[0], b[1], c[0], c[1], d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7]])
     }
 }
 
@@ -98,8 +96,7 @@ impl SignatureDatabase {
                 return Err(wrong(format!("entries of {size} bytes have no room for more than an owner")));
             }
             while !body.is_empty() {
-                let mut entry =
-                    Cursor::new(body.sized(size.into(), "an entry")?, Rule::SignatureDatabase);
+                let mut entry = Cursor::new(body.sized(size.into(), "an entry")?, Rule::SignatureDatabase);
                 let owner = Guid(entry.array("SignatureOwner")?);
                 entries.push(SignatureEntry { kind, owner, data: entry.rest().to_vec() });
             }

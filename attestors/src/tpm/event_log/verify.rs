@@ -35,7 +35,10 @@ impl PcrValues {
     /// There are none, one is of another size than the bank's, or of a PCR above 15, which can be reset without a reboot.
     pub fn new(bank: HashAlgorithm, values: BTreeMap<u8, Vec<u8>>) -> Result<Self, EventLogError> {
         if values.is_empty() {
-            return Err(EventLogError::new(Rule::NoPcr, "the quote is over no PCR that the log accounts for"));
+            return Err(EventLogError::new(
+                Rule::NoPcr,
+                "the quote is over no PCR that the log accounts for",
+            ));
         }
         for (pcr, value) in &values {
             if *pcr > LAST_STATIC {
@@ -43,7 +46,8 @@ impl PcrValues {
                 return Err(EventLogError::new(Rule::PcrResettable, what));
             }
             if value.len() != bank.size() {
-                let what = format!("the value of PCR {pcr} has {} bytes and not {}", value.len(), bank.size());
+                let what =
+                    format!("the value of PCR {pcr} has {} bytes and not {}", value.len(), bank.size());
                 return Err(EventLogError::new(Rule::ValueSize, what));
             }
         }
@@ -145,15 +149,18 @@ impl EventLog {
         let events = self.events().iter().zip(1..).filter(|(event, _)| event.extends());
         events
             .map(|(event, number)| {
-                let pcr = u8::try_from(event.pcr).ok().filter(|pcr| *pcr <= LAST_STATIC).ok_or_else(|| {
-                    let what = format!("firmware extends no PCR that can be reset, such as {}", event.pcr);
-                    EventLogError::at(Rule::PcrResettable, number, what)
-                })?;
+                let pcr =
+                    u8::try_from(event.pcr).ok().filter(|pcr| *pcr <= LAST_STATIC).ok_or_else(|| {
+                        let what =
+                            format!("firmware extends no PCR that can be reset, such as {}", event.pcr);
+                        EventLogError::at(Rule::PcrResettable, number, what)
+                    })?;
                 let digest = event.digest(bank).ok_or_else(|| {
                     EventLogError::at(Rule::Digests, number, format!("there is no digest of {bank:?}"))
                 })?;
                 if digest.iter().all(|byte| *byte == 0) {
-                    let what = format!("the digest of {bank:?} is zero: firmware measured nothing into this bank");
+                    let what =
+                        format!("the digest of {bank:?} is zero: firmware measured nothing into this bank");
                     return Err(EventLogError::at(Rule::ZeroDigest, number, what));
                 }
                 Ok((number, pcr, event, digest))

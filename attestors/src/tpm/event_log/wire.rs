@@ -254,10 +254,12 @@ impl EventLog {
         for _ in 0..count {
             let id = cursor.u16("hashAlg")?;
             let bank = self.banks.iter().copied().find(|bank| bank.id() == id);
-            let bank = bank.filter(|bank| digests.iter().all(|(other, _)| other != bank)).ok_or_else(|| {
-                let what = format!("the digest of algorithm {id:#06x} is not of the log, or a second one");
-                EventLogError::new(Rule::Digests, what)
-            })?;
+            let bank =
+                bank.filter(|bank| digests.iter().all(|(other, _)| other != bank)).ok_or_else(|| {
+                    let what =
+                        format!("the digest of algorithm {id:#06x} is not of the log, or a second one");
+                    EventLogError::new(Rule::Digests, what)
+                })?;
             digests.push((bank, cursor.take(bank.size(), "digest")?.to_vec()));
         }
         let data = data(cursor)?.to_vec();
