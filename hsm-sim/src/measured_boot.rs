@@ -282,7 +282,7 @@ fn loaders() -> Vec<SimEvent> {
         events.push(command("grub_cmd", &format!("insmod {module}")));
         events.push(SimEvent::of(9, IPL, format!("/grub/x86_64-efi/{module}.mod\0"), module));
     }
-    for number in 0..44 {
+    for number in 0..54 {
         events.push(command("grub_cmd", &format!("set parameter_{number}={number}")));
     }
     events.extend([

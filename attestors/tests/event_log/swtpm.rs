@@ -65,7 +65,7 @@ fn a_boot_in_a_real_tpm_is_quoted_and_replays_and_another_boot_does_not() {
             "-C",
             "e",
             "-G",
-            "ecc256:ecdsa-sha256",
+            "ecc256:ecdsa-sha256:null",
             "-a",
             "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|sign",
             "-c",
