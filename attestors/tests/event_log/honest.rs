@@ -9,7 +9,7 @@ fn an_honest_boot_is_accepted_and_told() {
     let boot = MeasuredBoot::honest();
     assert!((110..140).contains(&boot.events.len()), "{}", boot.events.len());
     let (secure_boot, told) = judge(&boot.log(), &values(&boot), &requirements()).unwrap();
-    assert!(secure_boot.enabled && !secure_boot.dma_protection_disabled && !secure_boot.shim_extra_byte);
+    assert!(secure_boot.enabled && !secure_boot.dma_protection_disabled && !secure_boot.old_shim);
     assert_eq!(secure_boot.forbidden.hashes(), hashes(78));
     assert_eq!(secure_boot.allowed.entries().len(), 2);
     let vouched: Vec<_> =

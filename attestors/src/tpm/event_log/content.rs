@@ -18,8 +18,11 @@ const COMMANDS: u8 = 8;
 const LAST_FIRMWARE: u8 = 7;
 /// What firmware writes that went on without error.
 const SEPARATOR: [u8; 4] = [0; 4];
-/// What else a separator may be: the delimiter of firmware before UEFI, and an error (PFP section 10.4.1).
-const OTHER_SEPARATORS: [[u8; 4]; 2] = [[0xff; 4], [1, 0, 0, 0]];
+/// Where nothing else has its digest. In PCR 0 something may: a recorded laptop measures four zero bytes there before it
+/// measures anything else, and nothing is read from that PCR.
+const DELIMITED: std::ops::RangeInclusive<u8> = 1..=LAST_FIRMWARE;
+/// The bytes that an old shim may append to a variable: those of the padding of a C structure.
+const MAX_PADDING: usize = 8;
 /// What GRUB writes before the text that it measures. The label is not measured.
 const LABELS: [&str; 3] = ["grub_cmd", "kernel_cmdline", "module_cmdline"];
 
@@ -56,8 +59,8 @@ pub enum Content {
     Authority {
         /// The variable that it is from, with the one entry of it.
         variable: Variable,
-        /// An old shim measured it without its last byte, and wrote one byte more than there is. The byte is gone here.
-        extra_byte: bool,
+        /// A shim before 15.3 logged more bytes than there are, and left the last of them out when it measured.
+        padded: bool,
     },
     /// Something that the firmware or the boot loader says that it does.
     Action(String),
@@ -96,12 +99,8 @@ impl Content {
         if kind.name().is_none() {
             return Err(EventLogError::new(Rule::EventType, format!("its type {kind} is not defined")));
         }
-        let separates = |value: &[u8; 4]| is_of(value);
-        if pcr <= LAST_FIRMWARE
-            && *kind != EventType::SEPARATOR
-            && (separates(&SEPARATOR) || OTHER_SEPARATORS.iter().any(separates))
-        {
-            let what = format!("it is a separator of PCR {pcr} by its digest, and claims to be {kind}");
+        if DELIMITED.contains(&pcr) && *kind != EventType::SEPARATOR && is_of(&SEPARATOR) {
+            let what = format!("it is the separator of PCR {pcr} by its digest, and claims to be {kind}");
             return Err(EventLogError::new(Rule::DisguisedSeparator, what));
         }
         let of_data = is_of(data);
@@ -166,16 +165,15 @@ fn authority(
     is_of: impl Fn(&[u8]) -> bool,
     demanded: impl Fn() -> Result<(), EventLogError>,
 ) -> Result<Content, EventLogError> {
-    let mut variable = Variable::parse(data)?;
-    // Shim before 15.3 wrote a byte more than it measured.
-    let extra_byte = !of_data
-        && variable.vendor == Guid::SHIM_LOCK
-        && data.split_last().is_some_and(|(_, measured)| is_of(measured))
-        && variable.value.pop().is_some();
-    if !extra_byte {
-        demanded()?;
+    // Shim before 15.3 wrote a few bytes too many, and measured all of them but the last.
+    if let Some((_, measured)) = data.split_last().filter(|(_, measured)| !of_data && is_of(measured)) {
+        let (variable, padding) = Variable::parse_front(measured)?;
+        if variable.vendor == Guid::SHIM_LOCK && padding.len() < MAX_PADDING {
+            return Ok(Content::Authority { variable, padded: true });
+        }
     }
-    Ok(Content::Authority { variable, extra_byte })
+    demanded()?;
+    Ok(Content::Authority { variable: Variable::parse(data)?, padded: false })
 }
 
 /// A variable outside PCR 7: measured as a whole, by its value alone, or not at all.

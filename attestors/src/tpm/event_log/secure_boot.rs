@@ -51,8 +51,8 @@ pub struct SecureBoot {
     pub authorities: Vec<Authority>,
     /// The revocation level that shim enforced; none if it measures none.
     pub sbat: Option<SbatLevel>,
-    /// Whether an authority was only verifiable without its last byte: a shim before 15.3.
-    pub shim_extra_byte: bool,
+    /// Whether an event is verifiable only without its last byte: it is of a shim before 15.3.
+    pub old_shim: bool,
 }
 
 /// What vouched for an image that ran.
@@ -122,7 +122,7 @@ impl SecureBoot {
         let mut dma_protection_disabled = false;
         let (mut driver_authorities, mut authorities) = (Vec::new(), Vec::new());
         let mut sbat = None;
-        let mut shim_extra_byte = false;
+        let mut old_shim = false;
         for event in log.of_pcr(PCR)? {
             let at = |error: EventLogError| error.in_event(event.number);
             match &event.content {
@@ -133,8 +133,8 @@ impl SecureBoot {
                     let what = "a firmware debugger was attached";
                     return Err(EventLogError::at(Rule::DebugMode, event.number, what));
                 }
-                Content::Authority { variable, extra_byte } => {
-                    shim_extra_byte |= extra_byte;
+                Content::Authority { variable, padded } => {
+                    old_shim |= padded;
                     if variable.vendor == Guid::SHIM_LOCK && variable.name == SBAT {
                         let level = SbatLevel::parse(&variable.value).map_err(at)?;
                         if sbat.replace(level).is_some() {
@@ -167,7 +167,7 @@ impl SecureBoot {
             driver_authorities,
             authorities,
             sbat,
-            shim_extra_byte,
+            old_shim,
         };
         if own.enabled {
             own.is_enforced()?;

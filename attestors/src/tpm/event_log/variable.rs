@@ -21,6 +21,14 @@ pub struct Variable {
 impl Variable {
     /// Parses one, to the end of `bytes`.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, EventLogError> {
+        match Self::parse_front(bytes)? {
+            (variable, []) => Ok(variable),
+            _ => Err(EventLogError::new(Rule::Variable, "something follows its value")),
+        }
+    }
+
+    /// Parses one, and gives what follows it.
+    pub(super) fn parse_front(bytes: &[u8]) -> Result<(Self, &[u8]), EventLogError> {
         let mut cursor = Cursor::new(bytes, Rule::Variable);
         let vendor = Guid(cursor.array("VariableName")?);
         let units = cursor.u64("UnicodeNameLength")?;
@@ -32,10 +40,7 @@ impl Variable {
         let name = utf16(cursor.sized(units * 2, "UnicodeName")?)
             .ok_or_else(|| EventLogError::new(Rule::Variable, "its name is no UTF-16"))?;
         let value = cursor.sized(length, "VariableData")?.to_vec();
-        if !cursor.is_empty() {
-            return Err(EventLogError::new(Rule::Variable, "something follows its value"));
-        }
-        Ok(Self { vendor, name, value })
+        Ok((Self { vendor, name, value }, cursor.rest()))
     }
 }
 
