@@ -7,6 +7,8 @@ mod changes;
 mod forgeries;
 #[path = "event_log/honest.rs"]
 mod honest;
+#[path = "event_log/properties.rs"]
+mod properties;
 #[path = "event_log/recorded.rs"]
 mod recorded;
 #[path = "event_log/swtpm.rs"]

@@ -165,11 +165,7 @@ fn parsing() -> Vec<(&'static str, Rule, Forgery)> {
         ("the header is of PCR 7", Rule::SpecId, bytes(|log| log[0] = 7)),
         ("specification 1.2", Rule::SpecId, bytes(|log| log[SPEC_ID + 21] = 1)),
         ("55: NumberOfAlgorithms is 0", Rule::SpecId, bytes(|log| log[SPEC_ID + 24] = 0)),
-        (
-            "55: NumberOfAlgorithms is 2^32-1",
-            Rule::Algorithm,
-            bytes(|log| log[SPEC_ID + 24..][..4].fill(0xff)),
-        ),
+        ("55: NumberOfAlgorithms is 2^32-1", Rule::SpecId, bytes(|log| log[SPEC_ID + 24..][..4].fill(0xff))),
         ("55: vendorInfo is longer than there is", Rule::SpecId, bytes(|log| log[EVENTS - 1] = 1)),
         ("55: an unknown algorithm", Rule::Algorithm, bytes(|log| log[SPEC_ID + 28] = 0x77)),
         (
@@ -768,12 +764,14 @@ fn configuration() -> Vec<(&'static str, Rule, Forgery)> {
 fn every_forgery_is_refused_by_its_rule() {
     let mut found = BTreeSet::from([Rule::ZeroDigest.code()]);
     let table: Vec<_> = [parsing(), replaying(), data(), configuration()].into_iter().flatten().collect();
+    let mut wrong = Vec::new();
     for (name, rule, forgery) in &table {
         match forgery.judged() {
-            Err(error) if error.rule == *rule => found.insert(rule.code()),
-            other => panic!("{name}: {rule} was to refuse it, and it is {other:?}"),
-        };
+            Err(error) if error.rule == *rule => _ = found.insert(rule.code()),
+            other => wrong.push(format!("{name}: {rule} was to refuse it, and it is {other:?}")),
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let all: BTreeSet<_> = Rule::ALL.iter().map(|rule| rule.code()).collect();
     assert_eq!(all.len(), Rule::ALL.len(), "codes are unique");
     assert_eq!(found, all, "each rule has a forgery");
