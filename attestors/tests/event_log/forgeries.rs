@@ -1,6 +1,11 @@
 //! Forgeries, each made from the honest boot by one change, with the rule that finds it. Numbers are those of the cases
 //! that every verifier of event logs must refuse (44 to 57).
 
+#[path = "forgeries/configuration.rs"]
+mod configuration;
+#[path = "forgeries/data.rs"]
+mod data;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use hsm_sim::measured_boot::{
@@ -360,410 +365,13 @@ fn a_bank_without_measurements_is_refused() {
     }
 }
 
-fn data() -> Vec<(&'static str, Rule, Forgery)> {
-    let mut table = Vec::new();
-    // 47: the data changed with the digest kept, for each type whose digest is of the data.
-    for (pcr, kind, contains) in [
-        (0, S_CRTM_VERSION, &b""[..]),
-        (4, EFI_ACTION, b""),
-        (5, EFI_ACTION, b"Success"),
-        (5, GPT_EVENT, b""),
-        (7, VARIABLE_DRIVER_CONFIG, b"S\0e\0c"),
-        (7, VARIABLE_DRIVER_CONFIG, b"P\0K"),
-        (7, VARIABLE_DRIVER_CONFIG, b"d\0b\0x"),
-        (7, VARIABLE_AUTHORITY, b"d\0b\0"),
-        (7, VARIABLE_AUTHORITY, b"sbat"),
-        (4, SEPARATOR, b""),
-        (7, SEPARATOR, b""),
-    ] {
-        table.push((
-            "47: data changed",
-            Rule::DigestOfData,
-            log(|boot| {
-                let place = at(boot, pcr, kind, contains);
-                *boot.events[place].data.last_mut().unwrap() ^= 1;
-            }),
-        ));
-    }
-    let retyped = |pcr, kind, contains: &'static [u8], other| {
-        log(move |boot| {
-            let place = at(boot, pcr, kind, contains);
-            boot.events[place].kind = other;
-        })
-    };
-    table.extend([
-        ("46: a variable said to be EV_UNUSED", Rule::EventType, retyped(7, VARIABLE_DRIVER_CONFIG, b"", 2)),
-        ("46: a variable said to be something that no type is", Rule::EventType, retyped(7, VARIABLE_DRIVER_CONFIG, b"", 0x8000_00ff)),
-        ("46: a variable said to be EV_IPL", Rule::EventType, retyped(7, VARIABLE_DRIVER_CONFIG, b"", IPL)),
-        ("46: a variable said to be EV_EFI_VARIABLE_BOOT", Rule::EventType, retyped(7, VARIABLE_DRIVER_CONFIG, b"", 0x8000_0002)),
-        ("46: an authority said to be a tag", Rule::EventType, retyped(7, VARIABLE_AUTHORITY, b"", 6)),
-        ("46: a boot loader said to be EV_UNUSED", Rule::EventType, retyped(4, BOOT_SERVICES_APPLICATION, b"", 2)),
-        ("46: a boot loader said to be an action", Rule::DigestOfData, retyped(4, BOOT_SERVICES_APPLICATION, b"", EFI_ACTION)),
-        ("46: a boot loader said to be a separator", Rule::DigestOfData, retyped(4, BOOT_SERVICES_APPLICATION, b"", SEPARATOR)),
-        ("46: the separator of PCR 7 said to be an action", Rule::DisguisedSeparator, retyped(7, SEPARATOR, b"", EFI_ACTION)),
-        ("46: the separator of PCR 4 said to be a boot loader", Rule::DisguisedSeparator, retyped(4, SEPARATOR, b"", BOOT_SERVICES_APPLICATION)),
-        (
-            "46: Secure Boot was off; its variables are said to be authorities, and the operating system adds others",
-            Rule::VariableName,
-            retold(
-                |boot| {
-                    set(boot, "SecureBoot", GLOBAL, &[0]);
-                    let honest = MeasuredBoot::honest();
-                    let names = ["SecureBoot", "PK", "KEK", "db", "dbx"];
-                    // What was measured once cannot be measured again before the separator, whatever the log says.
-                    boot.events.extend(names.map(|name| honest.events[config(&honest, name)].clone()));
-                },
-                |boot| {
-                    let separator = separator(boot, 7);
-                    for event in boot.events[..separator].iter_mut().filter(|event| event.pcr == 7) {
-                        event.kind = VARIABLE_AUTHORITY;
-                    }
-                    // The fakes go before the separator in the log; the order of PCR 7 is measured, so they come after.
-                },
-            ),
-        ),
-        (
-            "50: the separator of PCR 7 is missing",
-            Rule::Separator,
-            boot(|boot| {
-                boot.events.remove(separator(boot, 7));
-            }),
-        ),
-        ("50: two separators in PCR 7", Rule::Separator, boot(later(SimEvent::of_data(7, SEPARATOR, [0; 4])))),
-        ("50: two separators in PCR 4", Rule::Separator, boot(later(SimEvent::of_data(4, SEPARATOR, [0; 4])))),
-        (
-            "50: the separator says that the firmware failed",
-            Rule::SeparatorValue,
-            boot(|boot| {
-                let place = separator(boot, 7);
-                boot.events[place] = SimEvent::of_data(7, SEPARATOR, [1, 0, 0, 0]);
-            }),
-        ),
-        (
-            "50: the separator has 8 bytes",
-            Rule::SeparatorValue,
-            boot(|boot| {
-                let place = separator(boot, 4);
-                boot.events[place] = SimEvent::of_data(4, SEPARATOR, [0; 8]);
-            }),
-        ),
-        ("a partition table that is none", Rule::Gpt, boot(later(SimEvent::of_data(5, GPT_EVENT, "EFI PARTY")))),
-        ("a partition table with 2^64-1 partitions", Rule::Gpt, boot(|boot| {
-            let place = at(boot, 5, GPT_EVENT, &[]);
-            let mut table = gpt(1);
-            table[92..100].fill(0xff);
-            boot.events[place] = SimEvent::of_data(5, GPT_EVENT, table);
-        })),
-        ("a partition table with entries of no bytes", Rule::Gpt, boot(|boot| {
-            let place = at(boot, 5, GPT_EVENT, &[]);
-            let mut table = gpt(1);
-            table[84..88].fill(0);
-            boot.events[place] = SimEvent::of_data(5, GPT_EVENT, table);
-        })),
-        ("a partition table with more behind it", Rule::Gpt, boot(|boot| {
-            let place = at(boot, 5, GPT_EVENT, &[]);
-            boot.events[place] = SimEvent::of_data(5, GPT_EVENT, [gpt(1), vec![0]].concat());
-        })),
-        (
-            "a boot loader after the firmware was left, in PCR 5",
-            Rule::AfterExit,
-            boot(later(SimEvent::of_data(5, GPT_EVENT, gpt(1)))),
-        ),
-    ]);
-    table
-}
-
-fn configuration() -> Vec<(&'static str, Rule, Forgery)> {
-    let value =
-        |name: &'static str, vendor, value: &'static [u8]| boot(move |boot| set(boot, name, vendor, value));
-    let of_list = |change: fn(&mut Vec<u8>)| {
-        boot(move |boot| {
-            let mut list = signature_list(CERT_X509, &[certificate("uefi")]);
-            change(&mut list);
-            set(boot, "db", IMAGE_SECURITY, &list);
-        })
-    };
-    let raw = |change: fn(&mut Vec<u8>)| {
-        boot(move |boot| {
-            let place = config(boot, "SecureBoot");
-            let mut data = variable(GLOBAL, "SecureBoot", &[1]);
-            change(&mut data);
-            boot.events[place] = SimEvent::of_data(7, VARIABLE_DRIVER_CONFIG, data);
-        })
-    };
-    let before = |event: SimEvent| {
-        boot(move |boot| {
-            let place = separator(boot, 7);
-            boot.events.insert(place, event);
-        })
-    };
-    let mut table = vec![
-        ("49: Secure Boot off", Rule::SecureBootOff, value("SecureBoot", GLOBAL, &[0])),
-        ("49: SecureBoot of 2 bytes", Rule::SecureBootValue, value("SecureBoot", GLOBAL, &[1, 0])),
-        ("49: SecureBoot of no byte", Rule::SecureBootValue, value("SecureBoot", GLOBAL, &[])),
-        ("49: SecureBoot is 2", Rule::SecureBootValue, value("SecureBoot", GLOBAL, &[2])),
-        ("49: SecureBoot of another vendor", Rule::VariableName, value("SecureBoot", SHIM_LOCK, &[1])),
-        (
-            "db of the vendor of SecureBoot",
-            Rule::VariableName,
-            boot(|boot| set(boot, "db", GLOBAL, &databases(&["uefi"]))),
-        ),
-        ("49: SecureBoot twice", Rule::VariableTwice, before(secure_boot("SecureBoot", GLOBAL, &[1]))),
-        (
-            "49: SecureBoot first off, then on",
-            Rule::VariableTwice,
-            boot(|boot| {
-                let place = config(boot, "SecureBoot");
-                boot.events.insert(place, secure_boot("SecureBoot", GLOBAL, &[0]));
-            }),
-        ),
-        (
-            "49: SecureBoot after the separator",
-            Rule::VariableAfterSeparator,
-            boot(|boot| {
-                let event = boot.events.remove(config(boot, "SecureBoot"));
-                boot.events.push(event);
-            }),
-        ),
-        (
-            "dbx again after the separator",
-            Rule::VariableAfterSeparator,
-            boot(later(secure_boot("dbx", IMAGE_SECURITY, &[]))),
-        ),
-        ("setup mode", Rule::SetupMode, before(secure_boot("SetupMode", GLOBAL, &[1]))),
-        ("audit mode", Rule::SetupMode, before(secure_boot("AuditMode", GLOBAL, &[1]))),
-        ("setup mode that is neither", Rule::SecureBootValue, before(secure_boot("SetupMode", GLOBAL, &[2]))),
-        ("PK is empty", Rule::EmptyDatabase, value("PK", GLOBAL, &[])),
-        ("KEK is empty", Rule::EmptyDatabase, value("KEK", GLOBAL, &[])),
-        ("db is empty", Rule::EmptyDatabase, value("db", IMAGE_SECURITY, &[])),
-        ("a variable whose name is longer than it", Rule::Variable, raw(|data| data[16] = 0xff)),
-        ("a variable whose name has 2^64-1 characters", Rule::Variable, raw(|data| data[16..24].fill(0xff))),
-        ("a variable whose value has 2^64-1 bytes", Rule::Variable, raw(|data| data[24..32].fill(0xff))),
-        ("a variable with more behind it", Rule::Variable, raw(|data| data.push(0))),
-        (
-            "a variable whose name is no UTF-16",
-            Rule::Variable,
-            raw(|data| data[32..34].copy_from_slice(&[0, 0xd8])),
-        ),
-        ("a list that is longer than the database", Rule::SignatureDatabase, of_list(|list| list[16] ^= 1)),
-        ("a list of 2^32-1 bytes", Rule::SignatureDatabase, of_list(|list| list[16..20].fill(0xff))),
-        (
-            "a list that is shorter than its header",
-            Rule::SignatureDatabase,
-            of_list(|list| list[16..20].copy_from_slice(&[27, 0, 0, 0])),
-        ),
-        (
-            "a list with a header of 2^32-1 bytes",
-            Rule::SignatureDatabase,
-            of_list(|list| list[20..24].fill(0xff)),
-        ),
-        ("a list with entries of no bytes", Rule::SignatureDatabase, of_list(|list| list[24..28].fill(0))),
-        ("a list with half an entry", Rule::SignatureDatabase, of_list(|list| list[24] += 1)),
-        (
-            "hashes of 31 bytes",
-            Rule::SignatureDatabase,
-            boot(|boot| {
-                let list = signature_list(hsm_sim::measured_boot::CERT_SHA256, &[vec![1; 31]]);
-                set(boot, "dbx", IMAGE_SECURITY, &list);
-            }),
-        ),
-        (
-            "51: nothing vouched",
-            Rule::NoAuthority,
-            boot(|boot| {
-                boot.events.retain(|event| {
-                    event.kind != VARIABLE_AUTHORITY || event.data.windows(4).any(|part| part == b"sbat")
-                });
-            }),
-        ),
-        (
-            "51: something vouched before the separator alone",
-            Rule::NoAuthority,
-            boot(|boot| {
-                let place = at(boot, 7, VARIABLE_AUTHORITY, b"d\0b\0");
-                let event = boot.events.remove(place);
-                boot.events.retain(|event| event.kind != VARIABLE_AUTHORITY);
-                let place = separator(boot, 7);
-                boot.events.insert(place, event);
-            }),
-        ),
-        (
-            "what vouched is not in db",
-            Rule::AuthorityNotInDb,
-            boot(later(authority("db", IMAGE_SECURITY, &[&OWNER[..], &certificate("another")].concat()))),
-        ),
-        (
-            "what vouched is in db with another owner",
-            Rule::AuthorityNotInDb,
-            boot(later(authority("db", IMAGE_SECURITY, &[&[1; 16][..], &certificate("uefi")].concat()))),
-        ),
-        (
-            "an authority of db with an owner alone",
-            Rule::AuthorityForm,
-            boot(later(authority("db", IMAGE_SECURITY, &OWNER))),
-        ),
-        (
-            "an authority of shim that is empty",
-            Rule::AuthorityForm,
-            boot(later(authority("Shim", SHIM_LOCK, &[]))),
-        ),
-        (
-            "an authority from PK",
-            Rule::VariableName,
-            boot(later(authority("PK", GLOBAL, &certificate("platform")))),
-        ),
-        (
-            "an authority from dbx",
-            Rule::VariableName,
-            boot(later(authority("dbx", IMAGE_SECURITY, &certificate("uefi")))),
-        ),
-        (
-            "an authority of a stranger",
-            Rule::VariableName,
-            boot(later(authority("db", [9; 16], &certificate("uefi")))),
-        ),
-        (
-            "53: a firmware debugger",
-            Rule::DebugMode,
-            before(SimEvent::of_data(7, EFI_ACTION, "UEFI Debug Mode")),
-        ),
-        (
-            "53: a firmware debugger, after the separator",
-            Rule::DebugMode,
-            boot(later(SimEvent::of_data(7, EFI_ACTION, "UEFI Debug Mode"))),
-        ),
-        (
-            "53: a firmware debugger, said to be a variable",
-            Rule::Variable,
-            retold(
-                |boot| {
-                    let place = separator(boot, 7);
-                    boot.events.insert(place, SimEvent::of_data(7, EFI_ACTION, "UEFI Debug Mode"));
-                },
-                |boot| {
-                    let place = at(boot, 7, EFI_ACTION, b"Debug");
-                    boot.events[place].kind = VARIABLE_DRIVER_CONFIG;
-                },
-            ),
-        ),
-        (
-            "an action of PCR 7 that nobody knows",
-            Rule::Action,
-            before(SimEvent::of_data(7, EFI_ACTION, "UEFI Debug Mode ")),
-        ),
-        (
-            "an action of PCR 7 that is no text",
-            Rule::Action,
-            before(SimEvent::of_data(7, EFI_ACTION, [0xff, 0xfe])),
-        ),
-        (
-            "DMA protection disabled",
-            Rule::DmaProtection,
-            before(SimEvent::of_data(7, EFI_ACTION, "DMA Protection Disabled")),
-        ),
-        (
-            "a second SbatLevel, by the operating system",
-            Rule::Sbat,
-            boot(later(authority("SbatLevel", SHIM_LOCK, b"sbat,1,2030\nshim,9\ngrub,9\n"))),
-        ),
-        (
-            "an SbatLevel without its own line",
-            Rule::Sbat,
-            boot(|boot| {
-                let place = at(boot, 7, VARIABLE_AUTHORITY, b"sbat");
-                boot.events[place] = authority("SbatLevel", SHIM_LOCK, b"shim,2\ngrub,3\n");
-            }),
-        ),
-        (
-            "an SbatLevel with a component twice",
-            Rule::Sbat,
-            boot(|boot| {
-                let place = at(boot, 7, VARIABLE_AUTHORITY, b"sbat");
-                boot.events[place] = authority("SbatLevel", SHIM_LOCK, b"sbat,1\nshim,1\nshim,2\ngrub,3\n");
-            }),
-        ),
-        (
-            "an SbatLevel of 2^32",
-            Rule::Sbat,
-            boot(|boot| {
-                let place = at(boot, 7, VARIABLE_AUTHORITY, b"sbat");
-                boot.events[place] = authority("SbatLevel", SHIM_LOCK, b"sbat,1\nshim,4294967296\ngrub,3\n");
-            }),
-        ),
-        (
-            "SbatLevel is missing",
-            Rule::SbatTooLow,
-            boot(|boot| {
-                let place = at(boot, 7, VARIABLE_AUTHORITY, b"sbat");
-                boot.events.remove(place);
-            }),
-        ),
-        (
-            "SbatLevel is too low",
-            Rule::SbatTooLow,
-            wanting(|wanted| wanted.sbat = SbatLevel([("grub".to_owned(), 4)].into())),
-        ),
-        (
-            "SbatLevel knows nothing of a component",
-            Rule::SbatTooLow,
-            wanting(|wanted| wanted.sbat = SbatLevel([("systemd".to_owned(), 1)].into())),
-        ),
-        ("52: dbx lacks a hash", Rule::DbxLacks, wanting(|wanted| wanted.forbidden = hashes(79))),
-        ("52: dbx is empty", Rule::DbxLacks, value("dbx", IMAGE_SECURITY, &[])),
-        (
-            "db has more than is allowed",
-            Rule::DbNotAllowed,
-            boot(|boot| set(boot, "db", IMAGE_SECURITY, &databases(&["windows", "uefi", "mine"]))),
-        ),
-        (
-            "another vendor's shim",
-            Rule::AuthorityNotAllowed,
-            boot(later(authority("Shim", SHIM_LOCK, &certificate("mine")))),
-        ),
-        (
-            "a key of the machine's owner",
-            Rule::AuthorityNotAllowed,
-            boot(later(authority("MokList", SHIM_LOCK, &certificate("owner")))),
-        ),
-        (
-            "a driver's authority that may not",
-            Rule::AuthorityNotAllowed,
-            before(authority("db", IMAGE_SECURITY, &[&OWNER[..], &certificate("windows")].concat())),
-        ),
-        (
-            "the firmware was not left",
-            Rule::NoExit,
-            boot(|boot| {
-                let place = at(boot, 5, EFI_ACTION, b"Success");
-                boot.events.remove(place);
-            }),
-        ),
-        (
-            "leaving the firmware failed",
-            Rule::NoExit,
-            boot(|boot| {
-                let place = at(boot, 5, EFI_ACTION, b"Success");
-                boot.events[place] =
-                    SimEvent::of_data(5, EFI_ACTION, "Exit Boot Services Returned with Failure");
-            }),
-        ),
-    ];
-    for name in ["SecureBoot", "PK", "KEK", "db", "dbx"] {
-        table.push((
-            "49: a variable is missing",
-            Rule::VariableMissing,
-            boot(|boot| {
-                boot.events.remove(config(boot, name));
-            }),
-        ));
-    }
-    table
-}
-
 #[test]
 fn every_forgery_is_refused_by_its_rule() {
     let mut found = BTreeSet::from([Rule::ZeroDigest.code()]);
-    let table: Vec<_> = [parsing(), replaying(), data(), configuration()].into_iter().flatten().collect();
+    let table: Vec<_> = [parsing(), replaying(), data::forgeries(), configuration::forgeries()]
+        .into_iter()
+        .flatten()
+        .collect();
     let mut wrong = Vec::new();
     for (name, rule, forgery) in &table {
         match forgery.judged() {
@@ -799,4 +407,26 @@ fn what_is_not_wanted_is_not_demanded() {
         &Requirements { exited: false, ..requirements() },
     )
     .unwrap();
+}
+
+/// Shim's own list and MokList may vouch with what is allowed, and need not stand in db.
+#[test]
+fn shims_own_lists_are_not_the_firmwares() {
+    let owned = [&OWNER[..], &certificate("vendor")].concat();
+    for event in [
+        authority("vendor_db", IMAGE_SECURITY, &owned),
+        authority("MokList", SHIM_LOCK, &owned),
+        authority("MokList", SHIM_LOCK, &certificate("vendor")),
+    ] {
+        let more = boot(later(event));
+        judge(&more.log, &more.values.unwrap(), &more.wanted).unwrap();
+    }
+}
+
+#[test]
+fn the_page_has_every_code() {
+    let page = include_str!("../../../docs/event-log.md");
+    for rule in Rule::ALL {
+        assert!(page.contains(&format!("| `{}` |", rule.code())), "{rule}");
+    }
 }

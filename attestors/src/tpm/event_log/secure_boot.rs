@@ -22,6 +22,10 @@ const DEMANDED: [(&str, Guid); 5] = [
 /// Modes in which signatures are not enforced (UEFI specification 2.10, section 32.3). Where firmware measures them, they
 /// are off.
 const MODES: [&str; 2] = ["SetupMode", "AuditMode"];
+/// The firmware's list of what may run.
+const DB: &str = "db";
+/// The list that a shim was built with. It is measured as if it were the firmware's, and stands in no variable.
+const VENDOR_DB: &str = "vendor_db";
 /// What shim measures its revocation level as.
 const SBAT: &str = "SbatLevel";
 const DEBUGGED: &str = "UEFI Debug Mode";
@@ -67,9 +71,9 @@ pub struct Authority {
 /// A key or hash that vouched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Vouched {
-    /// An entry of db.
+    /// An entry of db, or of shim's own `vendor_db`.
     Entry(SignatureEntry),
-    /// What shim says: a certificate's DER, or a hash.
+    /// What shim says: a certificate's DER, without the owner that an entry of MokList has.
     Shim(Vec<u8>),
 }
 
@@ -191,6 +195,9 @@ impl SecureBoot {
         }
         for authority in self.driver_authorities.iter().chain(&self.authorities) {
             let Vouched::Entry(entry) = &authority.vouched else { continue };
+            if authority.variable != DB {
+                continue;
+            }
             let stands = |known: &&SignatureEntry| known.owner == entry.owner && known.data == entry.data;
             if !self.allowed.entries().iter().any(|known| stands(&known)) {
                 let what = format!(
@@ -255,7 +262,7 @@ fn authority(variable: &Variable) -> Result<Authority, EventLogError> {
     let name = variable.name.as_str();
     let vouched = match variable.vendor {
         // EFI_SIGNATURE_DATA. What is longer than a hash is a certificate.
-        Guid::IMAGE_SECURITY if name == "db" => {
+        Guid::IMAGE_SECURITY if name == DB || name == VENDOR_DB => {
             let (owner, data) =
                 variable.value.split_first_chunk::<16>().filter(|(_, data)| !data.is_empty()).ok_or_else(
                     || {
@@ -268,7 +275,9 @@ fn authority(variable: &Variable) -> Result<Authority, EventLogError> {
             let kind = if data.len() == 32 { Guid::CERT_SHA256 } else { Guid::CERT_X509 };
             Vouched::Entry(SignatureEntry { kind, owner: Guid(*owner), data: data.to_vec() })
         }
-        Guid::SHIM_LOCK if !variable.value.is_empty() => Vouched::Shim(variable.value.clone()),
+        Guid::SHIM_LOCK if !variable.value.is_empty() => {
+            Vouched::Shim(without_owner(&variable.value).to_vec())
+        }
         Guid::SHIM_LOCK => {
             return Err(EventLogError::new(Rule::AuthorityForm, format!("the authority {name:?} is empty")));
         }
@@ -278,6 +287,19 @@ fn authority(variable: &Variable) -> Result<Authority, EventLogError> {
         }
     };
     Ok(Authority { variable: name.to_owned(), vouched })
+}
+
+/// Shim measures its own certificate as it is, and one of MokList behind the GUID of its owner.
+fn without_owner(value: &[u8]) -> &[u8] {
+    // A certificate is a SEQUENCE that is as long as it says, in two bytes.
+    let is_certificate = |bytes: &[u8]| match bytes {
+        [0x30, 0x82, high, low, rest @ ..] => rest.len() == usize::from(u16::from_be_bytes([*high, *low])),
+        _ => false,
+    };
+    match value.split_first_chunk::<16>() {
+        Some((_, behind)) if !is_certificate(value) && is_certificate(behind) => behind,
+        _ => value,
+    }
 }
 
 /// What an installation wants of a boot. The default wants nothing.

@@ -114,6 +114,14 @@ impl VerifiedLog {
     }
 }
 
+/// An event that extends a PCR.
+struct Extension<'a> {
+    number: usize,
+    pcr: u8,
+    event: &'a Event,
+    digest: &'a [u8],
+}
+
 impl EventLog {
     /// Replays the log, and compares.
     ///
@@ -128,10 +136,11 @@ impl EventLog {
             return Err(EventLogError::new(Rule::BankNotInLog, what));
         }
         let locality = self.startup_locality()?;
-        self.replays(values, locality)?;
+        let extensions = self.extended(bank)?;
+        self.replays(&extensions, values, locality)?;
         let mut measured = Vec::new();
         let mut unquoted = BTreeSet::new();
-        for (number, pcr, event, digest) in self.extended(bank)? {
+        for Extension { number, pcr, event, digest } in extensions {
             if values.get(pcr).is_none() {
                 unquoted.insert(pcr);
                 continue;
@@ -144,8 +153,8 @@ impl EventLog {
         Ok(log)
     }
 
-    /// The events that extend something, with their numbers, PCRs and digests.
-    fn extended(&self, bank: Bank) -> Result<Vec<(usize, u8, &Event, &[u8])>, EventLogError> {
+    /// The events that extend something.
+    fn extended(&self, bank: Bank) -> Result<Vec<Extension<'_>>, EventLogError> {
         let events = self.events().iter().zip(1..).filter(|(event, _)| event.extends());
         events
             .map(|(event, number)| {
@@ -163,21 +172,26 @@ impl EventLog {
                         format!("the digest of {bank:?} is zero: firmware measured nothing into this bank");
                     return Err(EventLogError::at(Rule::ZeroDigest, number, what));
                 }
-                Ok((number, pcr, event, digest))
+                Ok(Extension { number, pcr, event, digest })
             })
             .collect()
     }
 
-    fn replays(&self, values: &PcrValues, locality: u8) -> Result<(), EventLogError> {
+    fn replays(
+        &self,
+        extensions: &[Extension<'_>],
+        values: &PcrValues,
+        locality: u8,
+    ) -> Result<(), EventLogError> {
         let hash = values.bank;
         let mut replayed: BTreeMap<u8, Vec<u8>> =
             values.values.keys().map(|pcr| (*pcr, vec![0; hash.size()])).collect();
         if let Some(last) = replayed.get_mut(&0).and_then(|value| value.last_mut()) {
             *last = locality;
         }
-        for (_, pcr, _, digest) in self.extended(Bank::from(hash))? {
-            if let Some(value) = replayed.get_mut(&pcr) {
-                value.extend(digest);
+        for Extension { pcr, digest, .. } in extensions {
+            if let Some(value) = replayed.get_mut(pcr) {
+                value.extend(*digest);
                 *value = hash.digest(value);
             }
         }
