@@ -168,7 +168,8 @@ fn authority(
     // Shim before 15.3 wrote a few bytes too many, and measured all of them but the last.
     if let Some((_, measured)) = data.split_last().filter(|(_, measured)| !of_data && is_of(measured)) {
         let (variable, padding) = Variable::parse_front(measured)?;
-        if variable.vendor == Guid::SHIM_LOCK && padding.len() < MAX_PADDING {
+        let of_shim = [Guid::SHIM_LOCK, Guid::IMAGE_SECURITY].contains(&variable.vendor);
+        if of_shim && padding.len() < MAX_PADDING {
             return Ok(Content::Authority { variable, padded: true });
         }
     }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sha2::{Digest as _, Sha256};
+
 use super::boot::Boot;
 use super::content::{Content, Measured};
 use super::refusal::{EventLogError, Rule};
@@ -72,7 +74,12 @@ pub struct Authority {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Vouched {
     /// An entry of db, or of shim's own `vendor_db`.
-    Entry(SignatureEntry),
+    Entry {
+        /// Who put it there; none as a shim before 15.3 measures it.
+        owner: Option<Guid>,
+        /// The certificate's DER, or a hash.
+        data: Vec<u8>,
+    },
     /// What shim says: a certificate's DER, without the owner that an entry of MokList has.
     Shim(Vec<u8>),
 }
@@ -80,13 +87,8 @@ pub enum Vouched {
 impl Authority {
     /// What allow-lists name it by: SHA-256 of the certificate, or the hash.
     pub fn fingerprint(&self) -> [u8; 32] {
-        match &self.vouched {
-            Vouched::Entry(entry) => entry.fingerprint(),
-            Vouched::Shim(data) => {
-                SignatureEntry { kind: Guid::CERT_X509, owner: Guid::SHIM_LOCK, data: data.clone() }
-                    .fingerprint()
-            }
-        }
+        let (Vouched::Entry { data, .. } | Vouched::Shim(data)) = &self.vouched;
+        <[u8; 32]>::try_from(data.as_slice()).unwrap_or_else(|_| Sha256::digest(data).into())
     }
 }
 
@@ -194,15 +196,14 @@ impl SecureBoot {
             return Err(EventLogError::new(Rule::NoAuthority, what));
         }
         for authority in self.driver_authorities.iter().chain(&self.authorities) {
-            let Vouched::Entry(entry) = &authority.vouched else { continue };
-            if authority.variable != DB {
-                continue;
-            }
-            let stands = |known: &&SignatureEntry| known.owner == entry.owner && known.data == entry.data;
-            if !self.allowed.entries().iter().any(|known| stands(&known)) {
+            let Vouched::Entry { owner, data } = &authority.vouched else { continue };
+            let stands = |known: &SignatureEntry| {
+                known.data == *data && owner.is_none_or(|owner| owner == known.owner)
+            };
+            if authority.variable == DB && !self.allowed.entries().iter().any(stands) {
                 let what = format!(
                     "what vouched for an image ({}) is not in the measured db",
-                    hex::encode(entry.fingerprint())
+                    hex::encode(authority.fingerprint())
                 );
                 return Err(EventLogError::new(Rule::AuthorityNotInDb, what));
             }
@@ -261,19 +262,20 @@ fn enabled(variables: &BTreeMap<&str, (usize, &[u8])>) -> Result<bool, EventLogE
 fn authority(variable: &Variable) -> Result<Authority, EventLogError> {
     let name = variable.name.as_str();
     let vouched = match variable.vendor {
-        // EFI_SIGNATURE_DATA. What is longer than a hash is a certificate.
+        // EFI_SIGNATURE_DATA.
         Guid::IMAGE_SECURITY if name == DB || name == VENDOR_DB => {
-            let (owner, data) =
-                variable.value.split_first_chunk::<16>().filter(|(_, data)| !data.is_empty()).ok_or_else(
-                    || {
-                        EventLogError::new(
-                            Rule::AuthorityForm,
-                            "an authority of db has an owner and a key or hash",
-                        )
-                    },
-                )?;
-            let kind = if data.len() == 32 { Guid::CERT_SHA256 } else { Guid::CERT_X509 };
-            Vouched::Entry(SignatureEntry { kind, owner: Guid(*owner), data: data.to_vec() })
+            match variable.value.split_first_chunk::<16>() {
+                _ if is_certificate(&variable.value) => {
+                    Vouched::Entry { owner: None, data: variable.value.clone() }
+                }
+                Some((owner, data)) if !data.is_empty() => {
+                    Vouched::Entry { owner: Some(Guid(*owner)), data: data.to_vec() }
+                }
+                _ => {
+                    let what = format!("an authority of {name} has an owner and a key or hash");
+                    return Err(EventLogError::new(Rule::AuthorityForm, what));
+                }
+            }
         }
         Guid::SHIM_LOCK if !variable.value.is_empty() => {
             Vouched::Shim(without_owner(&variable.value).to_vec())
@@ -291,14 +293,17 @@ fn authority(variable: &Variable) -> Result<Authority, EventLogError> {
 
 /// Shim measures its own certificate as it is, and one of MokList behind the GUID of its owner.
 fn without_owner(value: &[u8]) -> &[u8] {
-    // A certificate is a SEQUENCE that is as long as it says, in two bytes.
-    let is_certificate = |bytes: &[u8]| match bytes {
-        [0x30, 0x82, high, low, rest @ ..] => rest.len() == usize::from(u16::from_be_bytes([*high, *low])),
-        _ => false,
-    };
     match value.split_first_chunk::<16>() {
         Some((_, behind)) if !is_certificate(value) && is_certificate(behind) => behind,
         _ => value,
+    }
+}
+
+/// A certificate is a SEQUENCE that is as long as it says, in two bytes. An owner's GUID is 16 bytes more.
+fn is_certificate(bytes: &[u8]) -> bool {
+    match bytes {
+        [0x30, 0x82, high, low, rest @ ..] => rest.len() == usize::from(u16::from_be_bytes([*high, *low])),
+        _ => false,
     }
 }
 

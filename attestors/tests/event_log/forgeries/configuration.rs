@@ -127,6 +127,28 @@ pub(super) fn forgeries() -> Vec<(&'static str, Rule, Forgery)> {
             boot(later(authority("db", IMAGE_SECURITY, &[&[1; 16][..], &certificate("uefi")].concat()))),
         ),
         (
+            "what vouched is not in db, without an owner",
+            Rule::AuthorityNotInDb,
+            boot(later(authority("db", IMAGE_SECURITY, &certificate("another")))),
+        ),
+        (
+            "an authority whose measured bytes end inside its value",
+            Rule::Variable,
+            boot(|boot| {
+                let place = at(boot, 7, VARIABLE_AUTHORITY, b"S\0h\0i\0m\0");
+                boot.events[place].measured.as_mut().unwrap().pop();
+            }),
+        ),
+        (
+            "an authority with 9 bytes too many",
+            Rule::DigestOfData,
+            boot(|boot| {
+                let place = at(boot, 7, VARIABLE_AUTHORITY, b"S\0h\0i\0m\0");
+                boot.events[place].measured.as_mut().unwrap().extend([0; 8]);
+                boot.events[place].data.extend([0; 9]);
+            }),
+        ),
+        (
             "an authority of db with an owner alone",
             Rule::AuthorityForm,
             boot(later(authority("db", IMAGE_SECURITY, &OWNER))),
