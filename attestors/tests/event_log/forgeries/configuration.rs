@@ -149,6 +149,16 @@ pub(super) fn forgeries() -> Vec<(&'static str, Rule, Forgery)> {
             }),
         ),
         (
+            "what vouched for a driver is not in db",
+            Rule::AuthorityNotInDb,
+            before(authority("db", IMAGE_SECURITY, &[&OWNER[..], &certificate("another")].concat())),
+        ),
+        (
+            "a list whose entry is an owner alone",
+            Rule::SignatureDatabase,
+            boot(|boot| set(boot, "db", IMAGE_SECURITY, &signature_list(CERT_X509, &[Vec::new()]))),
+        ),
+        (
             "an authority of db with an owner alone",
             Rule::AuthorityForm,
             boot(later(authority("db", IMAGE_SECURITY, &OWNER))),
