@@ -12,6 +12,7 @@ pub mod attestation_key;
 pub mod certify;
 pub mod credential;
 pub mod endorsement;
+pub mod event_log;
 pub mod evidence;
 pub mod exchange;
 pub mod node;

@@ -12,6 +12,7 @@ pub mod faulty_tpm;
 pub mod google;
 pub mod installation;
 pub mod loopback;
+pub mod measured_boot;
 pub mod persons;
 pub mod programs;
 pub mod soak;

@@ -1,0 +1,101 @@
+use hsm_sim::measured_boot::{
+    CERT_SHA256, GLOBAL, IMAGE_SECURITY, MeasuredBoot, SHIM_LOCK, SimEvent, VARIABLE_AUTHORITY,
+    VARIABLE_DRIVER_CONFIG, command, image, revoked, secure_boot, signature_list, variable,
+};
+use undercroft_attestors::tpm::event_log::{ChangeKind, EventLog, changes};
+
+use crate::{quoted, verified};
+
+fn said(after: &MeasuredBoot) -> Vec<String> {
+    let changes = changes(&verified(&MeasuredBoot::honest()), &verified(after));
+    changes.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_same_boot_has_no_changes() {
+    assert_eq!(said(&MeasuredBoot::honest()), Vec::<String>::new());
+}
+
+#[test]
+fn another_boot_loader_is_named_by_its_path_with_both_digests() {
+    let mut boot = MeasuredBoot::honest();
+    let grub = boot.position(
+        4,
+        0x8000_0003,
+        &"grubx64".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>(),
+    );
+    boot.events[grub.unwrap()] = image("\\EFI\\debian\\grubx64.efi", "grub, patched");
+    let digest = |text: &str| hex::encode(hsm_sim::measured_boot::SimBank::Sha256.digest(text.as_bytes()));
+    assert_eq!(
+        said(&boot),
+        [format!(
+            "PCR 4: the boot image that the log calls PciRoot(0)/Pci(1d,0)/NVMe(1)/HD(2,GPT,42424242-4242-4242-4242-424242424242)/\\EFI\\debian\\grubx64.efi changed from {} to {}",
+            digest("grub"),
+            digest("grub, patched")
+        )]
+    );
+}
+
+#[test]
+fn an_update_of_dbx_and_sbat_says_how_much() {
+    let mut boot = MeasuredBoot::honest();
+    let dbx = boot.position(7, VARIABLE_DRIVER_CONFIG, b"d\0b\0x\0").unwrap();
+    boot.events[dbx] = secure_boot("dbx", IMAGE_SECURITY, &signature_list(CERT_SHA256, &revoked(100)[3..]));
+    let sbat = boot.position(7, VARIABLE_AUTHORITY, b"sbat,1").unwrap();
+    boot.events[sbat] = SimEvent::of_data(
+        7,
+        VARIABLE_AUTHORITY,
+        variable(SHIM_LOCK, "SbatLevel", b"sbat,1,2024010900\nshim,4\n"),
+    );
+    let said = said(&boot);
+    assert!(said[0].starts_with("PCR 7: the variable dbx changed from "), "{said:?}");
+    assert!(said[0].ends_with("(22 entries more, 3 entries less)"), "{said:?}");
+    assert!(
+        said[1].ends_with("(from \"sbat,1,2023012900 shim,2 grub,3\" to \"sbat,1,2024010900 shim,4\")"),
+        "{said:?}"
+    );
+    assert_eq!(said.len(), 2);
+}
+
+#[test]
+fn secure_boot_turned_off_and_a_command_line_changed_are_told() {
+    let mut boot = MeasuredBoot::honest();
+    let variable = boot.position(7, VARIABLE_DRIVER_CONFIG, b"S\0e\0c\0").unwrap();
+    boot.events[variable] = secure_boot("SecureBoot", GLOBAL, &[0]);
+    let line = boot.position(8, 0xd, b"kernel_cmdline").unwrap();
+    boot.events[line] = command("kernel_cmdline", "/vmlinuz init=/bin/sh");
+    let said = said(&boot);
+    assert!(
+        said[0].contains("the variable SecureBoot changed") && said[0].ends_with("(from 1 to 0)"),
+        "{said:?}"
+    );
+    assert!(said[1].contains("the kernel's command line changed"), "{said:?}");
+    assert!(said[1].ends_with("to \"/vmlinuz init=/bin/sh\")"), "{said:?}");
+    assert_eq!(said.len(), 2);
+}
+
+#[test]
+fn what_is_new_or_gone_or_in_another_order_is_told() {
+    let mut boot = MeasuredBoot::honest();
+    let gone = boot.position(8, 0xd, b"insmod lvm").unwrap();
+    boot.events.remove(gone);
+    boot.events.push(image("\\evil.efi", "evil"));
+    let mok = boot.position(14, 0xd, b"MokList\0").unwrap();
+    boot.events.swap(mok, mok + 1);
+    let said = said(&boot);
+    assert!(said[0].contains("\\evil.efi is new, with "), "{said:?}");
+    assert!(said[1].starts_with("PCR 8: the text \"insmod lvm\" (grub_cmd) is gone, which had "), "{said:?}");
+    assert_eq!(said[2], "PCR 14: the events came in another order");
+    assert_eq!(said.len(), 3);
+}
+
+#[test]
+fn a_pcr_that_was_quoted_once_is_not_compared() {
+    let boot = MeasuredBoot::honest();
+    let values = boot.values(hsm_sim::measured_boot::SimBank::Sha256, 0);
+    let log = EventLog::parse(&boot.log()).unwrap();
+    let [few, fewer] = [[4_u8, 7], [5, 7]].map(|pcrs| log.verify(&quoted(&values, &pcrs).unwrap()).unwrap());
+    let told = changes(&few, &fewer);
+    assert_eq!(told.iter().map(|change| change.pcr).collect::<Vec<_>>(), [4, 5]);
+    assert!(told.iter().all(|change| change.kind == ChangeKind::NotCompared));
+}
