@@ -13,7 +13,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     match attest.attested {
         Attested::CommandAudit { commands, .. } => assert!(bytes.ends_with(&commands)),
         Attested::Counter { value, .. } => assert!(bytes.ends_with(&value.to_be_bytes())),
-        Attested::Quote { digest, .. } | Attested::Creation { digest, .. } => assert!(bytes.ends_with(&digest)),
+        Attested::Quote { digest, .. } | Attested::Creation { digest, .. } => {
+            assert!(bytes.ends_with(&digest))
+        }
         Attested::Certify { qualified, .. } => assert!(bytes.ends_with(qualified.as_bytes())),
     }
 });

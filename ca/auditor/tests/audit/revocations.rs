@@ -49,6 +49,9 @@ struct World {
     responder: Arc<SoftwareKey>,
 }
 
+/// The serial number of a certificate, and when and why it was revoked.
+type Told = (u8, Option<(Timestamp, Option<RevocationReason>)>);
+
 impl World {
     /// Four certificates, CRLs that list none of them, and a responder; then A is revoked and C put on hold.
     fn new() -> Self {
@@ -204,17 +207,12 @@ impl World {
         self.intend("crl", "crl", &tbs)
     }
 
-    fn ocsp(&mut self, statuses: &[(u8, Option<(Timestamp, Option<RevocationReason>)>)]) -> u64 {
+    fn ocsp(&mut self, statuses: &[Told]) -> u64 {
         let key = self.responder.clone();
         self.ocsp_by(&key, self.period(3600), statuses)
     }
 
-    fn ocsp_by(
-        &mut self,
-        key: &SoftwareKey,
-        period: Validity,
-        statuses: &[(u8, Option<(Timestamp, Option<RevocationReason>)>)],
-    ) -> u64 {
+    fn ocsp_by(&mut self, key: &SoftwareKey, period: Validity, statuses: &[Told]) -> u64 {
         let statuses = statuses.iter().map(|(serial, told)| Status {
             serial: number(*serial),
             revoked: told.map(|(date, reason)| Revoked { serial: number(*serial), date, reason }),
