@@ -105,6 +105,8 @@ struct Issuer<'a> {
     authority: &'a Authority,
     /// What goes with its chain.
     beside: Option<AuthorityCertificate>,
+    /// Who asks, where a freeze stops it. None for the certificate of a responder: what is frozen has to be revoked, too.
+    stoppable: Option<String>,
 }
 
 /// What must be known of an intent before its key signs.
@@ -232,7 +234,7 @@ impl Domain {
             )));
         }
         let beside = rotations.beside(authority.root(), now).cloned();
-        Ok(Issuer { domain: self, authority, beside })
+        Ok(Issuer { domain: self, authority, beside, stoppable: None })
     }
 }
 
@@ -412,9 +414,9 @@ impl CertificateAuthority {
         effect: Option<Effect>,
     ) -> Result<IssuedCertificate, ServiceError> {
         let profile = order.grant.profile();
-        let caller = order.caller.id.clone();
         let prepared = self.prepare(order, &issuer)?;
-        let Issuer { domain, authority, beside } = issuer;
+        let Issuer { domain, authority, beside, stoppable } = issuer;
+        let caller = stoppable.as_deref();
         let needed = domain.needed(profile, authority, self.clock.now()).await?;
         let intent = match effect {
             Some(effect) => prepared.intent_with(effect),
@@ -423,12 +425,12 @@ impl CertificateAuthority {
         let (certificate, receipt) = match needed {
             Needed::Receipt(assurance) => {
                 let receipt = domain.receipt(intent, assurance).await?;
-                let issued = self.sign(domain, authority, &caller, prepared, receipt).await?;
+                let issued = self.sign(domain, authority, caller, prepared, receipt).await?;
                 (issued.der().clone(), issued.into_logged())
             }
             Needed::Promise => {
                 let promise = domain.log.append_promised(intent).await?;
-                let issued = self.sign(domain, authority, &caller, prepared, promise).await?;
+                let issued = self.sign(domain, authority, caller, prepared, promise).await?;
                 // Nobody is given a certificate without its proof: it stands in the log, and whoever asks again gets another.
                 (issued.der().clone(), issued.into_logged().kept().await?)
             }
@@ -446,12 +448,17 @@ impl CertificateAuthority {
 
     /// Who signs what is granted. Nobody, if that concerns something that is frozen.
     fn issuer(&self, grant: &Grant, caller: &str) -> Result<Issuer<'_>, ServiceError> {
+        let issuer = self.issuer_even_if_frozen(grant)?;
+        let key = issuer.authority.certificate().public_key().id();
+        self.freezes.allow(key, grant.domain().as_str(), caller).map_err(ServiceError::Refused)?;
+        Ok(Issuer { stoppable: Some(caller.to_owned()), ..issuer })
+    }
+
+    /// Who signs the certificate of a responder.
+    fn issuer_even_if_frozen(&self, grant: &Grant) -> Result<Issuer<'_>, ServiceError> {
         let name = grant.domain().as_str();
         let domain = self.domain(name).ok_or_else(|| ServiceError::Internal(format!("no domain {name}")))?;
-        let issuer = domain.issuer(grant.authority(), self.clock.now())?;
-        let key = issuer.authority.certificate().public_key().id();
-        self.freezes.allow(key, name, caller).map_err(ServiceError::Refused)?;
-        Ok(issuer)
+        domain.issuer(grant.authority(), self.clock.now())
     }
 
     /// Has the authority build and lint the certificate of an order.
@@ -469,13 +476,16 @@ impl CertificateAuthority {
         &self,
         domain: &Domain,
         authority: &Authority,
-        caller: &str,
+        stoppable: Option<&str>,
         prepared: Prepared,
         logged: L,
     ) -> Result<Issued<L>, ServiceError> {
         let index = logged.index();
         let key = authority.certificate().public_key().id();
-        let allowed = || self.freezes.allow(key, domain.name.as_str(), caller);
+        let allowed = || match stoppable {
+            Some(caller) => self.freezes.allow(key, domain.name.as_str(), caller),
+            None => Ok(()),
+        };
         // Frozen while its intent was on its way into the log.
         if let Err(refusal) = allowed() {
             domain.abandon(index, &refusal.to_string()).await;

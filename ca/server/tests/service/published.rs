@@ -7,7 +7,7 @@ use undercroft_ca::serial::SerialNumber;
 use undercroft_ca::service::{CertificateAuthority, Certificates, OcspAnswer, RevokeRequest};
 use undercroft_ca::tbs::CertificateIds;
 use undercroft_keys::KeyAlgorithm;
-use undercroft_log::leaf::{Caller, Channel, Reason, RevocationEvent};
+use undercroft_log::leaf::{Caller, Channel, Freezable, Reason, RevocationEvent};
 
 use crate::rig::{Mood, Options, Rig, ask, workload};
 
@@ -105,6 +105,25 @@ fn a_responder_whose_certificate_has_expired_answers_nothing_until_it_has_a_new_
         assert_eq!(answered(ca, serial), None, "nothing is signed for an expired responder");
         authority.set(Mood::Signs);
         rig.clock.advance(31);
+        assert!(ca.publish().await.is_empty());
+        let now = undercroft_log::Clock::now(&*rig.clock);
+        assert_eq!(answered(ca, serial), Some(now + jiff::SignedDuration::from_hours(1)));
+    });
+    told.unwrap();
+}
+
+/// A compromised authority is frozen and still has to say what it has revoked.
+#[test]
+fn the_responder_of_a_frozen_authority_answers_beyond_the_end_of_its_certificate() {
+    let rig = Rig::new();
+    let told = rig.start(&options(), async |ca| {
+        issued(ca).await;
+        assert!(ca.publish().await.is_empty());
+        rig.clock.advance(23 * HOUR + HOUR / 2);
+        let serial = issued(ca).await;
+        let domain = Freezable::Domain("prod.example".into());
+        ca.freeze(Caller { id: "uid:0".into(), by: Channel::UnixSocket }, domain, "a test").await.unwrap();
+        assert!(ask(ca, workload()).await.is_err(), "it is frozen");
         assert!(ca.publish().await.is_empty());
         let now = undercroft_log::Clock::now(&*rig.clock);
         assert_eq!(answered(ca, serial), Some(now + jiff::SignedDuration::from_hours(1)));
