@@ -5,11 +5,13 @@ use base64ct::{Base64, Encoding as _};
 use serde_json::Value;
 use undercroft_attestors::chain::Certificate;
 use undercroft_attestors::tpm::endorsement::Endorsement;
+use undercroft_attestors::tpm::event_log::Rule;
 use undercroft_attestors::tpm::node::{
-    Assurance, Attested, Certification, Clock, Creation, Maker, Policy, Quote, Since, TpmClass, TpmId,
-    WeakFirmware, WeakKeys,
+    Assurance, Attested, Certification, Clock, Creation, Maker, Policy, Quote, Quoted, Refusal, Since,
+    TpmClass, TpmId, WeakFirmware, WeakKeys,
 };
 use undercroft_keys::PublicKey;
+use undercroft_tpm_wire::HashAlgorithm;
 use undercroft_tpm_wire::pcr::PcrSelection;
 
 fn index() -> Value {
@@ -61,8 +63,8 @@ fn judge(input: &Value, policy: &Policy) -> Result<Attested, String> {
     steps(input, policy).map_err(|refusal| refusal.code().to_string())
 }
 
-fn steps(input: &Value, policy: &Policy) -> Result<Attested, undercroft_attestors::tpm::node::Refusal> {
-    let (ek, quote, key) = (&input["ek"], &input["quote"], &input["key"]);
+fn quoted<'p>(input: &Value, policy: &'p Policy) -> Result<Quoted<'p>, Refusal> {
+    let (ek, quote) = (&input["ek"], &input["quote"]);
     let number = |name: &str| input["last"][name].as_u64().unwrap();
     let last = Clock {
         milliseconds: number("clock"),
@@ -80,7 +82,12 @@ fn steps(input: &Value, policy: &Policy) -> Result<Attested, undercroft_attestor
     let (attest, signature) = (bytes(&quote["attest"]), bytes(&quote["signature"]));
     let quote = Quote { attest: &attest, signature: &signature, values: &values };
     let asked = PcrSelection::parse(&bytes(&input["asked"])).unwrap();
-    let quoted = bound.quoted(&quote, &asked, Some(&last))?;
+    bound.quoted(&quote, &asked, Some(&last))
+}
+
+fn steps(input: &Value, policy: &Policy) -> Result<Attested, Refusal> {
+    let quoted = quoted(input, policy)?;
+    let key = &input["key"];
     let (public, attest, signature) =
         (bytes(&key["public"]), bytes(&key["attest"]), bytes(&key["signature"]));
     let certification = Certification { public: &public, attest: &attest, signature: &signature };
@@ -116,6 +123,24 @@ fn honest_evidence_is_believed() {
         let selectors = attested.unwrap_or_else(|code| panic!("{}: {code}", variant["name"])).selectors();
         assert_eq!(selectors.contains(&"tpm:key-born:true".to_owned()), born);
     }
+}
+
+/// What an event log is replayed to is what was quoted, and nothing that the operating system extends.
+#[test]
+fn an_event_log_is_held_to_the_quoted_values() {
+    let input = honest();
+    let policy = policy(&input);
+    let quoted = quoted(&input, &policy).unwrap();
+    let of_boot = quoted.boot_pcrs(HashAlgorithm::Sha256).unwrap();
+    let mut compared = 0;
+    for (bank, pcr, value) in quoted.pcrs().iter().filter(|(bank, _, _)| *bank == HashAlgorithm::Sha256) {
+        let expected = (*pcr <= 9 || *pcr == 14).then_some(value.as_slice());
+        assert_eq!(of_boot.get(*pcr), expected, "{bank:?} {pcr}");
+        compared += usize::from(expected.is_some());
+    }
+    assert!(compared > 0);
+    // Nothing was quoted in that bank, so that nothing can be said of it.
+    assert_eq!(quoted.boot_pcrs(HashAlgorithm::Sha512).unwrap_err().rule, Rule::NoPcr);
 }
 
 #[test]

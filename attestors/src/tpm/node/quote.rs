@@ -10,6 +10,7 @@ use super::Purpose;
 use super::candidate::{Bound, weakness_of};
 use super::refusal::{Code, Refusal, of_attest};
 use crate::tpm::attestation_key;
+use crate::tpm::event_log::{EventLogError, PcrValues};
 
 /// What a node sends.
 #[derive(Clone, Debug)]
@@ -161,6 +162,17 @@ impl Quoted<'_> {
     /// The quoted PCRs: bank, index, value. An event log is replayed to these.
     pub fn pcrs(&self) -> &[(HashAlgorithm, u8, Vec<u8>)] {
         &self.pcrs
+    }
+
+    /// The quoted PCRs of a bank that the firmware's event log accounts for: 0 to 9 and 14. The operating system extends the
+    /// others as long as it runs.
+    ///
+    /// # Errors
+    /// None of them was quoted in this bank.
+    pub fn boot_pcrs(&self, bank: HashAlgorithm) -> Result<PcrValues, EventLogError> {
+        let of_boot = |pcr: u8| pcr <= 9 || pcr == 14;
+        let quoted = self.pcrs.iter().filter(|(of, pcr, _)| *of == bank && of_boot(*pcr));
+        PcrValues::new(bank, quoted.map(|(_, pcr, value)| (*pcr, value.clone())).collect())
     }
 }
 
