@@ -155,6 +155,18 @@ impl Gated {
         (self.site.issue(daemon, caller, &issue).unwrap().run().unwrap(), out)
     }
 
+    /// Has the daemon publish CRLs of the gated authority at `address`, and the gates agree to them.
+    fn publish(&self, address: &str, more: &str) {
+        let url = "certificate = \"http://pki.ca.example/prod/i1.cer\" }";
+        let table = format!("{url}\n\n[domain.authority.revocation]\ncrl-lifetime = \"1d\"\n{more}");
+        self.change("daemon/undercroft.toml", url, &table);
+        self.change(
+            "daemon/undercroft.toml",
+            "admin-socket =",
+            &format!("logs = \"{address}\"\nadmin-socket ="),
+        );
+    }
+
     pub(crate) fn svid(&self, daemon: &Daemon, caller: &Caller) -> Ran {
         self.ask(daemon, caller, "svid", ID, &[]).0
     }
@@ -256,4 +268,73 @@ fn a_database_that_was_put_back_does_not_get_past_the_gates() {
     fs::copy(&saved, &database).unwrap();
     let refused = site.serve().unwrap().run().unwrap().expect(5).unwrap();
     refused.says("gate `gate-1`").unwrap().says("the log went back").unwrap();
+}
+
+/// A gated key signs CRLs as its gates agree to them, and nothing for an OCSP responder.
+#[test]
+fn a_gated_authority_says_what_it_has_revoked() {
+    let gated = Gated::new();
+    let site = &gated.site;
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let configuration = fs::read_to_string(site.path("daemon/undercroft.toml")).unwrap();
+    gated.publish(
+        &address,
+        "ocsp-key = \"tpm:device=tpm-prod;handle=0x81010009\"\nocsp-algorithm = \"ecdsa-p256\"\n",
+    );
+    site.serve()
+        .unwrap()
+        .run()
+        .unwrap()
+        .expect(2)
+        .unwrap()
+        .says("gates agree to certificates of callers and to CRLs")
+        .unwrap();
+    fs::write(site.path("daemon/undercroft.toml"), configuration).unwrap();
+    gated.publish(&address, "");
+    // Not by gates that nobody has told about CRLs.
+    let gates = gated.gates();
+    let daemon = site.start().unwrap();
+    let alice = site.enrolled(&daemon, "/operator/alice").unwrap();
+    let (issued, out) = gated.ask(&daemon, &alice, "svid", ID, &[]);
+    issued.expect(0).unwrap();
+    let leaf = out.join("leaf.pem");
+    let certificate = leaf.display().to_string();
+    let revoke =
+        ["revoke", "--domain", "prod.example", "--reason", "superseded", "--certificate", &certificate];
+    site.administer(&revoke).unwrap().done().unwrap();
+    let crl = || crate::revocation::get(&address, "/prod/i1.crl", "");
+    assert_ne!(crl().status, 200, "a gate has agreed to what its team did not allow");
+    assert_eq!(daemon.stop().unwrap(), 0);
+    drop(gates);
+    for gate in GATES {
+        gated.change(
+            &format!("{gate}/gate.toml"),
+            "ca-rate = { most = 4, per = \"1h\" }",
+            "ca-rate = { most = 4, per = \"1h\" }\ncrl-lifetime = \"1d\"",
+        );
+    }
+    let _gates = gated.gates();
+    let daemon = site.start().unwrap();
+    let published = (0..1200).map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        crl()
+    });
+    let published = published.into_iter().find(|answer| answer.status == 200);
+    let published = published.unwrap_or_else(|| panic!("{}", daemon.logged()));
+    let (der, pem) = (site.path("i1.crl"), site.path("i1.crl.pem"));
+    fs::write(&der, &published.body).unwrap();
+    Tool::foreign("openssl")
+        .args(["crl", "-inform", "DER", "-in"])
+        .arg(&der)
+        .arg("-out")
+        .arg(&pem)
+        .done()
+        .unwrap();
+    let verify = Tool::foreign("openssl")
+        .args(["verify", "-crl_check", "-CAfile"])
+        .arg(site.path("prod.example/root.pem"));
+    let verify =
+        verify.arg("-untrusted").arg(site.path("prod.example/intermediate.pem")).arg("-CRLfile").arg(&pem);
+    let ran = verify.arg(&leaf).run().unwrap();
+    assert!(ran.status != 0 && ran.stderr.contains("certificate revoked"), "{ran:?}");
 }
