@@ -111,8 +111,9 @@ impl Approvals {
         let path = self.statement(name);
         if !path.exists() {
             return Err(Failure::refused(format!(
-                "{} is missing: `undercroft-ceremony statement {name}` writes it, and {} of {} sign it with ssh-keygen -Y sign -n {}",
+                "{} is missing: `undercroft-ceremony {}` writes it, and {} of {} sign it with ssh-keygen -Y sign -n {}",
                 path.display(),
+                written_by(action),
                 roster.quorum(),
                 roster.names().collect::<Vec<_>>().join(", "),
                 undercroft_ca::approval::NAMESPACE,
@@ -187,6 +188,16 @@ impl Approvals {
         }
         paths.sort();
         paths.iter().map(|path: &PathBuf| read_text(Path::new(path))).collect()
+    }
+}
+
+/// The command that writes a statement.
+fn written_by(action: Action) -> &'static str {
+    match action {
+        Action::CeremonyDeviation => "statement deviation",
+        Action::Roster => "statement roster",
+        Action::CeremonyResult => "run",
+        _ => "statement plan",
     }
 }
 

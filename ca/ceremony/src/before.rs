@@ -45,12 +45,14 @@ impl Before {
         }
         let devices = devices::recognise(plan, environment).await?;
         let rehearsal = places.rehearsal.as_deref().map(|path| rehearsal(plan, path)).transpose()?;
-        let before = Continued::read(plan, places.previous.as_deref(), Some(environment)).await?;
+        // It stands in the transcript once the first step is begun.
+        let before = match opening {
+            true => Continued::read(plan, places.previous.as_deref(), Some(environment)).await?,
+            false => None,
+        };
         let now = SystemClock.now();
         let roster = match (&before, plan.mode()) {
-            (Some(before), Mode::Production) if opening => {
-                before.roster_change(plan, &places.approvals, now)?
-            }
+            (Some(before), Mode::Production) => before.roster_change(plan, &places.approvals, now)?,
             _ => None,
         };
         if plan.mode() == Mode::Production && plan.terms().is_some() {

@@ -138,7 +138,8 @@ fn the_roster_is_changed_by_its_own_quorum_alone() {
     year.write_plan("second", &[&existing]);
     let (_, previous) = year.previous.clone().unwrap();
     let run = || year.site.tool("run").arg("--previous").arg(&previous).run().unwrap();
-    run().expect(4).unwrap().says("quorum 1 instead of 2").unwrap();
+    let refused = run().expect(4).unwrap().says("quorum 1 instead of 2").unwrap();
+    assert!(refused.stderr.contains("undercroft-ceremony statement roster"), "{refused:?}");
     let statement = Tool::ours("undercroft-ceremony").unwrap().args(["statement", "roster"]);
     let statement = statement.arg(year.site.path("ceremony/plan.toml")).arg("--previous").arg(&previous);
     statement.arg("--approvals").arg(year.site.path("approvals")).done().unwrap();
