@@ -208,8 +208,9 @@ impl Revocations for Database {
     ) -> Result<Vec<Revoked>, StoreError> {
         // No serial number of ours begins with 0x80 or more.
         let end = end.map_or(vec![0x80], |end| end.as_bytes().to_vec());
-        let rows: Vec<RevokedRow> = sqlx::query_as(
-            "SELECT serial, date, reason FROM revocation
+        // Each value of a row is copied by itself, and a CRL may have a million rows: one number instead of two.
+        let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as(
+            "SELECT serial, date * 16 + reason FROM revocation
              WHERE issuer = ? AND serial >= ? AND serial < ? AND not_after >= ? ORDER BY serial LIMIT ?",
         )
         .bind(issuer.as_bytes().to_vec())
@@ -220,7 +221,9 @@ impl Revocations for Database {
         .fetch_all(&self.reader)
         .await
         .map_err(unavailable)?;
-        rows.into_iter().map(revoked).collect()
+        rows.into_iter()
+            .map(|(serial, both)| revoked((serial, both.div_euclid(16), both.rem_euclid(16))))
+            .collect()
     }
 
     async fn changes(&self, issuer: KeyId, since: u64, most: u32) -> Result<Vec<(u64, Revoked)>, StoreError> {
