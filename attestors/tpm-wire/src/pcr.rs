@@ -21,6 +21,19 @@ impl PcrSelection {
         (bits != 0).then(|| Self(vec![(bank, bits)]))
     }
 
+    /// These PCRs of several banks, in this order. Nothing if a bank stands there twice or with no PCR, or there is none.
+    pub fn of_banks(banks: impl IntoIterator<Item = (HashAlgorithm, Vec<u8>)>) -> Option<Self> {
+        let mut selected: Vec<(HashAlgorithm, u32)> = Vec::new();
+        for (bank, pcrs) in banks {
+            let one = Self::of(bank, &pcrs)?;
+            if selected.iter().any(|(known, _)| *known == bank) {
+                return None;
+            }
+            selected.extend(one.0);
+        }
+        (!selected.is_empty()).then_some(Self(selected))
+    }
+
     /// Parses a TPML_PCR_SELECTION.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -41,6 +41,30 @@ pub struct Server {
 /// # Errors
 /// The daemon cannot be reached, or is not who it should be.
 pub async fn connect(server: Server, credentials: Option<Credentials>) -> Result<Channel, ConnectError> {
+    dial(server, credentials, Arc::default()).await
+}
+
+/// As [`connect`], without a client certificate, for one exchange that is bound to its connection: gives the tls-exporter of
+/// it, too (RFC 9266 section 2). A channel that connects again has another.
+///
+/// # Errors
+/// As there.
+pub async fn connect_bound(server: Server) -> Result<(Channel, [u8; 32]), ConnectError> {
+    let exported = Arc::new(Mutex::new(None));
+    let address = server.address.clone();
+    let channel = dial(server, None, exported.clone()).await?;
+    let exported = exported.lock().unwrap_or_else(PoisonError::into_inner).take();
+    exported.map(|exported| (channel, exported)).ok_or(ConnectError::Unbound { address })
+}
+
+/// What the exporter of the newest connection gives.
+type Exported = Arc<Mutex<Option<[u8; 32]>>>;
+
+async fn dial(
+    server: Server,
+    credentials: Option<Credentials>,
+    exported: Exported,
+) -> Result<Channel, ConnectError> {
     let provider = crypto_provider();
     let verifier = ServerIdentity {
         algorithms: provider.signature_verification_algorithms,
@@ -63,10 +87,13 @@ pub async fn connect(server: Server, credentials: Option<Credentials>) -> Result
     let dial = address.clone();
     let service = tower::service_fn(move |_: Uri| {
         let (connector, name, dial) = (connector.clone(), name.clone(), dial.clone());
+        let exported = exported.clone();
         async move {
             let tcp = TcpStream::connect(&dial).await?;
             tcp.set_nodelay(true)?;
-            accepted(connector.connect(name, tcp).await?).await.map(TokioIo::new)
+            let stream = connector.connect(name, tcp).await?;
+            *exported.lock().unwrap_or_else(PoisonError::into_inner) = channel_binding(stream.get_ref().1);
+            accepted(stream).await.map(TokioIo::new)
         }
     });
     // The URI is a form: the connector dials.
@@ -76,6 +103,11 @@ pub async fn connect(server: Server, credentials: Option<Credentials>) -> Result
             None => ConnectError::Unreachable { address, error },
         }
     })
+}
+
+/// The tls-exporter of a connection whose handshake is over (RFC 9266 section 2).
+pub fn channel_binding<Data>(connection: &rustls::ConnectionCommon<Data>) -> Option<[u8; 32]> {
+    connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b"")).ok()
 }
 
 /// Waits until the daemon has accepted our certificate. In TLS 1.3 a client's handshake is over before the server has
@@ -182,6 +214,12 @@ pub enum ConnectError {
         address: String,
         /// Why.
         error: tonic::transport::Error,
+    },
+    /// TLS gave no exporter: a bug.
+    #[error("the connection to {address} cannot be bound to: TLS gave no exporter")]
+    Unbound {
+        /// Where.
+        address: String,
     },
     /// The daemon does not take the client's certificate.
     #[error(

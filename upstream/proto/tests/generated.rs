@@ -10,12 +10,16 @@ fn committed_code_is_what_the_definitions_generate() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = root.join("src/generated");
     let fresh = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let files = ["undercroft/v1/undercroft.proto", "undercroft/recovery/v1/recovery.proto"];
+    let files = [
+        "undercroft/v1/undercroft.proto",
+        "undercroft/recovery/v1/recovery.proto",
+        "undercroft/node/v1/node.proto",
+    ];
     let files = files.map(|file| root.join("proto").join(file));
     let definitions = protox::compile(files, [root.join("proto")]).unwrap();
     tonic_prost_build::configure().out_dir(fresh).compile_fds(definitions).unwrap();
     let mut anew = Vec::new();
-    for name in ["undercroft.v1.rs", "undercroft.recovery.v1.rs"] {
+    for name in ["undercroft.v1.rs", "undercroft.recovery.v1.rs", "undercroft.node.v1.rs"] {
         let generated = fs::read_to_string(fresh.join(name)).unwrap();
         let committed = fs::read_to_string(out.join(name)).unwrap_or_default();
         if generated != committed {

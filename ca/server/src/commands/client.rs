@@ -123,6 +123,7 @@ fn unreached(error: ConnectError) -> Failure {
     match error {
         ConnectError::Unreachable { .. } => Failure::unreachable(error.to_string()),
         ConnectError::TurnedAway { .. } => Failure::refused(error.to_string()),
+        ConnectError::Unbound { .. } => Failure::failed(error.to_string()),
         ConnectError::Address(_) | ConnectError::Tls(_) => Failure::usage(error.to_string()),
     }
 }
