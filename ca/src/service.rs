@@ -45,7 +45,7 @@ use crate::approval::Roster;
 use crate::authority::{Authority, Order, OrderError};
 use crate::bundle::Bundle;
 use crate::certificate::AuthorityCertificate;
-use crate::csr::{Csr, CsrError};
+use crate::csr::Csr;
 use crate::freeze::Freezes;
 use crate::gated::Signing;
 use crate::issuance::{IssueError, Issued, Prepared, abandoned, issue};
@@ -567,8 +567,7 @@ impl From<AppendError> for ServiceError {
 }
 
 fn decide(policy: &Policy, caller: &SpiffeId, request: &IssueRequest) -> Result<(Csr, Grant), Refusal> {
-    let csr =
-        Csr::from_der(&request.csr).map_err(|error| Refusal::new(csr_rule(&error), error.to_string()))?;
+    let csr = Csr::from_der(&request.csr).map_err(|error| Refusal::new(error.rule(), error.to_string()))?;
     let request = Request {
         domain: &request.domain,
         profile: &request.profile,
@@ -589,20 +588,6 @@ fn order<'a>(caller: &SpiffeId, csr: &'a Csr, grant: &'a Grant) -> Order<'a> {
         public_key: csr.public_key(),
         request: Some(csr.digest()),
         evidence: Vec::new(),
-    }
-}
-
-fn csr_rule(error: &CsrError) -> &'static str {
-    match error {
-        CsrError::Signature => "csr-signature",
-        CsrError::Key(_) => "csr-key",
-        CsrError::Algorithm => "csr-algorithm",
-        CsrError::TooLong(_)
-        | CsrError::Pem(_)
-        | CsrError::Count(_)
-        | CsrError::Der(_)
-        | CsrError::ControlCharacter
-        | CsrError::TooMany => "csr-malformed",
     }
 }
 
