@@ -5,6 +5,7 @@
 
 pub mod acceptor;
 mod admin;
+mod attestation;
 mod issuance;
 mod recovery;
 mod revocation;
@@ -13,6 +14,7 @@ mod server_certificates;
 mod status;
 
 pub use admin::{AdminApi, AdminSetup, Administrators};
+pub use attestation::AttestationApi;
 pub use issuance::IssuanceApi;
 pub use recovery::{RecoveryApi, RecoverySetup, StateCopy, TakeBackup};
 pub use revocation::RevocationApi;

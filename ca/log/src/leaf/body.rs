@@ -319,6 +319,8 @@ pub enum RefusedAction {
     Recover,
     /// Taking certificates back, or giving them back.
     Revoke,
+    /// A certificate for a node whose evidence was taken.
+    Attest,
 }
 
 /// What a refused request asked for.
