@@ -38,14 +38,15 @@ use undercroft_log::note::KeyName;
 use undercroft_log::sequencer::{self, Fatal, Limits};
 use undercroft_log::store::{LogReader, LogStore};
 use undercroft_proto::node::attestation_server::AttestationServer;
+use undercroft_proto::node::nodes_server::NodesServer;
 use undercroft_proto::recovery::recovery_server::RecoveryServer;
 use undercroft_proto::v1::admin_server::AdminServer;
 use undercroft_proto::v1::issuance_server::IssuanceServer;
 use undercroft_proto::v1::revocation_server::RevocationServer;
 use undercroft_upstream::acceptor::accept;
 use undercroft_upstream::{
-    AdminApi, AdminSetup, Administrators, AttestationApi, CertificateForNames, IssuanceApi, RecoveryApi,
-    RecoverySetup, RevocationApi, ServerCertificates,
+    AdminApi, AdminSetup, Administrators, AttestationApi, CertificateForNames, IssuanceApi, NodesApi,
+    RecoveryApi, RecoverySetup, RevocationApi, ServerCertificates,
 };
 
 use crate::anchors;
@@ -498,10 +499,12 @@ async fn listen(
         .serve_with_incoming_shutdown(connections, stopped(stopping.clone()));
     let admin = AdminApi::new(admin);
     let revocation = RevocationServer::new(RevocationApi::new(admin.clone()));
+    let nodes = NodesServer::new(NodesApi::new(admin.clone()));
     let administration = Server::builder()
         .add_service(AdminServer::new(admin).max_decoding_message_size(MAX_REQUEST))
         .add_service(RecoveryServer::new(RecoveryApi::new(recovery)).max_decoding_message_size(MAX_REQUEST))
         .add_service(revocation.max_decoding_message_size(MAX_REQUEST))
+        .add_service(nodes.max_decoding_message_size(MAX_REQUEST))
         .add_service(limited(IssuanceApi::new(ca.clone())))
         .serve_with_incoming_shutdown(unhurried(admin_socket), stopped(stopping.clone()));
     let renewing = keep_renewed(config, ca, &certificates, renewed, stopping.clone());
