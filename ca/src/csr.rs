@@ -293,5 +293,22 @@ pub enum CsrError {
     TooMany,
 }
 
+impl CsrError {
+    /// The rule of a refusal that it is (`docs/issuance.md`, "Refusals").
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::Signature => "csr-signature",
+            Self::Key(_) => "csr-key",
+            Self::Algorithm => "csr-algorithm",
+            Self::TooLong(_)
+            | Self::Pem(_)
+            | Self::Count(_)
+            | Self::Der(_)
+            | Self::ControlCharacter
+            | Self::TooMany => "csr-malformed",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@ pub mod lint;
 pub mod log_key;
 pub mod masked;
 pub mod names;
+pub mod nodes;
 pub mod noted_head;
 pub mod plan;
 pub mod policy;

@@ -183,7 +183,8 @@ impl Review {
                 }
                 built_in(profile, Identity::leaf(&id, Vec::new()))
             }
-            Channel::UnixSocket | Channel::Anonymous | Channel::Ceremony => {
+            // A gate has no evidence to judge, and believes nobody's verdict.
+            Channel::UnixSocket | Channel::Anonymous | Channel::Ceremony | Channel::Attestation => {
                 return Err(Refusal::new(
                     "caller-unknown",
                     format!("callers by {:?} get no certificates of this authority", intent.caller.by),

@@ -4,6 +4,7 @@
 //! the authentication (`undercroft-upstream`) and gives each request a task of its own, since a request that is
 //! dropped half-way leaves an intent that nobody answers until the next start.
 
+mod attest;
 mod compromise;
 mod consumers;
 mod custody;
@@ -31,6 +32,8 @@ use undercroft_log::leaf::{
 use undercroft_log::sequencer::{Append, AppendError, Assurance, Log};
 use undercroft_log::{Clock, Logged, Receipt};
 
+use attest::Nodes;
+pub use attest::{AttestedNode, Exchange, NodeSetup, TO_ANSWER};
 use consumers::Consumers;
 use custody::HeldKey;
 pub use enrol::EnrolmentToken;
@@ -45,7 +48,7 @@ use crate::approval::Roster;
 use crate::authority::{Authority, Order, OrderError};
 use crate::bundle::Bundle;
 use crate::certificate::AuthorityCertificate;
-use crate::csr::{Csr, CsrError};
+use crate::csr::Csr;
 use crate::freeze::Freezes;
 use crate::gated::Signing;
 use crate::issuance::{IssueError, Issued, Prepared, abandoned, issue};
@@ -73,6 +76,8 @@ pub struct CertificateAuthority {
     roster: Option<Roster>,
     facts: Arc<dyn Facts>,
     revocations: Arc<dyn Revocations>,
+    /// How nodes are judged; none if they do not attest here.
+    nodes: Option<Nodes>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
@@ -567,8 +572,7 @@ impl From<AppendError> for ServiceError {
 }
 
 fn decide(policy: &Policy, caller: &SpiffeId, request: &IssueRequest) -> Result<(Csr, Grant), Refusal> {
-    let csr =
-        Csr::from_der(&request.csr).map_err(|error| Refusal::new(csr_rule(&error), error.to_string()))?;
+    let csr = Csr::from_der(&request.csr).map_err(|error| Refusal::new(error.rule(), error.to_string()))?;
     let request = Request {
         domain: &request.domain,
         profile: &request.profile,
@@ -589,20 +593,6 @@ fn order<'a>(caller: &SpiffeId, csr: &'a Csr, grant: &'a Grant) -> Order<'a> {
         public_key: csr.public_key(),
         request: Some(csr.digest()),
         evidence: Vec::new(),
-    }
-}
-
-fn csr_rule(error: &CsrError) -> &'static str {
-    match error {
-        CsrError::Signature => "csr-signature",
-        CsrError::Key(_) => "csr-key",
-        CsrError::Algorithm => "csr-algorithm",
-        CsrError::TooLong(_)
-        | CsrError::Pem(_)
-        | CsrError::Count(_)
-        | CsrError::Der(_)
-        | CsrError::ControlCharacter
-        | CsrError::TooMany => "csr-malformed",
     }
 }
 

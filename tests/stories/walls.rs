@@ -18,7 +18,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("undercroft-attestors", &["undercroft-keys", "undercroft-log", "undercroft-tpm-wire"]),
     ("undercroft-log", &["undercroft-keys"]),
     ("undercroft-log-files", &["undercroft-keys", "undercroft-log"]),
-    ("undercroft-ca", &["undercroft-attestors", "undercroft-keymgr", "undercroft-keys", "undercroft-log"]),
+    (
+        "undercroft-ca",
+        &[
+            "undercroft-attestors",
+            "undercroft-keymgr",
+            "undercroft-keys",
+            "undercroft-log",
+            "undercroft-tpm-wire",
+        ],
+    ),
     ("undercroft-cli", &["undercroft-attestors", "undercroft-ca", "undercroft-keymgr", "undercroft-log"]),
     ("undercroft-proto", &[]),
     ("undercroft-upstream", &["undercroft-ca", "undercroft-log", "undercroft-proto"]),

@@ -9,7 +9,7 @@ use undercroft_log::leaf::{
 use undercroft_log::sequencer::Append;
 use zeroize::Zeroizing;
 
-use super::{CertificateAuthority, IssuedCertificate, ServiceError, csr_rule, cut};
+use super::{CertificateAuthority, IssuedCertificate, ServiceError, cut};
 use crate::authority::Order;
 use crate::csr::Csr;
 use crate::names::{Identity, SpiffeId, is_reserved, parse_spiffe_id};
@@ -137,7 +137,7 @@ impl CertificateAuthority {
         } else if enrolment.expires < now {
             Err(Refusal::new("token-expired", format!("the token was good until {}", enrolment.expires)))
         } else {
-            Csr::from_der(csr).map_err(|error| Refusal::new(csr_rule(&error), error.to_string())).and_then(
+            Csr::from_der(csr).map_err(|error| Refusal::new(error.rule(), error.to_string())).and_then(
                 |csr| {
                     let grant = self.enrolment_grant(&enrolment.id, &csr)?;
                     let key_type = csr.public_key().key_type();

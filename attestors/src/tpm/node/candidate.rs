@@ -130,6 +130,11 @@ pub struct Bound<'p> {
 }
 
 impl Bound<'_> {
+    /// Which key is in which TPM.
+    pub fn binding(&self) -> Binding {
+        Binding { endorsement: self.genuine.public_hash, attestation_key: self.name.as_bytes().to_vec() }
+    }
+
     /// Whether the key of this qualified Name is ours, and whether it is a primary key of the endorsement hierarchy.
     pub(super) fn is_signer(&self, signer: &Name) -> Result<bool, Refusal> {
         if *signer == self.area.qualified_in(Hierarchy::Endorsement) {
