@@ -63,6 +63,10 @@ impl<'a> Leaf<'a> {
         Self::honest(log, &INSTALLATION.prod_authority, "spiffe://prod.example/ns/a/sa/x")
     }
 
+    pub(crate) fn called(self, uri: &'a str) -> Self {
+        Self { uri, ..self }
+    }
+
     pub(crate) fn numbered(self, serial: u8) -> Self {
         Self { serial, ..self }
     }

@@ -14,6 +14,7 @@ mod ledger_told;
 mod lies;
 mod log;
 mod memory;
+mod nodes;
 mod proofs;
 mod reconcile;
 mod revocations;
