@@ -74,6 +74,25 @@ output = "{name}.json"
     )
 }
 
+/// A ceremony after it that states again which roots there are.
+pub(crate) fn restated(previous: &str, old_root: &str, number: u64) -> String {
+    head("2026-12", "Statement of 2026")
+        + &format!("requester = \"carol\"\nprevious = \"{previous}\"\n")
+        + &terms(&["alice", "bob"], "2026-11-22")
+        + &format!(
+            r#"
+[[existing-root]]
+name = "old-root"
+domains = ["prod.example"]
+key = {{ device = "roots", label = "old-root", algorithm = "ecdsa-p384" }}
+certificate = """{old_root}"""
+urls = {{ crl = "http://pki.ca.example/old-root.crl", certificate = "http://pki.ca.example/old-root.cer" }}
+follows = "CP 1.0 section 7.1.1"
+"#
+        )
+        + &statement("again", number, r#"roots = ["old-root"]"#)
+}
+
 /// The ceremony after that: it signs a CRL under the root, or makes another root.
 pub(crate) fn next(root: Option<&str>) -> String {
     head("2026-11", "Ceremony of 2026")
