@@ -116,6 +116,18 @@ impl Formal {
         fs::write(path, plan + text).unwrap();
     }
 
+    /// The plan states which roots there are, of the control domain and of these.
+    pub(super) fn state_roots(&self, domains: &[&str]) {
+        let of = |domain: &&str| {
+            let name = domain.split('.').next().unwrap();
+            format!(
+                "\n[[bundle-statement]]\nname = \"{name}-roots\"\ndomain = \"{domain}\"\nnumber = 1\nroots = [\"{name}-root\"]\nnot-before = 2026-11-01T00:00:00Z\nnot-after = 2098-12-31T00:00:00Z\nfollows = \"CP 1.0 section 6.1.4\"\noutput = \"{}/roots.json\"\n",
+                if *domain == "control.example" { "control" } else { domain }
+            )
+        };
+        self.add_to_plan(&["control.example"].iter().chain(domains).map(of).collect::<String>());
+    }
+
     pub(super) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }
@@ -158,9 +170,15 @@ impl Formal {
         self.sign(statement, "bob");
     }
 
+    /// Has the result signed by enough, and what was stated about roots.
     pub(super) fn approved_result(&self) {
-        self.sign("result", "alice");
-        self.sign("result", "bob");
+        let stated = self.approvals_of("statement-").into_iter();
+        let stated = stated.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+        let stated = stated.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned());
+        for statement in stated.chain(["result".to_owned()]) {
+            self.sign(&statement, "alice");
+            self.sign(&statement, "bob");
+        }
     }
 
     pub(super) fn move_away(&self, statement: &str) {

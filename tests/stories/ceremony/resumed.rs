@@ -1,5 +1,6 @@
 //! What holds for a ceremony that goes on: no check is passed by stopping and starting again.
 
+use e2e::Tool;
 use undercroft_cli::system::SystemClock;
 use undercroft_log::Clock as _;
 
@@ -91,7 +92,47 @@ fn an_installation_has_the_roster_of_its_ceremony() {
             "{refused}"
         );
     }
+    // The right one, which has not said that the root may be published.
     site.configure(2, &["carol", "bob", "alice"]);
+    let refused = site.serve().unwrap_err().to_string();
+    assert!(refused.contains("exit status: 4"), "{refused}");
+    for part in ["the first bundle of `control.example` is not published", "[[bundle-statement]]"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+}
+
+/// What the quorum says of roots is approved with the result, and is what the daemon publishes by.
+#[test]
+fn a_first_bundle_is_published_by_the_quorums_word() {
+    let site = Formal::new();
+    site.state_roots(&[]);
+    site.approved("plan");
+    not_rehearsed(&site);
+    let waiting = site.run().expect(6).unwrap();
+    for name in ["statement-control-roots.json", "result.json", "statement-control-roots.<person>.sig"] {
+        assert!(waiting.stderr.contains(name), "{name}: {waiting:?}");
+    }
+    // The result alone is not enough, and neither is one person's word.
+    site.sign("result", "alice");
+    site.sign("result", "bob");
+    let waiting = site.run().expect(6).unwrap();
+    assert!(!waiting.stderr.contains("result.json"), "{waiting:?}");
+    site.sign("statement-control-roots", "alice");
+    site.run().expect(4).unwrap().says("1 of the 2 persons").unwrap();
+    assert!(!site.transcript().contains("bundle-roots"));
+    site.sign("statement-control-roots", "bob");
+    // What was written is what they sign.
+    site.change("control/roots.json", "\"number\": 1", "\"number\": 9");
+    site.run().expect(5).unwrap().says("is not what the transcript says was written").unwrap();
+    site.change("control/roots.json", "\"number\": 9", "\"number\": 1");
+    site.run().expect(0).unwrap();
+    site.audited();
+    let root = Tool::foreign("openssl").args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]);
+    let root = root.arg(site.path("control/root.pem")).done().unwrap().stdout;
+    let root = root.trim().rsplit('=').next().unwrap().replace(':', "").to_lowercase();
+    assert!(std::fs::read_to_string(site.path("control/roots.json")).unwrap().contains(&root), "{root}");
+
+    site.configure(2, &["alice", "bob", "carol"]);
     site.serve().unwrap();
 }
 
