@@ -104,15 +104,27 @@ impl RootsStatement {
         Ok(text + "\n")
     }
 
-    /// Whether it names this very certificate.
-    pub fn names(&self, root: &AuthorityCertificate) -> bool {
-        let sha256 = Digest::of(root.der());
-        self.roots.iter().any(|stated| stated.sha256 == sha256)
-    }
-
-    /// Whether it is good at this time.
-    pub fn is_good_at(&self, now: Timestamp) -> bool {
-        (self.begins..=self.ends).contains(&now)
+    /// Whether a bundle of this domain may hold these roots at this time, and no others.
+    ///
+    /// # Errors
+    /// Why not, as what stands behind "the statement".
+    pub fn allows(&self, domain: &str, roots: &[AuthorityCertificate], now: Timestamp) -> Result<(), String> {
+        if self.domain != domain {
+            return Err(format!("is about `{}`, and this is `{domain}`", self.domain));
+        }
+        if !(self.begins..=self.ends).contains(&now) {
+            return Err(format!("is good from {} to {}, and it is {now}", self.begins, self.ends));
+        }
+        let is_named = |root: &AuthorityCertificate| {
+            let sha256 = Digest::of(root.der());
+            self.roots.iter().any(|stated| stated.sha256 == sha256)
+        };
+        match roots.iter().find(|root| !is_named(root)) {
+            None => Ok(()),
+            Some(root) => {
+                Err(format!("does not name the root {} (SHA-256 {})", root.subject(), Digest::of(root.der())))
+            }
+        }
     }
 }
 

@@ -31,8 +31,11 @@ fn what_is_read_is_written_the_same() {
         ("2027-12-31T00:00:00Z", true),
         ("2027-12-31T00:00:01Z", false),
     ] {
-        assert_eq!(read.is_good_at(time.parse().unwrap()), good, "{time}");
+        let allowed = read.allows("prod.example", &[], time.parse().unwrap());
+        assert_eq!(allowed.is_ok(), good, "{time}: {allowed:?}");
     }
+    let other = read.allows("edge.example", &[], "2026-11-23T00:00:00Z".parse().unwrap()).unwrap_err();
+    assert!(other.contains("is about `prod.example`"), "{other}");
 }
 
 #[test]

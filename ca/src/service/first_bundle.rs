@@ -69,19 +69,9 @@ pub(super) fn quorum_on(
     let approved = roster.approve(wanted, &approval.statement, &approval.signatures, now);
     let approved = approved
         .map_err(|error| refused(format!("statement number {number} about its roots ({origin}): {error}")))?;
-    if !statement.is_good_at(now) {
-        return Err(refused(format!(
-            "statement number {number} about its roots is good from {} to {}, and it is {now}",
-            statement.begins, statement.ends
-        )));
-    }
-    if let Some(root) = roots.iter().find(|root| !statement.names(root)) {
-        return Err(refused(format!(
-            "statement number {number} about its roots ({origin}) does not name the root {} (SHA-256 {})",
-            root.subject(),
-            Digest::of(root.der())
-        )));
-    }
+    statement
+        .allows(name, roots, now)
+        .map_err(|what| refused(format!("statement number {number} about its roots ({origin}) {what}")))?;
     Ok(Some(approved.entry_about(text)))
 }
 

@@ -378,6 +378,24 @@ impl Formal {
         self.site.start()
     }
 
+    /// The bundle of the control domain, held to what lies there with these signatures, by these persons of a roster.
+    pub(super) fn stated_bundle(&self, signed: &[&str], roster: &[&str]) -> Ran {
+        let persons = roster.iter().map(|name| {
+            let key = fs::read_to_string(self.person(name).with_extension("pub")).unwrap();
+            format!("\n[[person]]\nname = \"{name}\"\nkeys = [\"{}\"]\n", key.trim_end())
+        });
+        self.write("roster.toml", &format!("quorum = 2\n{}", persons.collect::<String>()));
+        let approvals = self.path("approvals");
+        let mut tool = self.site.administer(&["bundle", "control.example", "--stated"]).unwrap();
+        tool = tool.arg(self.path("control/roots.json"));
+        tool = tool.arg("--statement").arg(approvals.join("statement-control-roots.json"));
+        for name in signed {
+            let signature = approvals.join(format!("statement-control-roots.{name}.sig"));
+            tool = tool.arg("--approval").arg(signature);
+        }
+        tool.arg("--roster").arg(self.path("roster.toml")).run().unwrap()
+    }
+
     /// Whether a root, intermediate or CRL lies there, or a key of a root is in its token.
     pub(super) fn has_made_anything(&self) -> bool {
         let listed = Tool::ours("undercroft").unwrap().args(["keys", "list", "--environment"]);
