@@ -256,3 +256,19 @@ fn the_plan_in_the_docs_is_one() {
     let plan = Plan::parse("docs/ceremony.md", text).unwrap();
     assert_eq!((plan.roots().len(), plan.intermediates().len(), plan.crls().len()), (1, 1, 1));
 }
+
+#[test]
+fn the_tables_of_ocsp_signers_and_statements_in_the_docs_are_read() {
+    let page = include_str!("../../../docs/ceremony.md");
+    let part = |text: &str| {
+        let begin = text.find("[[ocsp-signer]]").unwrap();
+        let end = text.find("[[destruction]]").unwrap();
+        (text[..begin].to_owned(), text[begin..end].to_owned(), text[end..].to_owned())
+    };
+    let (_, tables, _) = part(page);
+    let (before, own, behind) = part(GOLDEN);
+    let crl = &own[own.find("[[crl]]").unwrap()..own.find("[[bundle-statement]]").unwrap()];
+    let tables = tables.replace(", \"old-root\"", "");
+    let plan = Plan::parse("docs/ceremony.md", &format!("{before}{tables}{crl}{behind}")).unwrap();
+    assert_eq!((plan.ocsp_signers().len(), plan.bundle_statements().len()), (1, 1));
+}
