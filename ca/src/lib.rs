@@ -33,6 +33,7 @@ pub mod provider_log;
 pub mod recovery;
 pub mod review;
 pub mod revocation;
+pub mod roots_statement;
 pub mod rotation;
 pub mod serial;
 pub mod service;

@@ -167,6 +167,13 @@ impl Profile {
         Self { name: name.to_owned(), kind, lifetime, max_lifetime, keys, assurance }
     }
 
+    /// The profile of OCSP signers below offline roots, whose ceremonies are held by the quarter: the most that a certificate
+    /// may live of which nobody asks whether it is revoked (RFC 6960 section 4.2.2.2.1; `docs/ceremony.md`).
+    pub fn ocsp_signer_of_root() -> Self {
+        let lifetime = Lifetime::days(90);
+        Self { lifetime, max_lifetime: lifetime, ..Self::standard(Kind::OcspSigner) }
+    }
+
     /// Validates a table.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod drill;
 mod enrolment;
 mod every_write;
 mod failures;
+mod first_bundle;
 mod freeze;
 mod issuance;
 mod nodes;

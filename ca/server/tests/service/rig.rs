@@ -24,7 +24,7 @@ use undercroft_ca::policy::{Known, Policy};
 use undercroft_ca::profile::{Assured, Kind, Profile, ProfileConfig};
 use undercroft_ca::serial::Entropy;
 use undercroft_ca::service::{
-    CertificateAuthority, DomainSetup, IssueRequest, IssuedCertificate, NodeSetup, OcspSetup,
+    CertificateAuthority, DomainSetup, IssueRequest, IssuedCertificate, KnownCeremony, NodeSetup, OcspSetup,
     RevocationSetup, ServiceError, Setup, StartError,
 };
 use undercroft_ca::store::Effect;
@@ -301,6 +301,8 @@ pub(crate) struct Options {
     pub(crate) more_roots: bool,
     /// Who may approve that roots change.
     pub(crate) roster: Option<Roster>,
+    /// Ceremonies whose transcripts are known.
+    pub(crate) ceremonies: Vec<KnownCeremony>,
     /// Who is waited for in rotations.
     pub(crate) consumers: Vec<String>,
     /// The key of a responder of `prod.example`, whose revocations are published then.
@@ -318,6 +320,7 @@ impl Default for Options {
             policy: POLICY.to_owned(),
             more_roots: false,
             roster: None,
+            ceremonies: Vec::new(),
             consumers: Vec::new(),
             responder: None,
             nodes: None,
@@ -489,7 +492,7 @@ impl Rig {
                 policy: Policy::parse("policy.toml", &options.policy, known).unwrap(),
                 policy_arc: "1.3.6.1.4.1.32473.1".parse().unwrap(),
                 caller_profile: Profile::standard(Kind::Svid),
-                ceremonies: vec![],
+                ceremonies: options.ceremonies.clone(),
                 witness_grace: undercroft_ca::time::Lifetime::seconds(600),
                 roster: options.roster.clone(),
                 nodes: options.nodes.clone().map(|policy| NodeSetup { policy, profiles: profiles.clone() }),
