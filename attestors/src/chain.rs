@@ -378,3 +378,6 @@ pub enum ChainError {
     #[error("the certificate of `{0}` has the critical extension {1}, which is not known here")]
     Critical(String, String),
 }
+
+#[cfg(test)]
+mod tests;
