@@ -12,3 +12,6 @@ pub use appraisal::{Appraised, Refused, appraise, candidate};
 pub use claims::{BootClaims, Claims};
 pub use policy::{Admitted, NodePolicy, NodePolicyError};
 pub use record::{FORMAT, Known, LastClock, Record, RecordError};
+
+#[cfg(test)]
+mod tests;
