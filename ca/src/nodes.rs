@@ -9,6 +9,11 @@ mod policy;
 mod record;
 
 pub use appraisal::{Appraised, Refused, appraise, candidate};
-pub use claims::{BootClaims, Claims};
-pub use policy::{Admitted, NodePolicy, NodePolicyError};
+pub use claims::{Attestor, BootClaims, Claims, since};
+pub use policy::{
+    Admitted, Learnt, NodePolicy, NodePolicyError, ReferenceEvent, ReferencePcr, ReferenceSet, ReferenceValue,
+};
 pub use record::{FORMAT, Known, LastClock, Record, RecordError};
+
+#[cfg(test)]
+mod tests;

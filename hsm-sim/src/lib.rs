@@ -13,6 +13,7 @@ pub mod google;
 pub mod installation;
 pub mod loopback;
 pub mod measured_boot;
+pub mod node;
 pub mod persons;
 pub mod programs;
 pub mod soak;

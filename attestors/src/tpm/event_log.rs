@@ -21,7 +21,7 @@ mod verify;
 mod wire;
 
 pub use boot::{Boot, Image, MokMeasurement};
-pub use change::{Change, ChangeKind, changes};
+pub use change::{Change, ChangeKind, Named, changes, changes_since};
 pub use content::{Content, Gpt, Measured, Opaque, Partition};
 pub use event_type::EventType;
 pub use refusal::{EventLogError, Rule};

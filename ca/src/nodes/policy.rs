@@ -19,6 +19,9 @@
 //! lifetime = { hardware = "1h", cloud-hardware = "30m" }
 //! ```
 
+mod boot;
+mod reference;
+mod rego;
 mod rule;
 mod tpm;
 
@@ -31,6 +34,8 @@ use undercroft_log::leaf::{Base64Bytes, Digest};
 use undercroft_tpm_wire::HashAlgorithm;
 use undercroft_tpm_wire::pcr::PcrSelection;
 
+pub use reference::{Learnt, ReferenceEvent, ReferencePcr, ReferenceSet, ReferenceValue};
+use reference::{Reference, ReferenceConfig};
 pub use rule::Admitted;
 use rule::{Rule, RuleConfig};
 use tpm::TpmConfig;
@@ -46,6 +51,8 @@ const MAX_POLICY: usize = 8 * 1024 * 1024;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Config {
     tpm: TpmConfig,
+    #[serde(default, rename = "reference")]
+    references: Vec<ReferenceConfig>,
     #[serde(default, rename = "rule")]
     rules: Vec<RuleConfig>,
 }
@@ -121,6 +128,22 @@ impl NodePolicy {
         })?;
         let bank = config.tpm.bank()?;
         let tpm = config.tpm.build(&file)?;
+        let content = |name: &str| file(name).map_err(|error| error.to_string());
+        let in_bank =
+            |of: HashAlgorithm, index: u8| selection.iter().any(|(bank, pcr)| (bank, pcr) == (of, index));
+        let mut references: Vec<Reference> = Vec::with_capacity(config.references.len());
+        for reference in config.references {
+            let name = format!("reference `{}`", reference.name);
+            let wrong = |what: String| NodePolicyError::new(name.clone(), what);
+            if references.iter().any(|other| other.name() == reference.name) {
+                return Err(wrong("another reference set has the same name".to_owned()));
+            }
+            let reference = Reference::new(reference, content).map_err(wrong)?;
+            if let Some(pcr) = reference.unquoted(in_bank) {
+                return Err(wrong(format!("it has {pcr}, which `tpm.pcrs` does not quote")));
+            }
+            references.push(reference);
+        }
         let mut names = BTreeSet::new();
         let mut rules = Vec::with_capacity(config.rules.len());
         for rule in config.rules {
@@ -128,7 +151,12 @@ impl NodePolicy {
             if !names.insert(rule.name.clone()) {
                 return Err(NodePolicyError::new(name, "another rule has the same name".to_owned()));
             }
-            rules.push(Rule::new(rule).map_err(|what| NodePolicyError::new(name, what))?);
+            let wrong = |what: String| NodePolicyError::new(name.clone(), what);
+            let rule = Rule::new(rule, &references, content).map_err(wrong)?;
+            if let Some(what) = rule.is_in_vain(wanted.event_log, |pcr| in_bank(bank, pcr)) {
+                return Err(wrong(what));
+            }
+            rules.push(rule);
         }
         // Maps are ordered, so the same policy is the same bytes.
         let bytes = serde_json::to_vec(&bundle)
@@ -204,7 +232,9 @@ impl NodePolicy {
 impl Config {
     /// The files that it names, each once.
     fn files(&self) -> BTreeSet<&str> {
-        self.tpm.files().collect()
+        let references = self.references.iter().filter_map(|reference| reference.file.as_deref());
+        let rules = self.rules.iter().flat_map(RuleConfig::files);
+        self.tpm.files().chain(references).chain(rules).collect()
     }
 }
 

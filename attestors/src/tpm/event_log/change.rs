@@ -87,38 +87,39 @@ fn whole(pcr: u8, component: &str, kind: ChangeKind) -> Change {
     Change { pcr, component: component.into(), kind, detail: String::new() }
 }
 
-/// Events are paired by what they are of, in their order. Those that have no partner are gone or new.
+/// What was measured once, as far as a list of reference values keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The event in words ([`Measured::component`]). Nobody vouches for them.
+    pub component: String,
+    /// What was extended.
+    pub digest: Vec<u8>,
+}
+
+/// What differs in a PCR between what was measured once and a verified log. Nothing, if it is the same.
+pub fn changes_since(pcr: u8, before: &[Named], after: &VerifiedLog) -> Vec<Change> {
+    let new: Vec<_> = after.measured().iter().filter(|event| event.pcr == pcr).collect();
+    let same =
+        before.len() == new.len() && before.iter().zip(&new).all(|(old, new)| old.digest == new.digest);
+    if same {
+        return Vec::new();
+    }
+    let old = before.iter().map(|named| (named.component.clone(), named.digest.as_slice(), None)).collect();
+    let mut changes = paired(pcr, old, &new);
+    if changes.is_empty() {
+        changes.push(whole(pcr, "the events", ChangeKind::Reordered));
+    }
+    changes
+}
+
 fn of_pcr(pcr: u8, before: &VerifiedLog, after: &VerifiedLog) -> Vec<Change> {
-    let of = |log: &VerifiedLog| -> Vec<Measured> {
-        log.measured().iter().filter(|event| event.pcr == pcr).cloned().collect()
+    let of = |log| -> Vec<&Measured> {
+        VerifiedLog::measured(log).iter().filter(|event| event.pcr == pcr).collect()
     };
     let (old, new) = (of(before), of(after));
-    let mut waiting: BTreeMap<String, VecDeque<&Measured>> = BTreeMap::new();
-    for event in &old {
-        waiting.entry(component(event)).or_default().push_back(event);
-    }
-    let mut changes = Vec::new();
-    let mut paired = BTreeSet::new();
-    for event in &new {
-        let component = component(event);
-        let partner = waiting.get_mut(&component).and_then(VecDeque::pop_front);
-        if let Some(partner) = partner {
-            paired.insert(partner.number);
-        }
-        let digest = event.digest.clone();
-        let (kind, detail) = match partner {
-            Some(partner) if partner.digest == event.digest => continue,
-            Some(partner) => {
-                (ChangeKind::Changed { old: partner.digest.clone(), new: digest }, detail(partner, event))
-            }
-            None => (ChangeKind::Added { new: digest }, String::new()),
-        };
-        changes.push(Change { pcr, component, kind, detail });
-    }
-    for event in old.iter().filter(|event| !paired.contains(&event.number)) {
-        let kind = ChangeKind::Removed { old: event.digest.clone() };
-        changes.push(Change { pcr, component: component(event), kind, detail: String::new() });
-    }
+    let old =
+        old.into_iter().map(|event| (event.component(), event.digest.as_slice(), Some(event))).collect();
+    let mut changes = paired(pcr, old, &new);
     if changes.is_empty() {
         let started = before.startup_locality() != after.startup_locality() && pcr == 0;
         let mut change = whole(pcr, "the events", ChangeKind::Reordered);
@@ -130,6 +131,48 @@ fn of_pcr(pcr: u8, before: &VerifiedLog, after: &VerifiedLog) -> Vec<Change> {
         changes.push(change);
     }
     changes
+}
+
+/// An event of before: what it is of, its digest, and itself if it is still there.
+type Old<'a> = (String, &'a [u8], Option<&'a Measured>);
+
+/// Events are paired by what they are of, in their order. Those that have no partner are gone or new.
+fn paired(pcr: u8, old: Vec<Old<'_>>, new: &[&Measured]) -> Vec<Change> {
+    let mut waiting: BTreeMap<&str, VecDeque<usize>> = BTreeMap::new();
+    for (place, (component, ..)) in old.iter().enumerate() {
+        waiting.entry(component).or_default().push_back(place);
+    }
+    let mut changes = Vec::new();
+    let mut found = BTreeSet::new();
+    for event in new {
+        let component = event.component();
+        let partner = waiting.get_mut(component.as_str()).and_then(VecDeque::pop_front);
+        found.extend(partner);
+        let digest = event.digest.clone();
+        let (kind, detail) = match partner.and_then(|place| old.get(place)) {
+            Some((_, before, _)) if *before == event.digest => continue,
+            Some((_, before, partner)) => {
+                let detail = partner.map_or(String::new(), |partner| detail(partner, event));
+                (ChangeKind::Changed { old: before.to_vec(), new: digest }, detail)
+            }
+            None => (ChangeKind::Added { new: digest }, String::new()),
+        };
+        changes.push(Change { pcr, component, kind, detail });
+    }
+    for (place, (component, digest, _)) in old.into_iter().enumerate() {
+        if !found.contains(&place) {
+            let kind = ChangeKind::Removed { old: digest.to_vec() };
+            changes.push(Change { pcr, component, kind, detail: String::new() });
+        }
+    }
+    changes
+}
+
+impl Measured {
+    /// What it is of, in words. Two events are of the same thing if this is the same.
+    pub fn component(&self) -> String {
+        component(self)
+    }
 }
 
 /// What an event is of. Two events are of the same thing if this is the same.

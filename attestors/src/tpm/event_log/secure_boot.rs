@@ -369,6 +369,15 @@ impl Requirements {
                 "DMA protection was disabled; enable it in the firmware".into(),
             );
         }
+        self.check_exit(boot)
+    }
+
+    /// Compares what has nothing to do with Secure Boot.
+    ///
+    /// # Errors
+    /// The firmware was not seen to be left, and that is wanted.
+    pub fn check_exit(&self, boot: &Boot) -> Result<(), EventLogError> {
+        let refuse = |rule, what: String| Err(EventLogError::new(rule, what));
         match (self.exited, boot.exited) {
             (true, None) => refuse(Rule::PcrNotQuoted, "PCR 5 was not quoted".into()),
             (true, Some(false)) => {

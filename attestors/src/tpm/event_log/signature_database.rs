@@ -104,6 +104,26 @@ impl SignatureDatabase {
         Ok(Self { entries })
     }
 
+    /// Reads what is published to be written into dbx: EFI_SIGNATURE_LISTs, bare or behind EFI_VARIABLE_AUTHENTICATION_2 (UEFI
+    /// specification 2.10, section 8.2.2). Whoever signed it is not looked at.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn of_update(bytes: &[u8]) -> Result<Self, EventLogError> {
+        if let Some(lists) = Self::behind_authentication(bytes) {
+            return Self::parse(lists);
+        }
+        Self::parse(bytes)
+    }
+
+    /// EFI_TIME (16 bytes), then WIN_CERTIFICATE_UEFI_GUID: its length, revision 0x0200, type 0x0ef1.
+    fn behind_authentication(bytes: &[u8]) -> Option<&[u8]> {
+        let (_, certificate) = bytes.split_first_chunk::<16>()?;
+        let (length, kind) = (certificate.first_chunk::<4>()?, certificate.get(4..8)?);
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        if kind == [0, 2, 0xf1, 0x0e] { certificate.get(length..) } else { None }
+    }
+
     /// Its entries, in order.
     pub fn entries(&self) -> &[SignatureEntry] {
         &self.entries

@@ -6,7 +6,7 @@ use undercroft_tpm_wire::creation::CreationData;
 use undercroft_tpm_wire::{HashAlgorithm, Hierarchy, PublicArea};
 
 use super::Purpose;
-use super::candidate::{Binding, weakness_of};
+use super::candidate::{Binding, version_of, weakness_of};
 use super::policy::TpmClass;
 use super::quote::{Clock, Quoted, Since};
 use super::refusal::{Code, Refusal};
@@ -193,6 +193,31 @@ impl Attested {
     /// The quoted PCRs: bank, index, value.
     pub fn pcrs(&self) -> &[(HashAlgorithm, u8, Vec<u8>)] {
         &self.pcrs
+    }
+
+    /// What the endorsement certificate says that the TPM is: its manufacturer, model and version.
+    pub fn names(&self) -> &[String; 3] {
+        &self.names
+    }
+
+    /// What kind of TPM its maker makes.
+    pub fn class(&self) -> TpmClass {
+        self.class
+    }
+
+    /// The firmwareVersion that the quote attests to; none where it is hidden (Part 1, section 36.7).
+    pub fn firmware(&self) -> Option<u64> {
+        self.firmware
+    }
+
+    /// The version in the endorsement certificate, major in the upper 16 bits, if it says one.
+    pub fn certified_version(&self) -> Option<u32> {
+        version_of(&self.names)
+    }
+
+    /// Whether the key was created in this exchange.
+    pub fn born(&self) -> bool {
+        self.born
     }
 
     /// How much it is worth.

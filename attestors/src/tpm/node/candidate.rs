@@ -33,11 +33,7 @@ impl<'p> Genuine<'p> {
 
     /// tpmVersion of the certificate, if it is `id:` and eight digits.
     pub(super) fn certified_version(&self) -> Option<u32> {
-        let [.., version] = &self.names;
-        version
-            .strip_prefix("id:")
-            .filter(|digits| digits.len() == 8)
-            .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+        version_of(&self.names)
     }
 
     /// Checks that a TPMT_PUBLIC is of an attestation key. Nothing says yet that it is in this TPM.
@@ -169,6 +165,12 @@ impl Bound<'_> {
             Null => None,
         }
     }
+}
+
+/// tpmVersion among the names of a certificate, if it is `id:` and eight digits.
+pub(super) fn version_of([.., version]: &[String; 3]) -> Option<u32> {
+    let digits = version.strip_prefix("id:").filter(|digits| digits.len() == 8)?;
+    u32::from_str_radix(digits, 16).ok()
 }
 
 /// As firmware makes keys of this kind weak.

@@ -6,8 +6,11 @@ use serde::Deserialize;
 use undercroft_attestors::tpm::node::Assurance;
 use undercroft_log::leaf::Digest;
 
+use super::boot::{BootConfig, BootWishes, FirmwareFloors};
+use super::reference::Reference;
+use super::rego::Rego;
 use crate::names::{SpiffeId, TrustDomain, is_reserved, parse_spiffe_id, parse_trust_domain};
-use crate::nodes::claims::Claims;
+use crate::nodes::claims::{Attestor, Claims};
 use crate::policy::{Known, Refusal};
 use crate::profile::Kind;
 use crate::time::Lifetime;
@@ -36,6 +39,35 @@ pub(super) struct RuleConfig {
     /// How long a certificate lives, by assurance; the profile's own where it is not said.
     #[serde(default)]
     lifetime: BTreeMap<Class, Lifetime>,
+    /// Attestors that must all have spoken.
+    #[serde(default)]
+    require: Vec<Attestor>,
+    /// The least firmware of TPMs, by manufacturer.
+    #[serde(default)]
+    firmware_at_least: BTreeMap<String, String>,
+    #[serde(default)]
+    secure_boot: bool,
+    /// A file.
+    dbx_at_least: Option<String>,
+    db_only: Option<Vec<Digest>>,
+    authorities: Option<Vec<Digest>>,
+    #[serde(default)]
+    sbat_at_least: BTreeMap<String, u32>,
+    #[serde(default)]
+    dma_protection: bool,
+    #[serde(default)]
+    event_log_exited: bool,
+    /// Sets of reference values, one of which must fit.
+    references: Option<Vec<String>>,
+    /// A file.
+    rego: Option<String>,
+}
+
+impl RuleConfig {
+    /// The files that it names.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        self.dbx_at_least.as_deref().into_iter().chain(self.rego.as_deref())
+    }
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -69,6 +101,12 @@ pub(super) struct Rule {
     select: Vec<String>,
     assurance: Assurance,
     lifetimes: Vec<(Assurance, Lifetime)>,
+    require: Vec<Attestor>,
+    firmware: FirmwareFloors,
+    boot: BootWishes,
+    /// None if none is wanted.
+    references: Option<Vec<Reference>>,
+    rego: Option<Rego>,
 }
 
 /// What a node may have.
@@ -87,11 +125,35 @@ pub struct Admitted {
 }
 
 impl Rule {
-    pub(super) fn new(config: RuleConfig) -> Result<Self, String> {
+    /// Reads a rule. `file` gives the content of a file that it names.
+    pub(super) fn new<'a>(
+        config: RuleConfig,
+        references: &[Reference],
+        file: impl Fn(&str) -> Result<&'a [u8], String>,
+    ) -> Result<Self, String> {
         let domain = parse_trust_domain(&config.domain).map_err(|error| error.to_string())?;
         let names = config.names.into_iter().map(|(key, name)| Ok((digest(&key)?, name)));
         let names: BTreeMap<_, _> = names.collect::<Result<_, String>>()?;
+        let in_file = |name: &str, what: String| format!("file `{name}`: {what}");
+        let dbx = config.dbx_at_least.as_deref();
+        let boot = BootWishes::new(&BootConfig {
+            secure_boot: config.secure_boot,
+            dbx: dbx.map(&file).transpose()?,
+            db: config.db_only.as_deref(),
+            authorities: config.authorities.as_deref(),
+            sbat: &config.sbat_at_least,
+            dma_protection: config.dma_protection,
+            exited: config.event_log_exited,
+        });
+        let boot = boot.map_err(|what| in_file(dbx.unwrap_or_default(), what))?;
+        let rego =
+            config.rego.map(|name| Rego::new(&name, file(&name)?).map_err(|what| in_file(&name, what)));
         let rule = Self {
+            require: config.require,
+            firmware: FirmwareFloors::new(&config.firmware_at_least)?,
+            boot,
+            references: config.references.map(|names| chosen(&names, references)).transpose()?,
+            rego: rego.transpose()?,
             name: config.name,
             domain,
             profile: config.profile,
@@ -146,6 +208,16 @@ impl Rule {
         &self.name
     }
 
+    /// Why nothing that is asked of a TPM could satisfy the rule.
+    pub(super) fn is_in_vain(&self, event_log: bool, quoted: impl Fn(u8) -> bool) -> Option<String> {
+        let pcrs = self.boot.pcrs();
+        if !pcrs.is_empty() && !event_log {
+            return Some("it says how a node must boot, and `tpm.event-log` is false".to_owned());
+        }
+        let missing = pcrs.into_iter().find(|pcr| !quoted(*pcr))?;
+        Some(format!("it needs PCR {missing}, which `tpm.pcrs` does not quote in its first bank"))
+    }
+
     pub(super) fn domain(&self) -> &TrustDomain {
         &self.domain
     }
@@ -158,11 +230,15 @@ impl Rule {
             let what = format!("rule `{}` is for nodes with the selector {missing}", self.name);
             return refuse(0, "node-selector", what);
         }
+        if let Some(missing) = self.require.iter().find(|attestor| !claims.attestors().contains(attestor)) {
+            let what = format!("rule `{}` wants the word of `{}`", self.name, missing.as_str());
+            return refuse(1, "node-attestor", what);
+        }
         let endorsement = claims.endorsement();
         let name = match (self.spiffe_id.contains(NAME), self.names.get(&endorsement)) {
             (true, None) => {
                 let what = format!("rule `{}` has no name for the TPM {endorsement}", self.name);
-                return refuse(1, "node-unnamed", what);
+                return refuse(2, "node-unnamed", what);
             }
             (_, name) => name.map_or("", String::as_str),
         };
@@ -174,9 +250,17 @@ impl Rule {
                 self.assurance.as_str(),
                 assurance.as_str()
             );
-            return refuse(2, "node-assurance", what);
+            return refuse(3, "node-assurance", what);
         }
-        let spiffe_id = self.id(endorsement, name).map_err(|what| (3, Refusal::new("id-malformed", what)))?;
+        self.firmware.admit(&self.name, &claims.attested).map_err(|refusal| (4, refusal))?;
+        self.boot.admit(&self.name, claims).map_err(|refusal| (5, refusal))?;
+        self.fits(claims).map_err(|what| (6, Refusal::new("node-reference", what)))?;
+        if let Some(rego) = &self.rego {
+            let allowed = rego.admit(&claims.as_input(self.domain.as_str()));
+            allowed
+                .map_err(|what| (7, Refusal::new("node-rego", format!("rule `{}`: {what}", self.name))))?;
+        }
+        let spiffe_id = self.id(endorsement, name).map_err(|what| (8, Refusal::new("id-malformed", what)))?;
         let lifetime = self.lifetimes.iter().find(|(of, _)| *of == assurance).map(|(_, lifetime)| *lifetime);
         Ok(Admitted {
             rule: self.name.clone(),
@@ -185,6 +269,21 @@ impl Rule {
             spiffe_id,
             lifetime,
         })
+    }
+
+    /// Whether one of the reference sets fits wholly; otherwise what differs from the nearest.
+    fn fits(&self, claims: &Claims) -> Result<(), String> {
+        let Some(references) = &self.references else { return Ok(()) };
+        let differences = references.iter().map(|set| (set.name(), set.differences(claims)));
+        match differences.min_by_key(|(_, differences)| differences.len()) {
+            Some((_, differences)) if differences.is_empty() => Ok(()),
+            Some((nearest, differences)) => Err(format!(
+                "no reference set of rule `{}` fits; from the nearest, `{nearest}`, differ: {}",
+                self.name,
+                differences.join("; ")
+            )),
+            None => Err(format!("rule `{}` names no reference set", self.name)),
+        }
     }
 
     /// The SPIFFE ID of a TPM. Whatever is put into it is one segment.
@@ -202,6 +301,21 @@ impl Rule {
             false => Ok(id),
         }
     }
+}
+
+/// The sets of these names.
+fn chosen(names: &[String], known: &[Reference]) -> Result<Vec<Reference>, String> {
+    if names.is_empty() {
+        return Err("references names no set, so that no node would fit".to_owned());
+    }
+    let find = |name: &String| {
+        let found = known.iter().find(|set| set.name() == name);
+        found.cloned().ok_or_else(|| {
+            let names: Vec<_> = known.iter().map(Reference::name).collect();
+            format!("there is no reference set `{name}`; known are {}", names.join(", "))
+        })
+    };
+    names.iter().map(find).collect()
 }
 
 fn digest(text: &str) -> Result<Digest, String> {
