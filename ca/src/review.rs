@@ -168,7 +168,7 @@ impl Review {
                     ));
                 }
                 let uri = Some(format!("{}{SERVER_PATH}", self.domain.id_string()));
-                built_in(&Profile::standard(Kind::Server), Identity { uri, dns_names: names })
+                built_in(&Profile::standard(Kind::Server), Identity { uri, dns_names: names, tpm: None })
             }
             Channel::EnrolmentToken => {
                 let profile = self.enrols.as_ref().ok_or_else(|| {
@@ -183,7 +183,11 @@ impl Review {
                 }
                 built_in(profile, Identity::leaf(&id, Vec::new()))
             }
-            Channel::UnixSocket | Channel::Anonymous | Channel::Ceremony => {
+            Channel::UnixSocket
+            | Channel::Anonymous
+            | Channel::Ceremony
+            | Channel::Activation
+            | Channel::Acme => {
                 return Err(Refusal::new(
                     "caller-unknown",
                     format!("callers by {:?} get no certificates of this authority", intent.caller.by),

@@ -363,7 +363,7 @@ impl CertificateAuthority {
             self.policy.digest(),
             domain.clone(),
             Profile::standard(Kind::Server),
-            Identity { uri: Some(id.clone()), dns_names: names.to_vec() },
+            Identity { uri: Some(id.clone()), dns_names: names.to_vec(), tpm: None },
             Vec::new(),
         );
         let issuer = self.issuer(&grant, &id)?;
