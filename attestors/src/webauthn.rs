@@ -199,6 +199,11 @@ impl Statement {
         Ok(Device { key, identifier, attestation_key: self.certificate.clone(), issuer })
     }
 
+    /// Whether the attestation key's certificate names one of these as its issuer.
+    pub fn is_directly_below(&self, anchors: &Anchors) -> bool {
+        anchors.has_subject(self.certificate.issuer_der())
+    }
+
     fn issuer(&self, anchors: &Anchors, at: Timestamp) -> Result<Certificate, Refusal> {
         let path = self.certificate.path(&self.intermediates, anchors, at);
         // Clients send the issuer along, which may be the anchor itself: that is no other way to it.

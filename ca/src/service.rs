@@ -7,6 +7,7 @@
 mod compromise;
 mod consumers;
 mod custody;
+mod devices;
 mod drill;
 mod enrol;
 mod freeze;
@@ -33,6 +34,7 @@ use undercroft_log::{Clock, Logged, Receipt};
 
 use consumers::Consumers;
 use custody::HeldKey;
+pub use devices::{AttestationAuthority, Devices, IdTemplate};
 pub use enrol::EnrolmentToken;
 pub use freeze::{Brought, Freezing};
 pub use publish::{PublishError, RevocationSetup, Served, all_revoked};
