@@ -429,6 +429,9 @@ def log(folder, vkey, policy=None, seen=()):
                 is_next = entry["sequence"] == uses[body["key_id"]]
                 must(is_next, "sequence", f"use {uses[body['key_id']]} of its key is missing")
                 open_intents[index] = (keys[body["key_id"]], body["algorithm"], intent_bytes(body, blob))
+            elif kind == "verdict":
+                for part in ("evidence", "policy"):
+                    must(len(blob(body[part]["sha256"])) == body[part]["length"], "blob", "a blob has another length")
             elif kind == "outcome":
                 must(body["intent"] in open_intents, "outcome", "it is the outcome of no intent that waits for one")
                 spki, algorithm, tbs = open_intents.pop(body["intent"])

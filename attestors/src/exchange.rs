@@ -12,9 +12,7 @@ use undercroft_tpm_wire::pcr::PcrSelection;
 
 /// The most bytes of a message.
 pub const MAX_MESSAGE: usize = 2 * 1024 * 1024;
-/// The label of the tls-exporter, with an empty context and 32 bytes (RFC 9266 section 2).
-pub const EXPORTER: &[u8] = b"EXPORTER-Channel-Binding";
-/// Bytes of what the exporter gives.
+/// Bytes of what the tls-exporter gives (RFC 9266 section 2).
 pub const EXPORTED: usize = 32;
 
 /// What the node begins with: who it says it is, and what it wants a certificate for.
@@ -120,6 +118,12 @@ impl From<HashAlgorithm> for BankName {
 }
 
 impl Wanted {
+    /// As it is sent.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Names and numbers alone: it cannot fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
     /// The selection of TPM2_Quote that they are. Nothing if a bank stands there twice or without a PCR, or an index is above 23.
     pub fn selection(&self) -> Option<PcrSelection> {
         PcrSelection::of_banks(self.pcrs.iter().map(|bank| (bank.bank.into(), bank.pcrs.clone())))

@@ -11,4 +11,4 @@ mod record;
 pub use appraisal::{Appraised, Refused, appraise, candidate};
 pub use claims::{BootClaims, Claims};
 pub use policy::{Admitted, NodePolicy, NodePolicyError};
-pub use record::{Known, LastClock, Record, RecordError};
+pub use record::{FORMAT, Known, LastClock, Record, RecordError};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{
     Body, Channel, Digest, EnrolmentEvent, Evidence, Freeze, FreezeEvent, Intent, Leaf, LogHead, Object,
-    OutcomeResult, Reason, RotationEvent, ToBeSigned,
+    OutcomeResult, Reason, RotationEvent, ToBeSigned, Verdict, VerdictResult,
 };
 use undercroft_log::note::{KeyName, VerifierKey};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -18,7 +18,7 @@ use x509_parser::prelude::{FromDer as _, TbsCertificate};
 use crate::names::{PERMANENT_IDENTIFIER, TpmNames, read_permanent_identifier};
 use crate::revocation::facts::Change;
 use crate::serial::SerialNumber;
-use crate::store::{CertificateFact, Effect};
+use crate::store::{CertificateFact, Effect, NodeFact};
 use crate::subject::Subject;
 
 /// The format of a statement.
@@ -181,7 +181,27 @@ pub fn effects_of(leaf: &Leaf) -> Vec<Effect> {
                 id: enrolment.id.clone(),
                 expires: enrolment.expires,
             }],
+            EnrolmentEvent::NodeReleased => vec![Effect::NodeReleased { endorsement: enrolment.token }],
         },
+        // With the verdict and not with the intent that rests on it, which says less. A TPM is claimed in both ways.
+        Body::Verdict(Verdict {
+            result: VerdictResult::Accepted(accepted),
+            domain,
+            endorsement,
+            evidence,
+            ..
+        }) => {
+            let node = |endorsement: &Digest| NodeFact {
+                endorsement: *endorsement,
+                domain: domain.clone(),
+                spiffe_id: accepted.spiffe_id.clone(),
+                attestation_key: accepted.attestation_key.0.clone(),
+                clock: accepted.clock.into(),
+                transcript: accepted.transcript,
+                evidence: evidence.sha256,
+            };
+            endorsement.iter().map(|endorsement| Effect::NodeAttested(node(endorsement))).collect()
+        }
         Body::Bundle(bundle) => vec![Effect::Bundle(bundle.clone())],
         Body::Rotation(rotation) if rotation.event != RotationEvent::Refused => {
             vec![Effect::Rotation(rotation.clone())]
@@ -205,7 +225,8 @@ pub fn effects_of(leaf: &Leaf) -> Vec<Effect> {
         | Body::Epoch(_)
         | Body::Rotation(_)
         | Body::Recovery(_)
-        | Body::Start(_) => Vec::new(),
+        | Body::Start(_)
+        | Body::Verdict(_) => Vec::new(),
     }
 }
 

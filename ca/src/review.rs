@@ -183,9 +183,11 @@ impl Review {
                 }
                 built_in(profile, Identity::leaf(&id, Vec::new()))
             }
+            // A gate has no evidence to judge, and believes nobody's verdict.
             Channel::UnixSocket
             | Channel::Anonymous
             | Channel::Ceremony
+            | Channel::Attestation
             | Channel::Activation
             | Channel::Acme => {
                 return Err(Refusal::new(

@@ -4,6 +4,7 @@
 //! the authentication (`undercroft-upstream`) and gives each request a task of its own, since a request that is
 //! dropped half-way leaves an intent that nobody answers until the next start.
 
+mod attest;
 mod compromise;
 mod consumers;
 mod custody;
@@ -32,6 +33,8 @@ use undercroft_log::leaf::{
 use undercroft_log::sequencer::{Append, AppendError, Assurance, Log};
 use undercroft_log::{Clock, Logged, Receipt};
 
+use attest::Nodes;
+pub use attest::{AttestedNode, Exchange, NodeSetup, TO_ANSWER};
 use consumers::Consumers;
 use custody::HeldKey;
 pub use devices::{AttestationAuthority, Devices, IdTemplate};
@@ -75,6 +78,8 @@ pub struct CertificateAuthority {
     roster: Option<Roster>,
     facts: Arc<dyn Facts>,
     revocations: Arc<dyn Revocations>,
+    /// How nodes are judged; none if they do not attest here.
+    nodes: Option<Nodes>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }

@@ -9,6 +9,7 @@ use undercroft_keys::KeyId;
 use undercroft_log::leaf::{Bundle, Digest, Freezable, Rotation};
 use undercroft_log::store::StoreError;
 
+use crate::nodes::LastClock;
 use crate::revocation::facts::{Change, CrlFact, Series};
 use crate::serial::SerialNumber;
 
@@ -23,6 +24,25 @@ pub struct CertificateFact {
     pub name: String,
     /// When it ends.
     pub not_after: Timestamp,
+}
+
+/// A node and its TPM, as they were at the last attestation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeFact {
+    /// SHA-256 of the SubjectPublicKeyInfo of its endorsement key.
+    pub endorsement: Digest,
+    /// The trust domain that it is in.
+    pub domain: String,
+    /// Its SPIFFE ID.
+    pub spiffe_id: String,
+    /// The Name of its attestation key.
+    pub attestation_key: Vec<u8>,
+    /// The clock of its TPM.
+    pub clock: LastClock,
+    /// The hash of the transcript of the exchange.
+    pub transcript: Digest,
+    /// The evidence, by its SHA-256.
+    pub evidence: Digest,
 }
 
 /// Something that becomes durable with an entry, or not at all.
@@ -76,6 +96,14 @@ pub enum Effect {
         token: Digest,
         /// The time now.
         now: Timestamp,
+    },
+    /// A node has attested and gets one certificate. Refused if the exchange was spent before, if the TPM is another node's,
+    /// if the node has another TPM, or if the TPM's clock is not ahead of the last that was seen.
+    NodeAttested(NodeFact),
+    /// A TPM is nobody's node any more. Refused if it is none.
+    NodeReleased {
+        /// SHA-256 of the SubjectPublicKeyInfo of its endorsement key.
+        endorsement: Digest,
     },
     /// A bundle is the published one from here on. Refused unless its sequence number is one more than the last.
     Bundle(Bundle),
@@ -134,6 +162,15 @@ pub trait Facts: Send + Sync {
 
     /// An enrolment token by its digest.
     async fn enrolment(&self, token: Digest) -> Result<Option<Enrolment>, StoreError>;
+
+    /// The node whose TPM has this endorsement key.
+    async fn node(&self, endorsement: Digest) -> Result<Option<NodeFact>, StoreError>;
+
+    /// The node of this SPIFFE ID.
+    async fn node_of_id(&self, spiffe_id: &str) -> Result<Option<NodeFact>, StoreError>;
+
+    /// The nodes of a domain whose SPIFFE IDs come after this one, in their order.
+    async fn nodes(&self, domain: &str, after: &str, most: u32) -> Result<Vec<NodeFact>, StoreError>;
 
     /// The published bundle of a domain.
     async fn bundle(&self, domain: &str) -> Result<Option<Bundle>, StoreError>;

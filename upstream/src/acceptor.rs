@@ -26,7 +26,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use undercroft_ca::verify::holder;
-use undercroft_proto::connect::crypto_provider;
+use undercroft_proto::connect::{channel_binding, crypto_provider};
 use undercroft_proto::identity::{DomainAnchors, IdentityError, Side, spiffe_id_of_verified, verify};
 
 use crate::server_certificates::ServerCertificates;
@@ -43,6 +43,8 @@ pub struct Peer {
     pub until: Option<Timestamp>,
     /// Where it is.
     pub address: SocketAddr,
+    /// The tls-exporter of the connection (RFC 9266): what an exchange is bound to.
+    pub binding: Option<[u8; 32]>,
 }
 
 /// Who may vouch for clients now: asked at each handshake, since roots are rotated.
@@ -112,7 +114,8 @@ async fn shake_hands(
     let spiffe_id = certificate.map(spiffe_id_of_verified).transpose().map_err(io::Error::other)?;
     let holder = certificate.map(|certificate| holder(certificate)).transpose().map_err(io::Error::other)?;
     let until = holder.map(|holder| holder.validity.not_after());
-    Ok(Connection { stream, peer: Peer { spiffe_id, until, address }, _permit: permit })
+    let binding = channel_binding(stream.get_ref().1);
+    Ok(Connection { stream, peer: Peer { spiffe_id, until, address, binding }, _permit: permit })
 }
 
 /// A connection whose peer is known.

@@ -95,7 +95,7 @@ impl AdminApi {
     }
 
     /// The same, as entries name it.
-    fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+    pub(crate) fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         let uid = self.user(request)?;
         Ok(Caller { id: format!("uid:{uid}"), by: Channel::UnixSocket })
     }

@@ -5,7 +5,9 @@
 
 pub mod acceptor;
 mod admin;
+mod attestation;
 mod issuance;
+mod nodes;
 mod recovery;
 mod revocation;
 mod rotation;
@@ -13,7 +15,9 @@ mod server_certificates;
 mod status;
 
 pub use admin::{AdminApi, AdminSetup, Administrators};
+pub use attestation::AttestationApi;
 pub use issuance::IssuanceApi;
+pub use nodes::NodesApi;
 pub use recovery::{RecoveryApi, RecoverySetup, StateCopy, TakeBackup};
 pub use revocation::RevocationApi;
 pub use server_certificates::{CertificateForNames, ServerCertificates};

@@ -11,6 +11,7 @@ mod place;
 mod revoked;
 mod rotation;
 mod signed;
+mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -21,8 +22,8 @@ use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_keys::{KeyAlgorithm, KeyId, PublicKey};
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{
-    Body, Bundle, Ceremony, CeremonyEvent, Digest, Enrolment, Epoch, Grade, Key, KeyEvidence, Kind, LogHead,
-    Policy, Refusal, Text,
+    Body, Bundle, Ceremony, CeremonyEvent, Digest, Enrolment, EnrolmentEvent, Epoch, Grade, Key, KeyEvidence,
+    Kind, LogHead, Policy, Refusal, Text,
 };
 use undercroft_log::note::VerifierKey;
 use undercroft_log::tree::TILE_WIDTH;
@@ -35,6 +36,7 @@ use self::place::{About, Place};
 use self::revoked::{Issued, Revoked};
 use self::rotation::Rotations;
 use self::signed::{Open, Signed};
+use self::verdicts::Verdicts;
 use crate::parallel;
 use crate::population::Population;
 use crate::proof::root_at;
@@ -97,6 +99,7 @@ struct Reader<'a> {
     tokens: HashMap<Digest, Token>,
     redeemed: HashSet<Digest>,
     freezes: Freezes,
+    verdicts: Verdicts,
     ledger: Ledger,
     /// Heads of this log that entries speak of, each with the entry.
     heads: Vec<(u64, LogHead)>,
@@ -148,6 +151,7 @@ impl<'a> Reader<'a> {
             tokens: HashMap::new(),
             redeemed: HashSet::new(),
             freezes: Freezes::default(),
+            verdicts: Verdicts::default(),
             ledger: Ledger::default(),
             heads: Vec::new(),
             findings: Vec::new(),
@@ -194,6 +198,7 @@ impl<'a> Reader<'a> {
             Body::Bundle(bundle) => self.bundle(index, &bundle),
             Body::Policy(policy) => self.policy(index, &policy)?,
             Body::Refusal(refusal) => self.refusal(index, &refusal),
+            Body::Verdict(verdict) => self.verdict(index, leaf.time, &verdict)?,
             Body::Enrolment(enrolment) => self.enrolment(enrolment),
             Body::Ceremony(ceremony) => self.ceremony(index, &ceremony),
             Body::Command(command) => {
@@ -364,7 +369,10 @@ impl<'a> Reader<'a> {
     }
 
     fn enrolment(&mut self, enrolment: Enrolment) {
-        let Enrolment { token, id, expires, .. } = enrolment;
+        let Enrolment { event, token, id, expires, .. } = enrolment;
+        if event == EnrolmentEvent::NodeReleased {
+            return self.verdicts.released(token);
+        }
         self.tokens.insert(token, Token { id, expires });
     }
 

@@ -208,7 +208,11 @@ async fn fetch_tiles(
 
 /// The blobs that the entries in some bundles name, and their lengths. What cannot be read is for the audit to find.
 fn blobs(bundles: Range<u64>, read: impl Fn(u64) -> Vec<Vec<u8>>) -> BTreeSet<(Digest, u64)> {
-    bundles.flat_map(read).filter_map(|entry| Leaf::parse(&entry).ok()?.body.blob()).collect()
+    bundles
+        .flat_map(read)
+        .filter_map(|entry| Leaf::parse(&entry).ok())
+        .flat_map(|leaf| leaf.body.blobs())
+        .collect()
 }
 
 /// Fetches blobs to a folder, some at a time.

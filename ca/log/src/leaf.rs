@@ -23,12 +23,13 @@ use serde_json::value::RawValue;
 use undercroft_keys::KeyId;
 
 pub use body::{
-    Alert, AlertEvent, Anchor, AnchorIntent, Approval, Asked, Attested, BlobOf, Body, Bundle, Caller,
-    Ceremony, CeremonyEvent, CeremonyStep, Channel, CloseReason, Command, Enrolment, EnrolmentEvent,
+    Accepted, Alert, AlertEvent, Anchor, AnchorIntent, Approval, Asked, Attested, BlobOf, Body, Bundle,
+    Caller, Ceremony, CeremonyEvent, CeremonyStep, Channel, CloseReason, Command, Enrolment, EnrolmentEvent,
     EnteredPhase, Epoch, Evidence, Freezable, Freeze, FreezeEvent, Grade, Intent, Key, KeyEvent, KeyEvidence,
     LedgerNumber, LogHead, MOST_SERIALS, Object, Outcome, OutcomeResult, Policy, Reason, Recovery,
-    RecoveryWay, Refusal, RefusedAction, Replacement, Revocation, RevocationEvent, RotatedRoots, Rotation,
-    RotationBlocker, RotationEvent, RotationPhase, RotationSchedule, Start, Text, ToBeSigned, TranscriptHead,
+    RecoveryWay, Refusal, RefusedAction, RefusedNode, Replacement, Revocation, RevocationEvent, RotatedRoots,
+    Rotation, RotationBlocker, RotationEvent, RotationPhase, RotationSchedule, Start, Text, ToBeSigned,
+    TpmClock, TranscriptHead, Verdict, VerdictResult,
 };
 pub use encoding::{Base64Bytes, Digest, HexKeyId, HexSerial};
 

@@ -128,16 +128,19 @@ fn changed(what: String) -> ScrubError {
     ScrubError::Changed(format!("{what} was changed behind our back"))
 }
 
-/// The large object that an entry names is there, and is what it names.
+/// The large objects that an entry names are there, and are what it names.
 async fn has_its_blob(log: &dyn LogReader, entry: &[u8]) -> Result<(), ScrubError> {
     // Few entries have one; parsing all of them would cost more than everything else.
-    if !entry.windows(6).any(|bytes| bytes == b"\"blob\"") {
+    let names = |member: &[u8]| entry.windows(member.len()).any(|bytes| bytes == member);
+    if !names(b"\"blob\"") && !names(b"\"length\"") {
         return Ok(());
     }
-    let Some((digest, _)) = Leaf::parse(entry).ok().and_then(|leaf| leaf.body.blob()) else { return Ok(()) };
-    match log.blob(digest).await? {
-        Some(blob) if Digest::of(&blob) == digest => Ok(()),
-        Some(_) => Err(changed(format!("the blob {digest}"))),
-        None => Err(ScrubError::Changed(format!("the blob {digest} is missing"))),
+    for (digest, _) in Leaf::parse(entry).map(|leaf| leaf.body.blobs()).unwrap_or_default() {
+        match log.blob(digest).await? {
+            Some(blob) if Digest::of(&blob) == digest => {}
+            Some(_) => return Err(changed(format!("the blob {digest}"))),
+            None => return Err(ScrubError::Changed(format!("the blob {digest} is missing"))),
+        }
     }
+    Ok(())
 }

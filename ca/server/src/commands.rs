@@ -12,6 +12,7 @@ mod exchange;
 mod export;
 mod freeze;
 mod keys;
+mod node;
 mod recover;
 mod request;
 mod restore;
@@ -63,6 +64,9 @@ enum Command {
     /// Let somebody in who has no certificate yet.
     #[command(subcommand)]
     Enrolment(admin::EnrolmentCommand),
+    /// Work with the nodes that are known by their TPMs.
+    #[command(subcommand)]
+    Node(node::NodeCommand),
     /// Have roots and intermediates take the place of others.
     #[command(subcommand)]
     Rotate(rotate::RotateCommand),
@@ -107,6 +111,7 @@ impl Program for Undercroft {
             Command::Domain(command) => command.run(terminal),
             Command::Bundle(args) => args.run(terminal),
             Command::Enrolment(command) => command.run(terminal),
+            Command::Node(command) => command.run(terminal),
             Command::Rotate(command) => command.run(terminal),
             Command::Freeze(args) => args.run(terminal),
             Command::Unfreeze(args) => args.run(terminal),

@@ -20,6 +20,7 @@ use undercroft_ca::approval::Roster;
 use undercroft_ca::certificate::{AuthorityCertificate, Constraints, certificates_from_pem};
 use undercroft_ca::log_key::{LogOf, origin};
 use undercroft_ca::names::{DnsName, SpiffeId, TrustDomain, parse_spiffe_id, parse_trust_domain};
+use undercroft_ca::nodes::NodePolicy;
 use undercroft_ca::policy::{Known, Policy};
 use undercroft_ca::profile::{Assured, Kind, PolicyArc, Profile};
 use undercroft_ca::strict_toml;
@@ -66,6 +67,8 @@ pub struct Config {
     pub domains: Vec<Domain>,
     /// The policy.
     pub policy: Policy,
+    /// How nodes are judged; none if they do not attest here.
+    pub node_policy: Option<NodePolicy>,
     /// The arc of the certificate policies.
     pub policy_arc: PolicyArc,
     /// The profile of enrolled callers.
@@ -208,6 +211,8 @@ impl Config {
                 )));
             }
         }
+        let node_policy =
+            raw.node_policy.map(|path| read_node_policy(&base.join(path), known)).transpose()?;
         if domains.iter().all(|domain| domain.server_names.is_empty()) {
             return Err(wrong(
                 "domain",
@@ -243,6 +248,7 @@ impl Config {
             custody_every: raw.custody_every,
             domains,
             policy,
+            node_policy,
             policy_arc: raw.policy_arc,
             caller_profile,
             profiles,
@@ -252,6 +258,15 @@ impl Config {
             witness_grace: raw.witness_grace,
         })
     }
+}
+
+/// Reads the policy for nodes, with the files that it names, which are beside it.
+fn read_node_policy(path: &Path, known: Known<'_>) -> Result<NodePolicy, Failure> {
+    let beside = path.parent().unwrap_or(Path::new("."));
+    let file = |name: &str| std::fs::read(beside.join(name)).map_err(|error| error.to_string());
+    let policy = NodePolicy::parse(&path.display().to_string(), &read_text(path)?, file)
+        .and_then(|policy| policy.check(known).map(|()| policy));
+    policy.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
 /// A TPM that keeps a ledger is one domain's: what it does for another would be missing in the ledger.

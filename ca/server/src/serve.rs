@@ -25,7 +25,7 @@ use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::log_key::LogKey;
 use undercroft_ca::profile::{Kind, Profile};
 use undercroft_ca::service::{
-    CertificateAuthority, DomainSetup, OcspSetup, RevocationSetup, ServiceError, Setup,
+    CertificateAuthority, DomainSetup, NodeSetup, OcspSetup, RevocationSetup, ServiceError, Setup,
 };
 use undercroft_ca::store::{Effect, Facts as _};
 use undercroft_cli::system::{SystemClock, SystemEntropy};
@@ -37,14 +37,16 @@ use undercroft_log::leaf::{Body, Leaf};
 use undercroft_log::note::KeyName;
 use undercroft_log::sequencer::{self, Fatal, Limits};
 use undercroft_log::store::{LogReader, LogStore};
+use undercroft_proto::node::attestation_server::AttestationServer;
+use undercroft_proto::node::nodes_server::NodesServer;
 use undercroft_proto::recovery::recovery_server::RecoveryServer;
 use undercroft_proto::v1::admin_server::AdminServer;
 use undercroft_proto::v1::issuance_server::IssuanceServer;
 use undercroft_proto::v1::revocation_server::RevocationServer;
 use undercroft_upstream::acceptor::accept;
 use undercroft_upstream::{
-    AdminApi, AdminSetup, Administrators, CertificateForNames, IssuanceApi, RecoveryApi, RecoverySetup,
-    RevocationApi, ServerCertificates,
+    AdminApi, AdminSetup, Administrators, AttestationApi, CertificateForNames, IssuanceApi, NodesApi,
+    RecoveryApi, RecoverySetup, RevocationApi, ServerCertificates,
 };
 
 use crate::anchors;
@@ -62,6 +64,9 @@ use crate::witnesses::{self, Witnesses};
 
 /// The longest request that is read: a CSR and some names.
 const MAX_REQUEST: usize = 64 * 1024;
+
+/// The longest message of a node: a hello and an answer with an event log.
+const MAX_EVIDENCE: usize = 5 * 1024 * 1024;
 
 /// The most connections that callers may have open.
 const CONNECTIONS: usize = 4096;
@@ -139,6 +144,10 @@ async fn run(
         ceremonies: crate::ceremonies::read(config)?,
         witness_grace: config.witness_grace,
         roster: config.recovery.clone(),
+        nodes: config
+            .node_policy
+            .clone()
+            .map(|policy| NodeSetup { policy, profiles: config.profiles.clone() }),
         facts: Arc::new(database.clone()),
         revocations: Arc::new(database.clone()),
         trust: config.trust.clone(),
@@ -473,6 +482,8 @@ async fn listen(
     let connections = accept(listener, anchors::of(ca.clone()), certificates.clone(), most_connections())
         .map_err(|error| Failure::failed(format!("TLS: {error}")))?;
     let limited = |service: IssuanceApi| IssuanceServer::new(service).max_decoding_message_size(MAX_REQUEST);
+    let attestation = AttestationServer::new(AttestationApi::new(ca.clone()));
+    let attestation = attestation.max_decoding_message_size(MAX_EVIDENCE);
     let stopped = |mut stopping: watch::Receiver<bool>| async move {
         // An error means that nobody can tell us to go on, which is the same.
         let _ = stopping.wait_for(|stop| *stop).await;
@@ -484,13 +495,16 @@ async fn listen(
         .initial_connection_window_size(2 * WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .add_service(limited(IssuanceApi::new(ca.clone())))
+        .add_service(attestation)
         .serve_with_incoming_shutdown(connections, stopped(stopping.clone()));
     let admin = AdminApi::new(admin);
     let revocation = RevocationServer::new(RevocationApi::new(admin.clone()));
+    let nodes = NodesServer::new(NodesApi::new(admin.clone()));
     let administration = Server::builder()
         .add_service(AdminServer::new(admin).max_decoding_message_size(MAX_REQUEST))
         .add_service(RecoveryServer::new(RecoveryApi::new(recovery)).max_decoding_message_size(MAX_REQUEST))
         .add_service(revocation.max_decoding_message_size(MAX_REQUEST))
+        .add_service(nodes.max_decoding_message_size(MAX_REQUEST))
         .add_service(limited(IssuanceApi::new(ca.clone())))
         .serve_with_incoming_shutdown(unhurried(admin_socket), stopped(stopping.clone()));
     let renewing = keep_renewed(config, ca, &certificates, renewed, stopping.clone());

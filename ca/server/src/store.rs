@@ -8,6 +8,7 @@ mod backup;
 mod commit;
 mod database;
 mod freeze;
+mod node;
 mod read;
 mod revocation;
 

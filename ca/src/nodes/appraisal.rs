@@ -36,6 +36,9 @@ pub struct Refused {
     pub reason: String,
     /// SHA-256 of the SubjectPublicKeyInfo of its endorsement key, if a maker vouches for it.
     pub endorsement: Option<Digest>,
+    /// Whether it was shown that this TPM took part: it opened the credential, or its attestation key has signed for this
+    /// exchange. Before that, anybody may have sent its certificate.
+    pub present: bool,
     /// What is known of it, if all was well but policy does not take it.
     pub claims: Option<Box<Claims>>,
 }
@@ -43,7 +46,7 @@ pub struct Refused {
 impl Refused {
     /// A refusal of somebody of whom nothing is known.
     pub fn new(code: &'static str, reason: impl std::fmt::Display) -> Self {
-        Self { code, reason: reason.to_string(), endorsement: None, claims: None }
+        Self { code, reason: reason.to_string(), endorsement: None, present: false, claims: None }
     }
 }
 
@@ -87,23 +90,28 @@ pub fn candidate<'p>(
 pub fn appraise(record: &Record, policy: &NodePolicy, at: Timestamp) -> Result<Appraised, Refused> {
     let (hello, request, candidate) = candidate(record.hello.as_bytes(), policy, at)?;
     let endorsement = Digest(candidate.binding().endorsement);
-    let told = |refused: Refused| Refused { endorsement: Some(endorsement), ..refused };
     let transcript = exchange::transcript(
         record.hello.as_bytes(),
         record.challenge.as_ref().map(String::as_bytes),
         &record.exporter.0,
     );
+    let mut present = false;
     let answered = answer(record).and_then(|answer| {
         let bound = bound(record, candidate, transcript, &answer)?;
-        claims(record, policy, &hello, &request, bound, &answer)
+        present = record.challenge.is_some();
+        let quoted = quoted(record, policy, bound, &answer)?;
+        present = true;
+        claims(policy, &hello, &request, quoted, &answer)
     });
-    let claims = answered.map_err(told)?;
+    let claims =
+        answered.map_err(|refused| Refused { endorsement: Some(endorsement), present, ..refused })?;
     match policy.admit(&hello.domain, &claims) {
         Ok(admitted) => Ok(Appraised { request, claims, transcript, admitted }),
         Err(refusal) => Err(Refused {
             code: refusal.rule,
             reason: refusal.reason,
             endorsement: Some(endorsement),
+            present: true,
             claims: Some(Box::new(claims)),
         }),
     }
@@ -138,21 +146,28 @@ fn bound<'p>(
     }
 }
 
-fn claims(
+fn quoted<'p>(
     record: &Record,
     policy: &NodePolicy,
-    hello: &Hello,
-    request: &Csr,
-    bound: Bound<'_>,
+    bound: Bound<'p>,
     answer: &TpmAnswer,
-) -> Result<Claims, Refused> {
+) -> Result<Quoted<'p>, Refused> {
     let values: Vec<_> = answer.pcrs.iter().map(|value| value.0.clone()).collect();
     let quote =
         Quote { attest: &answer.quote.attest.0, signature: &answer.quote.signature.0, values: &values };
     // Outside the endorsement hierarchy another key has other counters.
     let own = |known: &&Known| known.attestation_key.0 == bound.binding().attestation_key;
     let last = record.known.as_ref().filter(own).map(|known| known.clock.into());
-    let quoted = bound.quoted(&quote, policy.selection(), last.as_ref())?;
+    Ok(bound.quoted(&quote, policy.selection(), last.as_ref())?)
+}
+
+fn claims(
+    policy: &NodePolicy,
+    hello: &Hello,
+    request: &Csr,
+    quoted: Quoted<'_>,
+    answer: &TpmAnswer,
+) -> Result<Claims, Refused> {
     let boot = boot(policy, &quoted, answer)?;
     let certification = Certification {
         public: &hello.tpm.key.0,

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use undercroft_attestors::tpm::node::{Binding, Clock};
-use undercroft_log::leaf::{Base64Bytes, Digest};
+use undercroft_log::leaf::{Base64Bytes, Digest, MAX_INTEGER, TpmClock};
 
 /// The name of the format.
-const FORMAT: &str = "undercroft-node-evidence/v1";
+pub const FORMAT: &str = "undercroft-node-evidence/v1";
 
 /// The most bytes of a record: two messages of a node, and one of ours.
 const MAX_RECORD: usize = 5 * undercroft_attestors::exchange::MAX_MESSAGE;
@@ -70,6 +70,21 @@ impl From<LastClock> for Clock {
 
 impl From<Clock> for LastClock {
     fn from(Clock { milliseconds, resets, restarts, safe, firmware }: Clock) -> Self {
+        Self { milliseconds, resets, restarts, safe, firmware }
+    }
+}
+
+impl From<LastClock> for TpmClock {
+    fn from(LastClock { milliseconds, resets, restarts, safe, firmware }: LastClock) -> Self {
+        let firmware = [(firmware >> 32) as u32, firmware as u32];
+        // No TPM has been up for 285,000 years; one that says so is believed as far as an entry goes.
+        Self { milliseconds: milliseconds.min(MAX_INTEGER), resets, restarts, safe, firmware }
+    }
+}
+
+impl From<TpmClock> for LastClock {
+    fn from(TpmClock { milliseconds, resets, restarts, safe, firmware: [major, minor] }: TpmClock) -> Self {
+        let firmware = u64::from(major) << 32 | u64::from(minor);
         Self { milliseconds, resets, restarts, safe, firmware }
     }
 }

@@ -56,6 +56,11 @@ impl Grant {
         Self { rule: rule.to_owned(), policy, domain, profile, authority: None, identity, lifetime, withheld }
     }
 
+    /// The same grant, for this long.
+    pub(crate) fn living(self, lifetime: Lifetime) -> Self {
+        Self { lifetime, ..self }
+    }
+
     /// The same grant, of this authority of the domain.
     pub(crate) fn of_authority(self, authority: &str) -> Self {
         Self { authority: Some(authority.to_owned()), ..self }

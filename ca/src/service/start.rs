@@ -15,6 +15,7 @@ use undercroft_log::leaf::{
 use undercroft_log::sequencer::{Append, AppendError, Assurance, Log};
 use undercroft_log::store::StoreError;
 
+use super::attest::{NodeSetup, Nodes};
 use super::consumers::Consumers;
 use super::custody::HeldKey;
 use super::publish::{Publication, RevocationSetup};
@@ -60,6 +61,8 @@ pub struct Setup {
     pub witness_grace: Lifetime,
     /// Who may approve that the roots of a domain change, and that something frozen is released; nobody if there is no roster.
     pub roster: Option<Roster>,
+    /// How nodes are judged; none if they do not attest here.
+    pub nodes: Option<NodeSetup>,
     /// Stored facts.
     pub facts: Arc<dyn Facts>,
     /// What is stored of revocations.
@@ -99,6 +102,19 @@ pub struct DomainSetup {
     pub log_custody: Demand,
 }
 
+/// That the source of randomness is none that repeats itself: nonces, secrets and serial numbers come from it.
+fn never_twice_the_same(entropy: &dyn Entropy) -> Result<(), StartError> {
+    let (mut one, mut other) = ([0; 32], [0; 32]);
+    let filled = entropy.fill(&mut one).and_then(|()| entropy.fill(&mut other));
+    match filled {
+        Err(error) => Err(StartError::Configuration(error.to_string())),
+        Ok(()) if one == other => Err(StartError::Configuration(
+            "the source of random bytes gives the same ones again and again".into(),
+        )),
+        Ok(()) => Ok(()),
+    }
+}
+
 impl CertificateAuthority {
     /// Starts a CA: checks that domains are kept apart and that keys are where they must be, closes what a crash left
     /// open, and logs what is in force from here on.
@@ -107,6 +123,7 @@ impl CertificateAuthority {
     /// See [`StartError`].
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
         domains_are_kept_apart(&setup.domains)?;
+        never_twice_the_same(&*setup.entropy)?;
         let control = match setup.domains.first() {
             Some(domain) => domain.name.clone(),
             None => return Err(StartError::Configuration("there is no control domain".into())),
@@ -138,6 +155,7 @@ impl CertificateAuthority {
             freezes,
             changing: futures::lock::Mutex::new(()),
             roster: setup.roster,
+            nodes: setup.nodes.map(Nodes::new),
             facts: setup.facts,
             revocations: setup.revocations,
             clock: setup.clock,

@@ -95,6 +95,9 @@ impl Reader<'_> {
         if intent.caller.by == Channel::EnrolmentToken {
             self.redeem(index, time, &intent);
         }
+        if intent.caller.by == Channel::Attestation {
+            self.rests_on_evidence(index, time, &intent);
+        }
         let tbs = match &intent.tbs {
             ToBeSigned::Der(der) => Some(der.0.clone()),
             ToBeSigned::Blob { sha256, length } => self.blob(index, *sha256, *length)?,
@@ -207,6 +210,9 @@ impl Reader<'_> {
         }
         if intent.caller.by == Channel::EnrolmentToken && uris != [intent.caller.id.as_str()] {
             self.find(index, "enrolment", format!("its certificate is not {}'s", intent.caller.id));
+        }
+        if intent.caller.by == Channel::Attestation && uris != [intent.caller.id.as_str()] {
+            self.find(index, "verdict", format!("its certificate is not {}'s", intent.caller.id));
         }
         if let Ok(ends) = Timestamp::from_second(ends.timestamp()) {
             let wrong = self.rotations.certificate(intent.key_id.0, ends);

@@ -370,6 +370,7 @@ impl Daemon<'_> {
                 ceremonies: vec![self.transcript.clone()],
                 witness_grace: undercroft_ca::time::Lifetime::seconds(600),
                 roster: Some(self.quorum.roster()),
+                nodes: None,
                 facts: self.memory.clone(),
                 revocations: self.memory.clone(),
                 trust: Arc::default(),

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use undercroft_ca::revocation::facts::{IssuedFact, Revocations, StoredCrl, Wanted};
 use undercroft_ca::serial::SerialNumber;
-use undercroft_ca::store::{CertificateFact, Effect, Enrolment, Facts};
+use undercroft_ca::store::{CertificateFact, Effect, Enrolment, Facts, NodeFact};
 use undercroft_ca::tbs::Revoked;
 use undercroft_keys::KeyId;
 use undercroft_log::checkpoint::SignedCheckpoint;
@@ -65,6 +65,8 @@ impl Memory {
             | Effect::Unfrozen { .. }
             | Effect::ApprovalCarriedOut { .. }
             | Effect::Revocation(_)
+            | Effect::NodeAttested(_)
+            | Effect::NodeReleased { .. }
             | Effect::CrlNumbered { .. }
             | Effect::CrlSigned { .. } => {}
         }
@@ -79,6 +81,18 @@ impl Facts for Memory {
 
     async fn enrolment(&self, token: Digest) -> Result<Option<Enrolment>, StoreError> {
         Ok(self.known().enrolments.get(&token).cloned())
+    }
+
+    async fn node(&self, _: Digest) -> Result<Option<NodeFact>, StoreError> {
+        Ok(None)
+    }
+
+    async fn node_of_id(&self, _: &str) -> Result<Option<NodeFact>, StoreError> {
+        Ok(None)
+    }
+
+    async fn nodes(&self, _: &str, _: &str, _: u32) -> Result<Vec<NodeFact>, StoreError> {
+        Ok(Vec::new())
     }
 
     async fn bundle(&self, domain: &str) -> Result<Option<Bundle>, StoreError> {

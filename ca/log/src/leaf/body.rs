@@ -18,6 +18,7 @@ pub use rotation::{
     EnteredPhase, Replacement, RotatedRoots, Rotation, RotationBlocker, RotationEvent, RotationPhase,
     RotationSchedule,
 };
+pub use verdict::{Accepted, RefusedNode, TpmClock, Verdict, VerdictResult};
 
 mod alert;
 mod approval;
@@ -27,6 +28,7 @@ mod hardware;
 mod recovery;
 mod revocation;
 mod rotation;
+mod verdict;
 
 /// The body of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub enum Body {
     Outcome(Outcome),
     /// See [`Refusal`].
     Refusal(Refusal),
+    /// See [`Verdict`].
+    Verdict(Verdict),
     /// See [`Policy`].
     Policy(Policy),
     /// See [`Key`].
@@ -78,6 +82,7 @@ impl Body {
             Self::Intent(_) => Kind::Intent,
             Self::Outcome(_) => Kind::Outcome,
             Self::Refusal(_) => Kind::Refusal,
+            Self::Verdict(_) => Kind::Verdict,
             Self::Policy(_) => Kind::Policy,
             Self::Key(_) => Kind::Key,
             Self::Bundle(_) => Kind::Bundle,
@@ -97,18 +102,19 @@ impl Body {
         }
     }
 
-    /// The large object that it names: its digest and length in bytes.
-    pub fn blob(&self) -> Option<(Digest, u64)> {
+    /// The large objects that it names: their digests and lengths in bytes.
+    pub fn blobs(&self) -> Vec<(Digest, u64)> {
         match self {
-            Self::Intent(Intent { tbs: ToBeSigned::Blob { sha256, length }, .. }) => Some((*sha256, *length)),
-            Self::Policy(Policy { sha256, text: Text::Blob(length), .. }) => Some((*sha256, *length)),
-            Self::Key(Key { evidence: KeyEvidence::Blob(BlobOf { sha256, length }), .. }) => {
-                Some((*sha256, *length))
+            Self::Intent(Intent { tbs: ToBeSigned::Blob { sha256, length }, .. }) => vec![(*sha256, *length)],
+            Self::Policy(Policy { sha256, text: Text::Blob(length), .. }) => vec![(*sha256, *length)],
+            Self::Key(Key { evidence: KeyEvidence::Blob(blob), .. })
+            | Self::Outcome(Outcome { result: OutcomeResult::Signatures(blob), .. }) => {
+                vec![(blob.sha256, blob.length)]
             }
-            Self::Outcome(Outcome {
-                result: OutcomeResult::Signatures(BlobOf { sha256, length }), ..
-            }) => Some((*sha256, *length)),
-            _ => None,
+            Self::Verdict(Verdict { evidence, policy, .. }) => {
+                [evidence, policy].map(|blob| (blob.sha256, blob.length)).to_vec()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -117,6 +123,7 @@ impl Body {
             Kind::Intent => serde_json::from_str(json).map(Self::Intent),
             Kind::Outcome => serde_json::from_str(json).map(Self::Outcome),
             Kind::Refusal => serde_json::from_str(json).map(Self::Refusal),
+            Kind::Verdict => serde_json::from_str(json).map(Self::Verdict),
             Kind::Policy => serde_json::from_str(json).map(Self::Policy),
             Kind::Key => serde_json::from_str(json).map(Self::Key),
             Kind::Bundle => serde_json::from_str(json).map(Self::Bundle),
@@ -133,9 +140,6 @@ impl Body {
             Kind::Epoch => serde_json::from_str(json).map(Self::Epoch),
             Kind::Recovery => serde_json::from_str(json).map(Self::Recovery),
             Kind::Start => serde_json::from_str(json).map(Self::Start),
-            Kind::Verdict => {
-                return Err(LeafError::Reserved(kind));
-            }
         };
         parsed.map_err(|error| LeafError::Body { kind, error })
     }
@@ -145,6 +149,7 @@ impl Body {
             Self::Intent(body) => serde_json::to_string(body),
             Self::Outcome(body) => serde_json::to_string(body),
             Self::Refusal(body) => serde_json::to_string(body),
+            Self::Verdict(body) => serde_json::to_string(body),
             Self::Policy(body) => serde_json::to_string(body),
             Self::Key(body) => serde_json::to_string(body),
             Self::Bundle(body) => serde_json::to_string(body),
@@ -186,6 +191,8 @@ pub enum Channel {
     UnixSocket,
     /// A single-use enrolment token.
     EnrolmentToken,
+    /// The evidence of a node.
+    Attestation,
     /// Nobody yet: the caller presented nothing that we know.
     Anonymous,
     /// The plan of a ceremony.
@@ -316,6 +323,8 @@ pub enum RefusedAction {
     Recover,
     /// Taking certificates back, or giving them back.
     Revoke,
+    /// A certificate for a node whose evidence was taken.
+    Attest,
 }
 
 /// What a refused request asked for.
@@ -481,25 +490,27 @@ pub struct Bundle {
     pub refresh_hint: Option<u64>,
 }
 
-/// What happened to an enrolment token.
+/// What happened to an enrolment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EnrolmentEvent {
     /// It was made. That it was redeemed is said by the intent that it was evidence for.
     Made,
+    /// A TPM is nobody's node any more. It attests anew, as whoever policy says that it is.
+    NodeReleased,
 }
 
-/// An enrolment token.
+/// An enrolment token, or the TPM of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Enrolment {
     /// What happened.
     pub event: EnrolmentEvent,
-    /// SHA-256 of the token.
+    /// SHA-256 of the token; of a node, SHA-256 of the SubjectPublicKeyInfo of its endorsement key.
     pub token: Digest,
-    /// The SPIFFE ID that it is good for.
+    /// The SPIFFE ID that it is good for; of a node, the one that it had.
     pub id: String,
-    /// Until when.
+    /// Until when; of a node, since when it is not.
     #[serde(with = "utc_seconds")]
     pub expires: Timestamp,
     /// Who made it.

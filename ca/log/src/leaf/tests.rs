@@ -94,6 +94,55 @@ fn revocation() -> Revocation {
     }
 }
 
+fn accepted() -> Accepted {
+    Accepted {
+        rule: "nodes".into(),
+        spiffe_id: "spiffe://prod.example/node/a".into(),
+        assurance: "hardware".into(),
+        transcript: Digest([1; 32]),
+        attestation_key: Base64Bytes(vec![0, 0x0b]),
+        clock: TpmClock { milliseconds: 5, resets: 6, restarts: 7, safe: true, firmware: [8, 9] },
+        selectors: vec!["tpm:class:discrete".into()],
+    }
+}
+
+fn refused() -> VerdictResult {
+    VerdictResult::Refused(RefusedNode { code: "ek-chain".into(), reason: "x".into() })
+}
+
+fn verdict(result: VerdictResult) -> Verdict {
+    Verdict {
+        domain: "prod.example".into(),
+        attestor: "tpm".into(),
+        endorsement: Some(Digest([2; 32])),
+        evidence: BlobOf { sha256: Digest([3; 32]), length: 4 },
+        policy: BlobOf { sha256: Digest([5; 32]), length: 6 },
+        result,
+    }
+}
+
+#[test]
+fn verdicts_are_read_strictly_and_name_their_blobs() {
+    let body = Body::Verdict(verdict(VerdictResult::Accepted(accepted())));
+    assert_eq!(body.blobs(), [(Digest([3; 32]), 4), (Digest([5; 32]), 6)]);
+    let good = String::from_utf8(stamped(&body)).unwrap();
+    for (from, to, part) in [
+        (r#""accepted""#, r#""taken""#, "unknown variant"),
+        (r#""resets":6"#, r#""resets":-6"#, "invalid value"),
+        (r#""resets":6"#, r#""resets":4294967296"#, "invalid value"),
+        (r#""milliseconds":5"#, r#""milliseconds":9007199254740992"#, "2^53"),
+        (r#""firmware":[8,9]"#, r#""firmware":[8]"#, "invalid length"),
+        (r#""safe":true,"#, "", "missing field `safe`"),
+        (r#""rule":"nodes""#, r#""rule":"nodes","why":1"#, "unknown field `why`"),
+        (r#""length":4"#, r#""length":4.5"#, "floating point"),
+        (r#""domain":"#, r#""endorsement":null,"domain":"#, "duplicate field"),
+    ] {
+        let changed = good.replacen(from, to, 1);
+        assert_ne!(changed, good, "{from}");
+        assert!(refusal(&changed).contains(part), "{to}: {}", refusal(&changed));
+    }
+}
+
 #[test]
 fn revocations_are_read_strictly() {
     let good = String::from_utf8(stamped(&Body::Revocation(revocation()))).unwrap();
@@ -259,6 +308,8 @@ fn every_kind_reads_back_as_it_was_written() {
             result: OutcomeResult::Signatures(BlobOf { sha256: Digest([8; 32]), length: 9 }),
             command: None,
         }),
+        Body::Verdict(verdict(VerdictResult::Accepted(accepted()))),
+        Body::Verdict(Verdict { endorsement: None, ..verdict(refused()) }),
         Body::Revocation(revocation()),
         Body::Revocation(Revocation { event: RevocationEvent::Release, reason: None, ..revocation() }),
         Body::Epoch(Epoch { previous: "k".into(), checkpoint: "c\n".into() }),

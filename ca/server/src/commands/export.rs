@@ -70,7 +70,8 @@ async fn export(args: &ExportArgs, terminal: &Terminal) -> Result<(), Failure> {
     let (mut size, mut blobs, mut checkpoint) = (start, Vec::new(), None);
     while let Some(chunk) = stream.message().await.map_err(told)? {
         if !chunk.entries.is_empty() {
-            blobs.extend(chunk.entries.iter().filter_map(|entry| Leaf::parse(entry).ok()?.body.blob()));
+            let leaves = chunk.entries.iter().filter_map(|entry| Leaf::parse(entry).ok());
+            blobs.extend(leaves.flat_map(|leaf| leaf.body.blobs()));
             folder.append(size, chunk.entries.iter().map(Vec::as_slice)).map_err(|error| told_of(&error))?;
             size += chunk.entries.len() as u64;
             progress.advance(chunk.entries.len() as u64);

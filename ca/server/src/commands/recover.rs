@@ -242,13 +242,12 @@ async fn put_back(
         if let (Body::Intent(intent), Some(sequence)) = (&leaf.body, leaf.sequence) {
             head.sequences.insert(intent.key_id.0, sequence);
         }
-        let blobs = match leaf.body.blob() {
-            None => Vec::new(),
-            Some((digest, _)) => {
-                let blob = folder.blob(digest).map_err(|error| Failure::tampered(error.to_string()))?;
-                vec![blob.ok_or_else(|| Failure::tampered(format!("the mirror lacks the blob {digest}")))?]
-            }
-        };
+        let mut blobs = Vec::new();
+        for (digest, _) in leaf.body.blobs() {
+            let blob = folder.blob(digest).map_err(|error| Failure::tampered(error.to_string()))?;
+            let missing = || Failure::tampered(format!("the mirror lacks the blob {digest}"));
+            blobs.push(blob.ok_or_else(missing)?);
+        }
         head.time = Some(leaf.time);
         head.size += 1;
         tree.push(leaf_hash(&entry));

@@ -22,6 +22,8 @@ pub(super) struct Config {
     /// The control domain.
     pub(super) control: String,
     pub(super) policy: PathBuf,
+    /// How nodes are judged that attest; they do not where there is none.
+    pub(super) node_policy: Option<PathBuf>,
     pub(super) policy_arc: PolicyArc,
     pub(super) database: PathBuf,
     #[serde(default)]

@@ -11,7 +11,7 @@ use undercroft_log::tile::encode_hashes;
 
 use super::database::{Database, unavailable};
 use super::freeze::{freeze, release};
-use super::revocation;
+use super::{node, revocation};
 
 /// Rows in a statement. One statement a row is ten times slower (reference: crates.md).
 const ROWS: usize = 128;
@@ -236,6 +236,18 @@ impl SqliteLog {
                     Effect::AnchorAnnounced { counter, value } => {
                         self.announce(connection, *counter, *value, first + position as u64).await?;
                     }
+                    Effect::NodeAttested(fact) => {
+                        if let Some(refused) = node::attested(connection, fact, batch.head.time).await? {
+                            let reason = refused.reason().to_owned();
+                            return Err(Stop::Because(CommitError::Refused { entry: position, reason }));
+                        }
+                    }
+                    Effect::NodeReleased { endorsement } => {
+                        if !node::released(connection, *endorsement).await? {
+                            let reason = "the TPM is no node's".to_owned();
+                            return Err(Stop::Because(CommitError::Refused { entry: position, reason }));
+                        }
+                    }
                     Effect::Frozen { what } => freeze(connection, what, id, position).await?,
                     Effect::Unfrozen { what } => release(connection, what, position).await?,
                     rare => apply_rare(connection, rare, position).await?,
@@ -385,6 +397,8 @@ async fn apply_rare(connection: &mut SqliteConnection, effect: &Effect, entry: u
         | Effect::Revocation(_)
         | Effect::CrlNumbered { .. }
         | Effect::CrlSigned { .. }
+        | Effect::NodeAttested(_)
+        | Effect::NodeReleased { .. }
         | Effect::AnchorAnnounced { .. } => return Ok(()),
     }
     .execute(connection)

@@ -26,11 +26,12 @@ pub(crate) const SCHEMA: i64 = 5;
 const FIRST: i64 = 3;
 
 /// The way from each older version to the one after it.
-const STEPS: [(i64, &str); 4] = [
+const STEPS: [(i64, &str); 5] = [
     (1, include_str!("schema_2.sql")),
     (2, include_str!("schema_3.sql")),
     (3, include_str!("schema_4.sql")),
     (4, include_str!("schema_5.sql")),
+    (5, include_str!("schema_6.sql")),
 ];
 
 /// How long a reader waits for a lock. Writers never compete: there is one connection that writes.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::Row as _;
 use undercroft_ca::serial::SerialNumber;
-use undercroft_ca::store::{CertificateFact, Enrolment, Facts};
+use undercroft_ca::store::{CertificateFact, Enrolment, Facts, NodeFact};
 use undercroft_keys::KeyId;
 use undercroft_log::leaf::{Bundle, Digest, Rotation};
 use undercroft_log::store::{Head, LogReader, StoreError};
@@ -100,6 +100,18 @@ impl LogReader for SqliteLog {
 
 #[async_trait]
 impl Facts for Database {
+    async fn node(&self, endorsement: Digest) -> Result<Option<NodeFact>, StoreError> {
+        self.node_of(endorsement).await
+    }
+
+    async fn node_of_id(&self, spiffe_id: &str) -> Result<Option<NodeFact>, StoreError> {
+        self.node_named(spiffe_id).await
+    }
+
+    async fn nodes(&self, domain: &str, after: &str, most: u32) -> Result<Vec<NodeFact>, StoreError> {
+        self.nodes_of(domain, after, most).await
+    }
+
     async fn open_intents(&self, origin: &str) -> Result<Vec<u64>, StoreError> {
         let rows = sqlx::query(
             "SELECT open_intent.id & ((1 << 40) - 1) AS position FROM open_intent, log

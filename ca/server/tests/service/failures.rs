@@ -180,6 +180,7 @@ fn a_caller_whose_certificate_has_ended_is_nobody_on_an_open_connection() {
                 spiffe_id: Some("spiffe://control.example/operator/alice".into()),
                 until: Some(until),
                 address: "192.0.2.1:1".parse().unwrap(),
+                binding: None,
             });
             api.issue(request).await.map(drop).map_err(|status| status.code())
         };

@@ -462,6 +462,7 @@ impl Rig {
                 ceremonies: vec![],
                 witness_grace: undercroft_ca::time::Lifetime::seconds(600),
                 roster: options.roster.clone(),
+                nodes: None,
                 facts: Arc::new(database.clone()),
                 revocations: Arc::new(database.clone()),
                 trust: Arc::default(),

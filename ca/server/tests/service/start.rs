@@ -36,7 +36,7 @@ fn a_policy_too_long_for_an_entry_is_a_blob_beside_it() {
         .unwrap();
     let control = rig.log_of("control.example");
     let policy = control.iter().find(|body| matches!(body, Body::Policy(_))).unwrap();
-    let (_, length) = policy.blob().unwrap();
+    let (_, length) = policy.blobs()[0];
     assert!(length > 40_000);
 }
 
