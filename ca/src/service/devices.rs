@@ -309,6 +309,13 @@ impl CertificateAuthority {
         self.fulfil(order, issuer, None).await.map_err(|error| problem(error, Type::RejectedIdentifier))
     }
 
+    /// Logs that a device's request was refused, if it was judged, and gives what is to be told.
+    pub async fn refuse_request(&self, devices: &Devices, refused: Problem) -> Problem {
+        let (Type::BadCsr, Some(code)) = (refused.kind, refused.code) else { return refused };
+        let refusal = Refusal::new(code, refused.detail);
+        problem(self.refuse_device(devices, "", refusal, None).await, Type::BadCsr)
+    }
+
     async fn refuse_device(
         &self,
         devices: &Devices,
