@@ -8,6 +8,7 @@ mod attest;
 mod compromise;
 mod consumers;
 mod custody;
+mod devices;
 mod drill;
 mod enrol;
 mod first_bundle;
@@ -37,6 +38,7 @@ use attest::Nodes;
 pub use attest::{AttestedNode, Exchange, NodeSetup, TO_ANSWER};
 use consumers::Consumers;
 use custody::HeldKey;
+pub use devices::{AttestationAuthority, Devices, IdTemplate};
 pub use enrol::EnrolmentToken;
 pub use first_bundle::KnownCeremony;
 pub use freeze::{Brought, Freezing};
@@ -370,7 +372,7 @@ impl CertificateAuthority {
             self.policy.digest(),
             domain.clone(),
             Profile::standard(Kind::Server),
-            Identity { uri: Some(id.clone()), dns_names: names.to_vec() },
+            Identity { uri: Some(id.clone()), dns_names: names.to_vec(), tpm: None },
             Vec::new(),
         );
         let issuer = self.issuer(&grant, &id)?;

@@ -82,7 +82,7 @@ impl<'a> Leaf<'a> {
             validity: Validity::new(self.validity.0, self.validity.1).unwrap(),
             subject: &subject,
             public_key: own_key.public_key(),
-            identity: &Identity { uri: Some(self.uri.to_owned()), dns_names: Vec::new() },
+            identity: &Identity { uri: Some(self.uri.to_owned()), ..Identity::default() },
             path_length: None,
             constraints: None,
         };
