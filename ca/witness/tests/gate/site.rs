@@ -280,7 +280,7 @@ impl Site {
             validity: Validity::within(&issuer.validity, self.clock.now(), profile.lifetime()).unwrap(),
             subject: &Subject::new("prod.example", name.as_deref()).unwrap(),
             public_key: self.gate_key.public_key(),
-            identity: &Identity { uri: Some(uri.to_owned()), dns_names: Vec::new() },
+            identity: &Identity { uri: Some(uri.to_owned()), dns_names: Vec::new(), tpm: None },
             path_length: (kind == Kind::SpireCa).then_some(0),
             constraints: None,
         };
