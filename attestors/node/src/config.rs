@@ -153,5 +153,8 @@ fn read_roots(path: &Path) -> Result<Vec<AuthorityCertificate>, Failure> {
     if roots.is_empty() {
         return Err(during(Failure::usage("there is no root in it")));
     }
-    roots.iter().map(|der| AuthorityCertificate::from_der(der).map_err(|error| during(error.into()))).collect()
+    roots
+        .iter()
+        .map(|der| AuthorityCertificate::from_der(der).map_err(|error| during(error.into())))
+        .collect()
 }

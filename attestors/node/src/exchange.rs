@@ -78,7 +78,8 @@ pub async fn attest(config: &Config, clock: &dyn Clock) -> Result<Attested, Exch
     let mut memory = Memory::recall(&config.state);
     let mut tried = Vec::new();
     loop {
-        let attempt = Attempt { config, clock, before: before.as_ref(), memory: memory.as_ref(), tried: &tried };
+        let attempt =
+            Attempt { config, clock, before: before.as_ref(), memory: memory.as_ref(), tried: &tried };
         let (mut error, endorsement) = match attempt.run().await {
             Ok(attested) => return Ok(attested),
             Err(failed) => failed,
@@ -90,7 +91,10 @@ pub async fn attest(config: &Config, clock: &dyn Clock) -> Result<Attested, Exch
         let mends = error.code.as_deref().is_some_and(|code| code.starts_with("ek-"));
         match endorsement {
             Some((endorsement, true)) if mends => {
-                tracing::info!(code = error.code.as_deref(), "an endorsement key is refused; the next one is tried");
+                tracing::info!(
+                    code = error.code.as_deref(),
+                    "an endorsement key is refused; the next one is tried"
+                );
                 tried.push(endorsement);
                 memory = None;
             }
@@ -129,7 +133,8 @@ impl Attempt<'_> {
         let digest = |public: &[u8]| Digest::of(public);
         let mut endorsements = tpm.endorsements()?;
         endorsements.retain(|key| !self.tried.contains(&digest(&key.public)));
-        let last = |memory: &Memory| endorsements.iter().position(|key| digest(&key.public) == memory.endorsement);
+        let last =
+            |memory: &Memory| endorsements.iter().position(|key| digest(&key.public) == memory.endorsement);
         let chosen = self.memory.and_then(last).unwrap_or(0);
         if endorsements.is_empty() {
             return Err(Failure::failed("the TPM has other endorsement keys than a moment ago").into());
@@ -150,7 +155,11 @@ impl Attempt<'_> {
         }
     }
 
-    async fn exchange(&self, evidence: &mut Evidence, endorsement: Digest) -> Result<Attested, ExchangeError> {
+    async fn exchange(
+        &self,
+        evidence: &mut Evidence,
+        endorsement: Digest,
+    ) -> Result<Attested, ExchangeError> {
         let late = |_| Failure::unreachable(format!("the daemon at {} takes too long", self.config.server));
         let connecting = connect_bound(self.server());
         let (channel, exported) = timeout(PATIENCE, connecting).await.map_err(late)?.map_err(unreached)?;
@@ -247,7 +256,8 @@ impl Attempt<'_> {
 
     fn server(&self) -> Server {
         let spiffe_id = self.config.server_id.clone();
-        let domain = spiffe_id.strip_prefix("spiffe://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        let domain =
+            spiffe_id.strip_prefix("spiffe://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
         let roots = self.config.server_roots.clone().unwrap_or_else(|| self.roots());
         let roots = roots.iter().map(|root| CertificateDer::from(root.der().to_vec())).collect();
         let anchors = DomainAnchors::new(domain, roots, Vec::new());

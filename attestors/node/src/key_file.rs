@@ -66,7 +66,9 @@ fn sized(content: &[u8]) -> Result<Vec<u8>, String> {
 
 fn content(sized: &[u8]) -> Result<Vec<u8>, String> {
     match sized.split_first_chunk() {
-        Some((size, content)) if usize::from(u16::from_be_bytes(*size)) == content.len() => Ok(content.to_vec()),
+        Some((size, content)) if usize::from(u16::from_be_bytes(*size)) == content.len() => {
+            Ok(content.to_vec())
+        }
         _ => Err("a part of the key has another size than it says".to_owned()),
     }
 }

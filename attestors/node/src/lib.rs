@@ -4,6 +4,7 @@
 //! before it is verified; [`output`] is what consumers see; [`renewal`] says when to do it again.
 
 pub mod config;
+pub mod dry_run;
 pub mod evidence;
 pub mod exchange;
 pub mod key_file;

@@ -123,7 +123,11 @@ impl Generation {
 }
 
 /// The files of a generation and what is in them.
-fn files(received: &Received, key: &NodeKey, current: &Path) -> Result<[(&'static str, Vec<u8>); 8], Failure> {
+fn files(
+    received: &Received,
+    key: &NodeKey,
+    current: &Path,
+) -> Result<[(&'static str, Vec<u8>); 8], Failure> {
     let pem = |ders: &[Vec<u8>]| -> Result<Vec<u8>, Failure> {
         let pem = ders.iter().map(|der| to_pem("CERTIFICATE", der)).collect::<Result<String, _>>()?;
         Ok(pem.into_bytes())
@@ -182,7 +186,8 @@ fn remove(path: &Path) -> io::Result<()> {
 fn clear(output: &Path, kept: &BTreeSet<PathBuf>) {
     for entry in fs::read_dir(output).into_iter().flatten().flatten() {
         let name = PathBuf::from(entry.file_name());
-        let ours = name.to_str().is_some_and(|name| name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit()));
+        let ours =
+            name.to_str().is_some_and(|name| name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit()));
         if ours
             && !kept.contains(&name)
             && let Err(error) = remove(&entry.path())

@@ -56,8 +56,9 @@ impl Received {
     /// Something in it is not what it should be: exit status 5.
     pub fn verify(issued: Issued, expected: &Expected<'_>, now: Timestamp) -> Result<Self, Failure> {
         let wrong = |what: String| Failure::tampered(format!("the daemon's answer: {what}"));
-        let holder = chain(&issued.chain, expected.roots, now)
-            .map_err(|error| wrong(format!("its chain does not lead to the roots that are known here: {error}")))?;
+        let holder = chain(&issued.chain, expected.roots, now).map_err(|error| {
+            wrong(format!("its chain does not lead to the roots that are known here: {error}"))
+        })?;
         if holder.public_key != *expected.key {
             return Err(wrong("the certificate is for another key than the one in this TPM".to_owned()));
         }

@@ -41,7 +41,9 @@ mod tests {
     #[test]
     fn pauses_double_up_to_a_limit_and_are_never_less_than_half() {
         let bounds = (Duration::from_secs(5), Duration::from_secs(600));
-        for (failures, longest) in [(1, 5), (2, 10), (3, 20), (7, 320), (8, 600), (32, 600), (33, 600), (u32::MAX, 600)] {
+        for (failures, longest) in
+            [(1, 5), (2, 10), (3, 20), (7, 320), (8, 600), (32, 600), (33, 600), (u32::MAX, 600)]
+        {
             assert_eq!(pause(failures, bounds, 1.0), Duration::from_secs(longest), "{failures}");
             assert_eq!(pause(failures, bounds, 0.0), Duration::from_secs(longest) / 2, "{failures}");
         }
