@@ -8,6 +8,7 @@ mod every_write;
 mod failures;
 mod freeze;
 mod issuance;
+mod nodes;
 mod published;
 mod rig;
 mod rotation;
