@@ -284,10 +284,12 @@ fn refused(status: Status) -> ExchangeError {
     }
     let code = status.metadata().get(RULE).and_then(|rule| rule.to_str().ok()).map(str::to_owned);
     let failure = match (status.code(), &code) {
-        (Code::PermissionDenied | Code::InvalidArgument | Code::Unauthenticated, Some(code)) => {
+        (Code::PermissionDenied | Code::InvalidArgument | Code::Unauthenticated, Some(code))
+            if !message.contains(code.as_str()) =>
+        {
             Failure::refused(format!("the daemon refuses this node ({code}): {message}"))
         }
-        (Code::PermissionDenied | Code::InvalidArgument | Code::Unauthenticated, None) => {
+        (Code::PermissionDenied | Code::InvalidArgument | Code::Unauthenticated, _) => {
             Failure::refused(format!("the daemon refuses this node: {message}"))
         }
         (Code::FailedPrecondition | Code::NotFound | Code::Unimplemented, _) => {
