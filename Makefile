@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .PHONY: demo test ceremony clouds table soak interop build packages bench fuzz lint clean
 
 # What the programs link (libtss2) and what the simulated devices and foreign verifiers are.
-PACKAGES := faketime strace pkg-config g++ gdb libtss2-dev softhsm2 libtpm2-pkcs11-1 tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon swtpm swtpm-tools tpm2-tools openssl gnutls-bin libnss3-tools opensc openssh-client python3-venv
+PACKAGES := faketime strace pkg-config g++ gdb libtss2-dev softhsm2 libtpm2-pkcs11-1 libtpm2-pkcs11-tools tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon swtpm swtpm-tools tpm2-tools tpm2-openssl openssl gnutls-bin libnss3-tools opensc openssh-client python3-venv
 PKILINT  := target/pkilint/bin/lint_pkix_cert
 MOTO     := target/moto/bin/moto_server
 

@@ -21,6 +21,7 @@ mod isolation;
 mod judges;
 mod ledger;
 mod main_job;
+mod node;
 mod place;
 mod readme;
 mod recover;

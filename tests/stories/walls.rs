@@ -94,11 +94,14 @@ const ARROWS: &[(&str, &[&str])] = &[
         "undercroft-node",
         &[
             "undercroft-attestors",
+            "undercroft-ca",
             "undercroft-cli",
             "undercroft-keymgr",
             "undercroft-keys",
+            "undercroft-log",
             "undercroft-proto",
             "undercroft-tpm",
+            "undercroft-tpm-wire",
         ],
     ),
     (

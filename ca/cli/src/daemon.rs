@@ -47,10 +47,14 @@ impl LogArgs {
 
 /// Says `READY=1`, and where we listen, to the service manager that started us, if there is one (sd_notify(3)).
 pub fn ready(address: SocketAddr) {
+    notify(&format!("READY=1\nSTATUS=listening on {address}\n"));
+}
+
+/// Tells the service manager that started us something, if there is one (sd_notify(3)).
+pub fn notify(message: &str) {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let message = format!("READY=1\nSTATUS=listening on {address}\n");
     let told = UnixDatagram::unbound().and_then(|datagram| datagram.send_to(message.as_bytes(), &socket));
     if let Err(error) = told {
-        tracing::warn!(%error, "cannot tell the service manager that we are ready");
+        tracing::warn!(%error, "cannot tell the service manager how we are");
     }
 }

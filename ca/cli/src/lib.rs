@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap_complete::Shell;
 
-pub use daemon::{LogArgs, ready};
+pub use daemon::{LogArgs, notify, ready};
 pub use environment::{Environment, StrictArgs, tokens};
 pub use exchange::{hand_over, nonce, parts_below, read_aloud, read_vkey, told};
 pub use failure::{ExitStatus, Failure};

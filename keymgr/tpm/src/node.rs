@@ -153,7 +153,7 @@ impl NodeTpm {
         let algorithm = KeyAlgorithm::EcdsaP256;
         let (subject, input) = (self.doing("sign"), ToSign::Message(message.to_vec()));
         let signature =
-            self.with_key(key, |esys, object, _| key::sign(esys, object, algorithm, &input, &subject))?;
+            self.with_key(key, |esys, object| key::sign(esys, object, algorithm, &input, &subject))?;
         input.verify(&key.key, algorithm, &signature).map_err(|_| {
             Error::new(ErrorKind::Fault, format!("{subject}: its signature does not verify under its key"))
         })?;
@@ -165,8 +165,8 @@ impl NodeTpm {
     /// # Errors
     /// As [`NodeTpm::sign`].
     pub fn certify(&mut self, key: &NodeKey, qualifying: &[u8; 32]) -> Result<Statement, Error> {
-        let failed = self.doing("certify a key");
-        let (attest, signature) = self.with_key(key, |esys, object, attests| {
+        let (attests, failed) = (self.attests()?, self.doing("certify a key"));
+        let (attest, signature) = self.with_key(key, |esys, object| {
             esys.certify(object, attests, qualifying).map_err(|error| error.failed(&failed))
         })?;
         Ok(Statement { attest, signature })
@@ -233,18 +233,17 @@ impl NodeTpm {
         Ok(attests)
     }
 
-    /// Runs `job` with a loaded key and the attestation key.
+    /// Runs `job` with a loaded key.
     fn with_key<T>(
         &mut self,
         key: &NodeKey,
-        job: impl FnOnce(&mut Esys, Object, Object) -> Result<T, Error>,
+        job: impl FnOnce(&mut Esys, Object) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let attests = self.attests()?;
         let failed = self.doing("load the certificate's key");
         let loaded = self.below_root(|esys, root| {
             esys.load_kept(root, &key.public, &key.private).map_err(|error| error.failed(&failed))
         })?;
-        key::with_transient(&mut self.esys, loaded, |esys, object| job(esys, object, attests))
+        key::with_transient(&mut self.esys, loaded, job)
     }
 
     fn below_root<T>(&mut self, job: impl FnOnce(&mut Esys, Object) -> Result<T, Error>) -> Result<T, Error> {

@@ -31,7 +31,7 @@ fn open(tpm: &Swtpm) -> NodeTpm {
 }
 
 fn policy(tpm: &Swtpm) -> Policy {
-    let maker = |path| Maker {
+    let maker = |path: std::path::PathBuf| Maker {
         certificate: certificate(&path),
         class: TpmClass::Simulated,
         manufacturers: Vec::new(),
@@ -40,8 +40,9 @@ fn policy(tpm: &Swtpm) -> Policy {
 }
 
 fn certificate(pem: &std::path::Path) -> Certificate {
+    use x509_cert::der::{DecodePem as _, Encode as _};
     let parsed = x509_cert::Certificate::from_pem(std::fs::read(pem).unwrap()).unwrap();
-    Certificate::from_der(&der::Encode::to_der(&parsed).unwrap()).unwrap()
+    Certificate::from_der(&parsed.to_der().unwrap()).unwrap()
 }
 
 fn candidate<'p>(policy: &'p Policy, endorsement: &EndorsementKey, attests: &[u8]) -> Candidate<'p> {
