@@ -330,6 +330,11 @@ impl Anchors {
         self.0.len()
     }
 
+    /// Whether one has this subject, in DER.
+    pub fn has_subject(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|anchor| anchor.subject == name)
+    }
+
     /// The anchor whose DER has this SHA-256.
     pub fn with_digest(&self, digest: &[u8; 32]) -> Option<&Certificate> {
         self.0.iter().find(|anchor| anchor.digest() == *digest)
@@ -378,3 +383,6 @@ pub enum ChainError {
     #[error("the certificate of `{0}` has the critical extension {1}, which is not known here")]
     Critical(String, String),
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,3 +11,4 @@ pub mod custody;
 pub mod exchange;
 pub mod tpm;
 pub mod trust;
+pub mod webauthn;

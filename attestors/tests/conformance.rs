@@ -4,8 +4,9 @@
 use base64ct::{Base64, Encoding as _};
 use serde_json::Value;
 use undercroft_attestors::chain::Certificate;
+use undercroft_attestors::chain::crl::Crl;
 use undercroft_attestors::tpm::endorsement::Endorsement;
-use undercroft_attestors::tpm::event_log::Rule;
+use undercroft_attestors::tpm::event_log::{EventLog, Rule};
 use undercroft_attestors::tpm::node::{
     Assurance, Attested, Certification, Clock, Creation, Maker, Policy, Quote, Quoted, Refusal, Since,
     TpmClass, TpmId, WeakFirmware, WeakKeys,
@@ -55,11 +56,38 @@ fn policy(input: &Value) -> Policy {
         makers: many(&input["anchors"]).into_iter().map(maker).collect(),
         allowed: ids(&input["allowed"]),
         denied: ids(&input["denied"]).unwrap_or_default(),
+        crls: input["crls"].as_array().map_or(Vec::new(), |_| {
+            many(&input["crls"]).iter().map(|der| Crl::from_der(der).unwrap()).collect()
+        }),
+        crl_required: input["crl-required"] == true,
+        weak_firmware: input["weak-firmware"].as_array().into_iter().flatten().map(weak).collect(),
+        unsafe_clock: input["unsafe-clock"] == true,
         ..Policy::default()
     }
 }
 
+fn weak(row: &Value) -> WeakFirmware {
+    let version = |name: &str| u32::try_from(row[name].as_u64().unwrap()).unwrap();
+    WeakFirmware {
+        manufacturer: row["manufacturer"].as_str().unwrap().to_owned().leak(),
+        versions: (version("first"), version("last")),
+        keys: match row["keys"].as_str().unwrap() {
+            "rsa" => WeakKeys::Rsa,
+            "ecc-signing" => WeakKeys::EccSigning,
+            other => panic!("{other}"),
+        },
+        advisory: "a row of the table",
+    }
+}
+
+/// The whole way, with the event log if there is one.
 fn judge(input: &Value, policy: &Policy) -> Result<Attested, String> {
+    if let Some(log) = input.get("event-log") {
+        let values = quoted(input, policy).map(|quoted| quoted.boot_pcrs(HashAlgorithm::Sha256));
+        let values = values.map_err(|refusal| refusal.code().to_string())?;
+        let verified = values.and_then(|values| EventLog::parse(&bytes(log))?.verify(&values));
+        verified.map_err(|error| error.rule.code().to_owned())?;
+    }
     steps(input, policy).map_err(|refusal| refusal.code().to_string())
 }
 
@@ -119,7 +147,7 @@ fn honest_evidence_is_believed() {
         let mut input = honest();
         overlay(&mut input, &variant["change"]);
         let attested = judge(&input, &policy(&input));
-        let born = variant["change"]["key"].get("creation-data").is_some();
+        let born = variant["change"].get("key").is_some_and(|key| key.get("creation-data").is_some());
         let selectors = attested.unwrap_or_else(|code| panic!("{}: {code}", variant["name"])).selectors();
         assert_eq!(selectors.contains(&"tpm:key-born:true".to_owned()), born);
     }

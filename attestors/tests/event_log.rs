@@ -15,6 +15,8 @@ mod recorded;
 mod swtpm;
 #[path = "event_log/tools.rs"]
 mod tools;
+#[path = "event_log/vectors.rs"]
+mod vectors;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -73,7 +73,12 @@ fn who_is_on_a_fresh_list_of_the_issuer_is_revoked() {
     for at in ["2026-12-01T00:00:01Z", "2025-12-31T23:59:59Z"] {
         assert!(matches!(check(&list, &[7, 8], at), Err(ChainError::StaleCrl(..))), "{at}");
     }
-    assert!(Crl::from_der(&list).unwrap().claims(&issuer));
+    // The first and the last moment are in it.
+    for at in ["2026-01-01T00:00:00Z", "2026-12-01T00:00:00Z"] {
+        assert_eq!(check(&list, &[7, 8], at), Ok(()), "{at}");
+    }
+    let list = Crl::from_der(&list).unwrap();
+    assert!(list.claims(&issuer) && !list.claims(&ca.leaf(&[7, 8])));
 }
 
 #[test]

@@ -238,6 +238,8 @@ pub(crate) fn subject(
     match kind {
         Kind::SpireCa => Subject::new(&domain, Some(&format!("SPIRE CA {serial}"))),
         Kind::OcspSigner => Subject::new(&domain, Some("OCSP responder")),
+        // WebAuthn level 2, section 8.3.1: it is empty.
+        Kind::AttestationKey => Ok(Subject::empty()),
         _ => Subject::new(&domain, None),
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use undercroft_keymgr::SigningKey as _;
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 
-use crate::names::{Identity, parse_spiffe_id, parse_trust_domain};
+use crate::names::{Identity, TpmNames, parse_spiffe_id, parse_trust_domain};
 use crate::profile::{Kind, PolicyArc, Profile};
 use crate::serial::{Entropy, NoEntropy, SerialNumber};
 use crate::subject::Subject;
@@ -97,6 +97,9 @@ pub(crate) fn parts(kind: Kind) -> Parts {
         }
         Kind::Svid => leaf("spiffe://prod.example/ns/a/sa/b", &["b.prod.example"]),
         Kind::OcspSigner => Identity::default(),
+        Kind::AttestationKey => Identity::tpm(
+            TpmNames::new(["id:00001014", "swtpm", "id:20191023"].map(str::to_owned), [0xe4; 32]).unwrap(),
+        ),
         Kind::Server => leaf("spiffe://prod.example/undercroft/server", &["ca.prod.example"]),
     };
     Parts {
@@ -104,14 +107,17 @@ pub(crate) fn parts(kind: Kind) -> Parts {
         profile,
         arc: "1.3.6.1.4.1.32473.1".parse().unwrap(),
         serial: SerialNumber::from_bytes([0x17; 16]).unwrap(),
-        subject: Subject::new("prod.example", Some("subject")).unwrap(),
+        subject: match kind {
+            Kind::AttestationKey => Subject::empty(),
+            _ => Subject::new("prod.example", Some("subject")).unwrap(),
+        },
         public_key: key(KeyAlgorithm::EcdsaP256),
         identity,
         path_length: match kind {
             Kind::Intermediate => Some(1),
             Kind::SpireCa => Some(0),
             Kind::CrossCertificate => Some(3),
-            Kind::Root | Kind::Svid | Kind::Server | Kind::OcspSigner => None,
+            Kind::Root | Kind::Svid | Kind::Server | Kind::OcspSigner | Kind::AttestationKey => None,
         },
         constraints: None,
         issuer: (kind != Kind::Root).then(|| Issuer {

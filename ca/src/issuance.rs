@@ -108,7 +108,7 @@ impl Prepared {
         let fact = CertificateFact {
             serial: spec.serial,
             issuer: signer.id(),
-            name: spec.identity.uri.clone().unwrap_or_else(|| spec.subject.to_string()),
+            name: spec.identity.text().unwrap_or_else(|| spec.subject.to_string()),
             not_after: spec.validity.not_after(),
         };
         let algorithm = match signed_by {

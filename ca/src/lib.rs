@@ -5,6 +5,8 @@
 //! what a ceremony makes ([`plan`]). Tokens are behind `undercroft-keymgr`'s traits, the log behind `undercroft-log`'s;
 //! there is no clock, no randomness and no runtime in here that was not handed in.
 
+pub mod acme;
+pub mod activations;
 pub mod approval;
 pub mod authority;
 pub mod bundle;
@@ -33,6 +35,7 @@ pub mod provider_log;
 pub mod recovery;
 pub mod review;
 pub mod revocation;
+pub mod roots_statement;
 pub mod rotation;
 pub mod serial;
 pub mod service;

@@ -1,10 +1,14 @@
 //! The names that certificates speak for.
 
+mod tpm;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
 pub use spiffe::{SpiffeId, TrustDomain};
+pub(crate) use tpm::read_permanent_identifier;
+pub use tpm::{PERMANENT_IDENTIFIER, TpmNames};
 
 /// The longest SPIFFE ID that anyone must accept (SPIFFE-ID section 2.3).
 pub const MAX_SPIFFE_ID: usize = 2048;
@@ -94,24 +98,37 @@ impl<'de> Deserialize<'de> for DnsName {
     }
 }
 
-/// The names in a certificate's subjectAltName: at most one URI (X509-SVID section 2), and DNS names.
+/// The names in a certificate's subjectAltName: at most one URI (X509-SVID section 2) and DNS names, or those of a TPM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The URI: a SPIFFE ID; with a path in leaves, without one in authorities.
     pub uri: Option<String>,
     /// DNS names.
     pub dns_names: Vec<DnsName>,
+    /// Which TPM it is, in certificates of attestation keys alone.
+    pub tpm: Option<TpmNames>,
 }
 
 impl Identity {
     /// The identity of a leaf.
     pub fn leaf(id: &SpiffeId, dns_names: Vec<DnsName>) -> Self {
-        Self { uri: Some(id.to_string()), dns_names }
+        Self { uri: Some(id.to_string()), dns_names, tpm: None }
     }
 
     /// The identity of an authority of one trust domain (SPIFFE-ID section 3.1).
     pub fn authority(domain: &TrustDomain) -> Self {
-        Self { uri: Some(domain.id_string()), dns_names: Vec::new() }
+        Self { uri: Some(domain.id_string()), dns_names: Vec::new(), tpm: None }
+    }
+
+    /// The identity of a TPM's attestation key.
+    pub fn tpm(tpm: TpmNames) -> Self {
+        Self { tpm: Some(tpm), ..Self::default() }
+    }
+
+    /// How lists of certificates call it, if it is named at all.
+    pub fn text(&self) -> Option<String> {
+        let tpm = || self.tpm.as_ref().map(TpmNames::text);
+        self.uri.clone().or_else(tpm)
     }
 }
 

@@ -31,6 +31,7 @@
 //! …
 //! ```
 
+mod bundle_statement;
 mod config;
 mod corporate;
 mod crl;
@@ -38,6 +39,8 @@ mod cross_certificate;
 mod entropy;
 mod hands;
 mod intermediate;
+mod ocsp_signer;
+mod requested;
 mod root;
 mod steps;
 mod terms;
@@ -51,6 +54,7 @@ use undercroft_log::cosignature::WitnessKey;
 use undercroft_log::leaf::Digest;
 use undercroft_log::note::KeyName;
 
+pub use bundle_statement::BundleStatement;
 use config::PlanConfig;
 pub use config::PlannedKey;
 pub use corporate::{CertificateRequest, Import};
@@ -59,6 +63,8 @@ pub use cross_certificate::CrossCertificate;
 use entropy::PlanEntropy;
 pub use hands::{Destruction, Manual, PlannedDevice, When, Window};
 pub use intermediate::Intermediate;
+pub use ocsp_signer::OcspSigner;
+pub use requested::Requested;
 pub use root::Root;
 pub use steps::{Keys, Step, StepError, What};
 
@@ -96,7 +102,9 @@ pub struct Plan {
     transcript: PlannedKey,
     roots: Vec<Root>,
     intermediates: Vec<Intermediate>,
+    ocsp_signers: Vec<OcspSigner>,
     crls: Vec<Crl>,
+    bundle_statements: Vec<BundleStatement>,
     cross_certificates: Vec<CrossCertificate>,
     certificate_requests: Vec<CertificateRequest>,
     imports: Vec<Import>,
@@ -149,6 +157,9 @@ impl Plan {
         roots.extend(each(config.roots, |it| it.name.clone(), Root::new)?);
         let intermediates =
             each(config.intermediates, |it| it.name.clone(), |it| Intermediate::new(it, &roots))?;
+        let ocsp_signers = each(config.ocsp_signers, |it| it.name.clone(), |it| OcspSigner::new(it, &roots))?;
+        let bundle_statements =
+            each(config.bundle_statements, |it| it.name.clone(), |it| BundleStatement::new(it, &roots))?;
         let crls = each(config.crls, |it| it.name.clone(), |it| Crl::new(it, &roots))?;
         let cross_certificates =
             each(config.cross_certificates, |it| it.name.clone(), |it| CrossCertificate::new(it, &roots))?;
@@ -196,7 +207,9 @@ impl Plan {
             transcript: config.transcript.key(),
             roots,
             intermediates,
+            ocsp_signers,
             crls,
+            bundle_statements,
             cross_certificates,
             certificate_requests,
             imports,
@@ -207,6 +220,7 @@ impl Plan {
         plan.keys_are_distinct()?;
         plan.roots_have_domains_of_their_own()?;
         plan.devices_are_named()?;
+        plan.statements_have_a_quorum()?;
         Ok(plan)
     }
 
@@ -331,6 +345,24 @@ impl Plan {
         &self.intermediates
     }
 
+    /// The OCSP signers that will be signed.
+    pub fn ocsp_signers(&self) -> &[OcspSigner] {
+        &self.ocsp_signers
+    }
+
+    /// The statements about roots that the quorum approves.
+    pub fn bundle_statements(&self) -> &[BundleStatement] {
+        &self.bundle_statements
+    }
+
+    /// The statement about a domain's roots that does not count more than that of the ceremony before, if there is one.
+    pub fn statement_not_after(&self, before: &Self) -> Option<(&BundleStatement, u64)> {
+        self.bundle_statements.iter().find_map(|statement| {
+            let old = before.bundle_statements.iter().find(|old| old.domain() == statement.domain())?;
+            (statement.number() <= old.number()).then_some((statement, old.number()))
+        })
+    }
+
     /// The CRLs that will be signed.
     pub fn crls(&self) -> &[Crl] {
         &self.crls
@@ -379,13 +411,13 @@ impl Plan {
             }
         }
         let mut requests = BTreeSet::new();
-        for intermediate in &self.intermediates {
-            if !requests.insert(intermediate.request()) {
+        for requested in self.requested() {
+            if !requests.insert(requested.request) {
                 return Err(PlanError::Artefact {
-                    artefact: intermediate.name().to_owned(),
+                    artefact: requested.name.to_owned(),
                     what: format!(
-                        "another intermediate has the request `{}`; each has a key of its own",
-                        intermediate.request()
+                        "another artefact has the request `{}`; each has a key of its own",
+                        requested.request
                     ),
                 });
             }
@@ -433,6 +465,23 @@ impl Plan {
                         key.device
                     ),
                 });
+            }
+        }
+        Ok(())
+    }
+
+    /// What nobody could approve says nothing, and of two statements about a domain one would not count.
+    fn statements_have_a_quorum(&self) -> Result<(), PlanError> {
+        let mut domains = BTreeSet::new();
+        for statement in &self.bundle_statements {
+            let wrong =
+                |what: String| Err(PlanError::Artefact { artefact: statement.name().to_owned(), what });
+            if self.terms.is_none() {
+                return wrong("the plan has no roster that could approve it; add [roster], requester, window and [[device]]".into());
+            }
+            let domain = statement.domain().as_str();
+            if !domains.insert(domain) {
+                return wrong(format!("another statement of this plan is about `{domain}`; make it one"));
             }
         }
         Ok(())

@@ -193,10 +193,16 @@ impl Rule {
                     );
                 }
             }
-            Kind::Root | Kind::Intermediate | Kind::CrossCertificate | Kind::Server | Kind::OcspSigner => {
+            Kind::Root
+            | Kind::Intermediate
+            | Kind::CrossCertificate
+            | Kind::Server
+            | Kind::OcspSigner
+            | Kind::AttestationKey => {
                 return Err(format!(
                     "certificates of profile `{}` are not given to callers: roots and intermediates are made in \
-                     ceremonies, server certificates and those of OCSP responders by the daemon for itself",
+                     ceremonies, server certificates and those of OCSP responders by the daemon for itself, and \
+                     those of attestation keys are given for an activation",
                     config.profile
                 ));
             }

@@ -24,11 +24,13 @@ pub enum Kind {
     CrossCertificate,
     /// The certificate of an OCSP responder, to which an authority delegates (RFC 6960 section 4.2.2.2). No SPIFFE ID.
     OcspSigner,
+    /// The certificate of a TPM's attestation key (WebAuthn level 2, section 8.3.1). It names a TPM and no workload.
+    AttestationKey,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Root,
         Self::Intermediate,
         Self::SpireCa,
@@ -36,6 +38,7 @@ impl Kind {
         Self::Server,
         Self::OcspSigner,
         Self::CrossCertificate,
+        Self::AttestationKey,
     ];
 
     /// Whether certificates of this kind sign others.
@@ -53,6 +56,7 @@ impl Kind {
             Self::Server => 5,
             Self::OcspSigner => 6,
             Self::CrossCertificate => 7,
+            Self::AttestationKey => 8,
         }
     }
 
@@ -65,6 +69,7 @@ impl Kind {
             Self::Svid => (Lifetime::hours(1), Lifetime::days(7)),
             Self::Server | Self::OcspSigner => (Lifetime::hours(24), Lifetime::days(7)),
             Self::CrossCertificate => (Lifetime::days(5 * 365), Lifetime::days(15 * 365)),
+            Self::AttestationKey => (Lifetime::days(7), Lifetime::days(90)),
         }
     }
 }
@@ -160,11 +165,19 @@ impl Profile {
             Kind::Server => "server",
             Kind::CrossCertificate => "cross-certificate",
             Kind::OcspSigner => "ocsp-signer",
+            Kind::AttestationKey => "attestation-key",
         };
         let (lifetime, max_lifetime) = kind.lifetimes();
         let keys = vec![KeyFamily::P256, KeyFamily::P384, KeyFamily::Rsa, KeyFamily::Ed25519];
         let assurance = Assured::default();
         Self { name: name.to_owned(), kind, lifetime, max_lifetime, keys, assurance }
+    }
+
+    /// The profile of OCSP signers below offline roots, whose ceremonies are held by the quarter: the most that a certificate
+    /// may live of which nobody asks whether it is revoked (RFC 6960 section 4.2.2.2.1; `docs/ceremony.md`).
+    pub fn ocsp_signer_of_root() -> Self {
+        let lifetime = Lifetime::days(90);
+        Self { lifetime, max_lifetime: lifetime, ..Self::standard(Kind::OcspSigner) }
     }
 
     /// Validates a table.
@@ -241,7 +254,7 @@ impl Profile {
         match self.kind {
             Kind::Root => Ok(vec![ANY_POLICY]),
             Kind::Intermediate | Kind::SpireCa | Kind::CrossCertificate => Ok(vec![own()?, ANY_POLICY]),
-            Kind::Svid | Kind::Server | Kind::OcspSigner => Ok(vec![own()?]),
+            Kind::Svid | Kind::Server | Kind::OcspSigner | Kind::AttestationKey => Ok(vec![own()?]),
         }
     }
 }

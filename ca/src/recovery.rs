@@ -15,6 +15,7 @@ use undercroft_log::note::{KeyName, VerifierKey};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, TbsCertificate};
 
+use crate::names::{PERMANENT_IDENTIFIER, TpmNames, read_permanent_identifier};
 use crate::revocation::facts::Change;
 use crate::serial::SerialNumber;
 use crate::store::{CertificateFact, Effect, NodeFact};
@@ -263,6 +264,11 @@ fn certificate_fact(intent: &Intent, tbs: &[u8]) -> Option<CertificateFact> {
         ParsedExtension::SubjectAlternativeName(names) => {
             names.general_names.iter().find_map(|name| match name {
                 GeneralName::URI(uri) => Some((*uri).to_owned()),
+                GeneralName::OtherName(of, value)
+                    if of.to_id_string() == PERMANENT_IDENTIFIER.to_string() =>
+                {
+                    read_permanent_identifier(value).map(|identifier| TpmNames::text_of(&identifier))
+                }
                 _ => None,
             })
         }

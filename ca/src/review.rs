@@ -168,7 +168,7 @@ impl Review {
                     ));
                 }
                 let uri = Some(format!("{}{SERVER_PATH}", self.domain.id_string()));
-                built_in(&Profile::standard(Kind::Server), Identity { uri, dns_names: names })
+                built_in(&Profile::standard(Kind::Server), Identity { uri, dns_names: names, tpm: None })
             }
             Channel::EnrolmentToken => {
                 let profile = self.enrols.as_ref().ok_or_else(|| {
@@ -184,7 +184,12 @@ impl Review {
                 built_in(profile, Identity::leaf(&id, Vec::new()))
             }
             // A gate has no evidence to judge, and believes nobody's verdict.
-            Channel::UnixSocket | Channel::Anonymous | Channel::Ceremony | Channel::Attestation => {
+            Channel::UnixSocket
+            | Channel::Anonymous
+            | Channel::Ceremony
+            | Channel::Attestation
+            | Channel::Activation
+            | Channel::Acme => {
                 return Err(Refusal::new(
                     "caller-unknown",
                     format!("callers by {:?} get no certificates of this authority", intent.caller.by),

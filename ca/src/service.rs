@@ -8,8 +8,10 @@ mod attest;
 mod compromise;
 mod consumers;
 mod custody;
+mod devices;
 mod drill;
 mod enrol;
+mod first_bundle;
 mod freeze;
 mod publish;
 mod responder;
@@ -36,7 +38,9 @@ use attest::Nodes;
 pub use attest::{AttestedNode, Exchange, NodeSetup, TO_ANSWER};
 use consumers::Consumers;
 use custody::HeldKey;
+pub use devices::{AttestationAuthority, Devices, IdTemplate};
 pub use enrol::EnrolmentToken;
+pub use first_bundle::KnownCeremony;
 pub use freeze::{Brought, Freezing};
 pub use publish::{PublishError, RevocationSetup, Served, all_revoked};
 pub use responder::{OCSP_RESPONSE, OcspAnswer, OcspSetup};
@@ -368,7 +372,7 @@ impl CertificateAuthority {
             self.policy.digest(),
             domain.clone(),
             Profile::standard(Kind::Server),
-            Identity { uri: Some(id.clone()), dns_names: names.to_vec() },
+            Identity { uri: Some(id.clone()), dns_names: names.to_vec(), tpm: None },
             Vec::new(),
         );
         let issuer = self.issuer(&grant, &id)?;

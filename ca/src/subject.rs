@@ -25,7 +25,7 @@ pub struct SubjectConfig {
     pub common_name: Option<String>,
 }
 
-/// A distinguished name that is not empty, one attribute a RDN, in DER.
+/// A distinguished name, one attribute a RDN, in DER. It is empty only where [`Subject::empty`] says so.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Subject {
     der: Vec<u8>,
@@ -33,6 +33,11 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// The name of nobody: of what its subjectAltName alone names (RFC 5280 section 4.1.2.6).
+    pub fn empty() -> Self {
+        Self { der: vec![0x30, 0], text: String::new() }
+    }
+
     /// Makes the name that a plan writes.
     ///
     /// # Errors

@@ -17,6 +17,11 @@ pub fn purpose_of_intermediate(name: &str, domain: &str) -> String {
     format!("authority {name} of {domain}")
 }
 
+/// The purpose in the custody record of an OCSP signer's key.
+pub fn purpose_of_ocsp_signer(name: &str, root: &str) -> String {
+    format!("OCSP responder {name} of {root}")
+}
+
 /// A transcript, read from its first entry on.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
@@ -44,6 +49,8 @@ pub struct Standing {
     pub deviating: bool,
     /// Whether the rehearsal of the next ceremony stands.
     pub next_rehearsed: bool,
+    /// How many of the quorum's approvals of statements about roots stand.
+    pub statements: usize,
     /// Whether the quorum's approval of the result stands.
     pub approved: bool,
     /// How it ended.
@@ -108,6 +115,10 @@ impl Standing {
         match &leaf.body {
             Body::Ceremony(ceremony) => self.ceremony(index, ceremony),
             Body::Key(key) => drop(self.keys.insert(key.purpose.clone(), key.key_id.0)),
+            // Those of statements about roots are the only ones behind `awaiting` that have a text.
+            Body::Approval(approval) if self.awaiting.is_some() && approval.about.is_some() => {
+                self.statements += 1;
+            }
             Body::Approval(_) => {
                 self.approved = self.awaiting.is_some();
                 self.deviating = self.stepped && !self.approved;

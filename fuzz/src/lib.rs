@@ -3,6 +3,8 @@
 use std::sync::LazyLock;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use jiff::Timestamp;
+use undercroft_attestors::chain::Certificate;
 use undercroft_ca::approval::{PersonConfig, Roster, RosterConfig};
 use undercroft_ca::csr::Csr;
 use undercroft_ca::names::{TrustDomain, parse_trust_domain};
@@ -56,6 +58,19 @@ static PAIR: LazyLock<Ed25519KeyPair> =
 /// Signs something with the key of these targets.
 pub fn sign(message: &[u8]) -> Vec<u8> {
     PAIR.sign(message).as_ref().to_vec()
+}
+
+/// A maker of TPMs, whose key is that of these targets.
+pub static MAKER: LazyLock<Certificate> =
+    LazyLock::new(|| Certificate::from_der(include_bytes!("../corpus/maker")).unwrap());
+
+/// A time before the maker.
+pub const PAST: Timestamp = Timestamp::UNIX_EPOCH;
+
+/// A certificate or a list of these to-be-signed bytes, signed by the maker.
+pub fn signed(tbs: &[u8]) -> Vec<u8> {
+    let signature = tlv(0x03, &[&[0], PAIR.sign(tbs).as_ref()].concat());
+    tlv(0x30, &[tbs, undercroft_keys::SignatureAlgorithm::Ed25519.der(), &signature].concat())
 }
 
 /// What an installation knows.

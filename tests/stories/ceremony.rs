@@ -2,6 +2,7 @@
 
 mod formal;
 mod interrupted;
+mod ocsp;
 mod resumed;
 mod year;
 

@@ -71,6 +71,31 @@ pub fn accept(
     // Every connection shows its certificate: a resumed one would show an old verdict.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    Ok(connections(listener, config, most))
+}
+
+/// Accepts connections of anybody, who is asked for no certificate and speaks HTTP/1.1; as [`accept`].
+///
+/// # Errors
+/// The TLS configuration is impossible.
+pub fn accept_anybody(
+    listener: TcpListener,
+    certificates: Arc<ServerCertificates>,
+    most: usize,
+) -> Result<ReceiverStream<io::Result<Connection>>, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(crypto_provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(connections(listener, config, most))
+}
+
+fn connections(
+    listener: TcpListener,
+    config: ServerConfig,
+    most: usize,
+) -> ReceiverStream<io::Result<Connection>> {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let (connections, accepted) = mpsc::channel(16);
     tokio::spawn(async move {
@@ -99,7 +124,7 @@ pub fn accept(
             });
         }
     });
-    Ok(ReceiverStream::new(accepted))
+    ReceiverStream::new(accepted)
 }
 
 async fn shake_hands(
@@ -124,6 +149,13 @@ pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
 }
 
 impl Connected for Connection {

@@ -90,3 +90,6 @@ pub enum CertifyError {
     #[error("the key is {0}")]
     Excess(&'static str),
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,3 +171,6 @@ pub enum CredentialError {
     #[error("the cryptographic library refused the endorsement key")]
     Library,
 }
+
+#[cfg(test)]
+mod tests;

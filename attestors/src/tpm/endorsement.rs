@@ -14,7 +14,7 @@ use crate::chain::{Anchors, Certificate, ChainError};
 /// tcg-kp-EKCertificate.
 const EK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.1");
 /// tcg-at-tpmManufacturer, tcg-at-tpmModel, tcg-at-tpmVersion.
-const MODEL: [(ObjectIdentifier, &str); 3] = [
+pub const MODEL: [(ObjectIdentifier, &str); 3] = [
     (ObjectIdentifier::new_unwrap("2.23.133.2.1"), "manufacturer"),
     (ObjectIdentifier::new_unwrap("2.23.133.2.2"), "model"),
     (ObjectIdentifier::new_unwrap("2.23.133.2.3"), "version"),

@@ -12,6 +12,7 @@ pub use attested::{Assurance, Attested, Certification, Creation};
 pub use candidate::{Binding, Bound, Candidate, Genuine};
 pub use policy::{Maker, Policy, TpmClass, TpmId, WeakFirmware, WeakKeys, known_weak_firmware};
 pub use quote::{Clock, Quote, Quoted, Since};
+pub(crate) use refusal::of_attest_code;
 pub use refusal::{Code, Refusal};
 
 use sha2::{Digest as _, Sha256};

@@ -1,6 +1,7 @@
 use hsm_sim::measured_boot::{
-    CERT_SHA256, GLOBAL, IMAGE_SECURITY, MeasuredBoot, SHIM_LOCK, SimEvent, VARIABLE_AUTHORITY,
-    VARIABLE_DRIVER_CONFIG, command, image, revoked, secure_boot, signature_list, variable,
+    CERT_SHA256, GLOBAL, IMAGE_SECURITY, MeasuredBoot, NO_ACTION, OWNER, SHIM_LOCK, SimBank, SimEvent,
+    VARIABLE_AUTHORITY, VARIABLE_DRIVER_CONFIG, certificate, command, image, revoked, secure_boot,
+    signature_list, variable,
 };
 use undercroft_attestors::tpm::event_log::{ChangeKind, EventLog, changes};
 
@@ -98,4 +99,45 @@ fn a_pcr_that_was_quoted_once_is_not_compared() {
     let told = changes(&few, &fewer);
     assert_eq!(told.iter().map(|change| change.pcr).collect::<Vec<_>>(), [4, 5]);
     assert!(told.iter().all(|change| change.kind == ChangeKind::NotCompared));
+}
+
+/// The SbatLevel is text; what vouched is not.
+#[test]
+fn another_entry_of_db_that_vouched_has_no_text() {
+    let mut boot = MeasuredBoot::honest();
+    let vouched = boot.position(7, VARIABLE_AUTHORITY, &certificate("uefi")).unwrap();
+    let entry = [&OWNER[..], &certificate("windows")].concat();
+    boot.events[vouched] = SimEvent::of_data(7, VARIABLE_AUTHORITY, variable(IMAGE_SECURITY, "db", &entry));
+    let said = said(&boot);
+    assert!(
+        said[0].starts_with("PCR 7: the entry of db that vouched for an image changed from "),
+        "{said:?}"
+    );
+    assert!(!said[0].contains("(from"), "{said:?}");
+    assert_eq!(said.len(), 1);
+}
+
+/// PCR 0 starts with the locality of TPM2_Startup, and the other PCRs with zeros.
+#[test]
+fn another_locality_of_startup_is_a_change_of_pcr_0_alone() {
+    let from = |locality: u8| {
+        let mut boot = MeasuredBoot::honest();
+        let told = boot.position(0, NO_ACTION, b"StartupLocality").unwrap();
+        *boot.events[told].data.last_mut().unwrap() = locality;
+        // Two images of PCR 4 in another order, in one of both.
+        if locality == 3 {
+            let images: Vec<_> =
+                (0..boot.events.len()).filter(|at| boot.events[*at].kind == 0x8000_0003).collect();
+            boot.events.swap(images[0], images[1]);
+        }
+        let values = quoted(&boot.values(SimBank::Sha256, locality), &crate::PCRS).unwrap();
+        EventLog::parse(&boot.log()).unwrap().verify(&values).unwrap()
+    };
+    let said: Vec<_> = changes(&from(0), &from(3)).iter().map(ToString::to_string).collect();
+    assert!(
+        said[0].starts_with("PCR 0: TPM2_Startup") && said[0].ends_with("(locality 0 before, 3 now)"),
+        "{said:?}"
+    );
+    assert!(said[1].starts_with("PCR 4: the events") && !said[1].contains("locality"), "{said:?}");
+    assert_eq!(said.len(), 2, "{said:?}");
 }

@@ -21,10 +21,10 @@ use undercroft_tpm_wire::HashAlgorithm;
 use crate::{PCRS, hashes, judge, quoted, requirements, values};
 
 /// What is handed in, and what was quoted.
-struct Forgery {
-    log: Vec<u8>,
-    values: Result<PcrValues, EventLogError>,
-    wanted: Requirements,
+pub(crate) struct Forgery {
+    pub(crate) log: Vec<u8>,
+    pub(crate) values: Result<PcrValues, EventLogError>,
+    pub(crate) wanted: Requirements,
 }
 
 impl Forgery {
@@ -374,13 +374,15 @@ fn a_bank_without_measurements_is_refused() {
     }
 }
 
+/// All of them: `vectors.rs` writes them down for others.
+pub(crate) fn table() -> Vec<(&'static str, Rule, Forgery)> {
+    [parsing(), replaying(), data::forgeries(), configuration::forgeries()].into_iter().flatten().collect()
+}
+
 #[test]
 fn every_forgery_is_refused_by_its_rule() {
     let mut found = BTreeSet::from([Rule::ZeroDigest.code()]);
-    let table: Vec<_> = [parsing(), replaying(), data::forgeries(), configuration::forgeries()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let table = table();
     let mut wrong = Vec::new();
     for (name, rule, forgery) in &table {
         match forgery.judged() {

@@ -16,6 +16,7 @@ mod previous;
 mod record;
 mod rehearsal;
 mod signatures;
+mod statements;
 mod verdict;
 
 use std::path::Path;
@@ -238,6 +239,7 @@ fn core<'a>(
     let Judged { keys, records, is_trial } =
         custody::judge(transcript, plan, &replay, &devices, trust, development, checks)?;
     let signed = signatures::judge(transcript, plan, &replay, &keys, checks)?;
+    statements::judge(plan, before, &replay, &signed, checks);
     Ok(Core { replay, keys, records, is_trial, signed, who, deviations })
 }
 

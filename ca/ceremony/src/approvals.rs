@@ -36,12 +36,24 @@ impl Approvals {
         object: Digest,
         days: u16,
     ) -> Result<PathBuf, Failure> {
-        self.ask_of(&terms(plan)?.roster, plan, name, action, object, days)
+        self.ask_of(&terms(plan)?.roster, plan, name, action, object, in_days(days))
+    }
+
+    /// The same, for as long as what it is about is good.
+    pub(crate) fn ask_until(
+        &self,
+        plan: &Plan,
+        name: &str,
+        action: Action,
+        object: Digest,
+        until: Timestamp,
+    ) -> Result<PathBuf, Failure> {
+        self.ask_of(&terms(plan)?.roster, plan, name, action, object, until)
     }
 
     /// Writes the statement that the roster of the plan takes the place of `before`, for the persons of that to sign.
     pub(crate) fn ask_for_roster(&self, plan: &Plan, before: &Roster, days: u16) -> Result<PathBuf, Failure> {
-        self.ask_of(before, plan, "roster", Action::Roster, terms(plan)?.roster.digest(), days)
+        self.ask_of(before, plan, "roster", Action::Roster, terms(plan)?.roster.digest(), in_days(days))
     }
 
     fn ask_of(
@@ -51,7 +63,7 @@ impl Approvals {
         name: &str,
         action: Action,
         object: Digest,
-        days: u16,
+        expires: Timestamp,
     ) -> Result<PathBuf, Failure> {
         let terms = terms(plan)?;
         let path = self.statement(name);
@@ -67,8 +79,6 @@ impl Approvals {
         }
         let mut nonce = [0; 16];
         SystemEntropy.fill(&mut nonce).map_err(|error| Failure::failed(error.to_string()))?;
-        let expires = SystemClock.now() + jiff::SignedDuration::from_hours(i64::from(days) * 24);
-        let expires = Timestamp::from_second(expires.as_second()).unwrap_or(expires);
         let wanted = Wanted { action, object, origin: plan.origin().as_str() };
         let statement = Statement::new(wanted, roster, terms.requester.clone(), expires, nonce);
         write_file(&path, statement.text().map_err(refused)?.as_bytes())?;
@@ -191,12 +201,18 @@ impl Approvals {
     }
 }
 
+/// So many days from now, to the second.
+fn in_days(days: u16) -> Timestamp {
+    let expires = SystemClock.now() + jiff::SignedDuration::from_hours(i64::from(days) * 24);
+    Timestamp::from_second(expires.as_second()).unwrap_or(expires)
+}
+
 /// The command that writes a statement.
 fn written_by(action: Action) -> &'static str {
     match action {
         Action::CeremonyDeviation => "statement deviation",
         Action::Roster => "statement roster",
-        Action::CeremonyResult => "run",
+        Action::CeremonyResult | Action::BundleRoots => "run",
         _ => "statement plan",
     }
 }

@@ -50,6 +50,9 @@ impl Before {
             true => Continued::read(plan, places.previous.as_deref(), Some(environment)).await?,
             false => None,
         };
+        if let Some(before) = &before {
+            before.statements_grow(plan)?;
+        }
         let now = SystemClock.now();
         let roster = match (&before, plan.mode()) {
             (Some(before), Mode::Production) => before.roster_change(plan, &places.approvals, now)?,

@@ -58,6 +58,22 @@ impl Continued {
         Ok(Some(Self { head: read.head, plan }))
     }
 
+    /// That each statement about roots counts more than the one before about the same domain.
+    ///
+    /// # Errors
+    /// Status 2: its number is not greater.
+    pub(crate) fn statements_grow(&self, plan: &Plan) -> Result<(), Failure> {
+        match plan.statement_not_after(&self.plan) {
+            None => Ok(()),
+            Some((statement, before)) => Err(Failure::usage(format!(
+                "`{}` in the plan has number {}, and the ceremony before has stated number {before} about `{}`; give it a greater one",
+                statement.name(),
+                statement.number(),
+                statement.domain().as_str()
+            ))),
+        }
+    }
+
     /// What the old roster's quorum says of the new roster, where they differ.
     ///
     /// # Errors

@@ -7,8 +7,9 @@ use undercroft_attestors::custody::Grade;
 use undercroft_attestors::trust::Trust;
 use undercroft_ca::certificate::{AuthorityCertificate, to_pem};
 use undercroft_ca::custody::CustodyRecord;
-use undercroft_ca::plan::{Destruction, Import, Keys, Mode, Plan, Root, Step, What};
-use undercroft_ca::signed::reassemble;
+use undercroft_ca::plan::{BundleStatement, Destruction, Import, Keys, Mode, Plan, Root, Step, What};
+use undercroft_ca::roots_statement::RootsStatement;
+use undercroft_ca::signed::{Signed, reassemble};
 use undercroft_ca::transcript::{SignedBefore, Standing, purpose_of_root};
 use undercroft_cli::system::SystemClock;
 use undercroft_cli::{Environment, Failure, read_text, write_file};
@@ -96,6 +97,8 @@ pub(crate) struct Doing<'a> {
     signers: BTreeMap<String, std::sync::Arc<dyn SigningKey>>,
     certificates: BTreeMap<String, AuthorityCertificate>,
     finished: BTreeSet<u64>,
+    /// SHA-256 of what each step has written, in this run or before it.
+    written: BTreeMap<u64, Digest>,
 }
 
 impl<'a> Doing<'a> {
@@ -116,6 +119,7 @@ impl<'a> Doing<'a> {
             signers: BTreeMap::new(),
             certificates: BTreeMap::new(),
             finished: BTreeSet::new(),
+            written: BTreeMap::new(),
         }
     }
 
@@ -163,23 +167,29 @@ impl<'a> Doing<'a> {
                 self.destroy(destruction, begun).await?;
                 None
             }
-            What::Intermediate(intermediate) => {
-                let request =
-                    requests.iter().find(|request| request.intermediate.name() == intermediate.name());
+            What::Intermediate(_) | What::OcspSigner(_) => {
+                let request = requests.iter().find(|request| request.of.name == step.name());
                 let request =
                     request.ok_or_else(|| Failure::failed("a request is missing; this is a bug"))?;
                 let own = (request.csr.public_key().clone(), Some(request.csr.digest()));
-                self.keys.requests.insert(intermediate.name().to_owned(), own);
+                self.keys.requests.insert(step.name().to_owned(), own);
                 if done.is_some() {
                     None
                 } else {
-                    if !standing.keys.contains_key(&request.purpose()) {
+                    if !standing.keys.contains_key(&request.of.purpose) {
                         self.transcript.custody(&request.custody).await?;
                     }
                     let der = self.sign(step, standing, begun).await?;
-                    self.is_issued_by(intermediate.name(), &der, intermediate.issuer())?;
+                    match step.what {
+                        What::OcspSigner(_) => self.is_signed_by(step.name(), &der, request.of.issuer)?,
+                        _ => self.is_issued_by(step.name(), &der, request.of.issuer)?,
+                    }
                     Some(self.write(step, &der)?)
                 }
+            }
+            What::BundleStatement(statement) if done.is_none() => {
+                let text = self.statement(statement)?;
+                Some(self.write_new(step, &self.text_as_written(&text))?)
             }
             What::CrossCertificate(cross) if done.is_none() => {
                 let der = self.sign(step, standing, begun).await?;
@@ -198,11 +208,13 @@ impl<'a> Doing<'a> {
             | What::Destruction(_)
             | What::CrossCertificate(_)
             | What::CertificateRequest(_)
+            | What::BundleStatement(_)
             | What::Crl(_) => None,
         };
         if done.is_none() {
             self.tell(CeremonyEvent::Done, step, output).await?;
         }
+        self.written.extend(output.or(done.and_then(|done| done.output)).map(|it| (step.number, it)));
         self.finished.insert(step.number);
         Ok(())
     }
@@ -210,6 +222,11 @@ impl<'a> Doing<'a> {
     /// The certificate of a root, once it was made or opened.
     pub(crate) fn certificate(&self, root: &str) -> Option<AuthorityCertificate> {
         self.certificates.get(root).cloned()
+    }
+
+    /// SHA-256 of what a step has written, once it is done.
+    pub(crate) fn output(&self, number: u64) -> Option<Digest> {
+        self.written.get(&number).copied()
     }
 
     /// Gives up: destroys the keys that this ceremony has made, and removes the files that it has written.
@@ -254,6 +271,12 @@ impl<'a> Doing<'a> {
             (None, What::Import(import)) => {
                 let answer = read_text(&self.places.requests.join(import.answer()))?;
                 AuthorityCertificate::from_pem(&answer)?.der().to_vec()
+            }
+            (None, What::BundleStatement(statement)) => {
+                // The roots that it names may be gone by now. No file was there when the ceremony began.
+                let found = std::fs::read_to_string(path).unwrap_or_default();
+                let text = found.find('{').map_or("", |begin| &found[begin..]);
+                return Ok(RootsStatement::parse(text).is_ok_and(|stated| statement.is_of(&stated)));
             }
             (None, _) => return Ok(false),
         };
@@ -348,6 +371,23 @@ impl<'a> Doing<'a> {
         Ok(self.transcript.sign(prepared, &**signer).await?.der().to_vec())
     }
 
+    /// The text of a statement about roots.
+    fn statement(&self, statement: &BundleStatement) -> Result<String, Failure> {
+        let stated = statement.statement(self.plan, |name| self.certificate(name));
+        let stated = stated.map_err(|root| {
+            Failure::failed(format!("the certificate of `{root}` is not known; this is a bug"))
+        })?;
+        stated.text().map_err(|error| Failure::failed(error.to_string()))
+    }
+
+    /// A rehearsal says what it is, and is no text that anybody could take for a statement.
+    fn text_as_written(&self, text: &str) -> Vec<u8> {
+        match self.plan.mode() {
+            Mode::Production => text.as_bytes().to_vec(),
+            Mode::Rehearsal => format!("{REHEARSAL}: nobody approves this\n{text}").into_bytes(),
+        }
+    }
+
     fn signed_before(&self, before: &SignedBefore) -> Result<Vec<u8>, Failure> {
         let damaged = |what: String| Failure::tampered(format!("the transcript: {what}"));
         let tbs = match &before.tbs {
@@ -379,6 +419,15 @@ impl<'a> Doing<'a> {
             None => false,
         };
         match held {
+            true => Ok(()),
+            false => Err(Failure::failed(format!("`{name}` does not verify under `{issuer}`"))),
+        }
+    }
+
+    /// The same of what is no authority.
+    fn is_signed_by(&self, name: &str, der: &[u8], issuer: &str) -> Result<(), Failure> {
+        let read = Signed::from_der(der).map_err(|error| Failure::failed(format!("`{name}`: {error}")))?;
+        match self.keys.roots.get(issuer).is_some_and(|key| read.verify(key).is_ok()) {
             true => Ok(()),
             false => Err(Failure::failed(format!("`{name}` does not verify under `{issuer}`"))),
         }

@@ -14,7 +14,7 @@ pub(crate) fn objects(plan: &Plan) -> u64 {
     plan.steps().iter().filter(|step| step.signer().is_some()).count() as u64
 }
 
-/// Builds and lints everything that the plan will have signed. Intermediates without a request have throwaway keys, too.
+/// Builds and lints everything that the plan will have signed. Whatever has no request yet has a throwaway key, too.
 ///
 /// Each root's device makes a throwaway key of the planned algorithm and signs with it, so that a device which cannot
 /// do what the plan wants is found now.
@@ -31,19 +31,19 @@ pub(crate) async fn lint(
         keys.roots.insert(root.name().to_owned(), key.public_key().clone());
         roots.insert(root.name(), key);
     }
-    for intermediate in plan.intermediates() {
-        let request = requests.iter().find(|request| request.intermediate.name() == intermediate.name());
-        let root = plan.root(intermediate.issuer());
+    for requested in plan.requested() {
+        let request = requests.iter().find(|request| request.of.name == requested.name);
+        let root = plan.root(requested.issuer);
         let own = match (request, root) {
             (Some(request), _) => (request.csr.public_key().clone(), Some(request.csr.digest())),
             // A throwaway key of the root's device serves: what is linted is the certificate, not the device.
             (None, Some(root)) => {
-                let planned = PlannedKey { algorithm: intermediate.algorithm(), ..root.key().clone() };
+                let planned = PlannedKey { algorithm: requested.algorithm, ..root.key().clone() };
                 (throwaway(tokens, &planned).await?.public_key().clone(), None)
             }
             (None, None) => continue,
         };
-        keys.requests.insert(intermediate.name().to_owned(), own);
+        keys.requests.insert(requested.name.to_owned(), own);
     }
     for step in plan.steps() {
         let prepared = step.prepare(plan, &keys, 1).map_err(|error| refused(step.name(), &error))?;

@@ -1,4 +1,4 @@
-//! Requests of intermediates: a CSR and a custody file for each, made where the key lives.
+//! Requests of intermediates and OCSP signers: a CSR and a custody file for each, made where the key lives.
 
 use std::path::Path;
 
@@ -6,27 +6,20 @@ use jiff::Timestamp;
 use undercroft_attestors::trust::Trust;
 use undercroft_ca::csr::Csr;
 use undercroft_ca::custody::{CustodyFile, CustodyRecord, KeyUse};
-use undercroft_ca::plan::{Intermediate, Plan};
-use undercroft_ca::transcript::purpose_of_intermediate;
+use undercroft_ca::plan::{Plan, Requested};
 use undercroft_cli::{Failure, read_text};
 use undercroft_keys::KeyAlgorithm;
 use undercroft_log::leaf::KeyEvent;
 
-/// The request of one intermediate, checked against the plan.
+/// The request of one artefact, checked against the plan.
 pub(crate) struct Request<'a> {
-    pub(crate) intermediate: &'a Intermediate,
+    /// What the plan says of its key.
+    pub(crate) of: Requested<'a>,
     pub(crate) csr: Csr,
     pub(crate) custody: CustodyRecord,
 }
 
-impl Request<'_> {
-    /// The purpose in its custody record.
-    pub(crate) fn purpose(&self) -> String {
-        purpose_of_intermediate(self.intermediate.name(), self.intermediate.domain().as_str())
-    }
-}
-
-/// Reads the request of every intermediate of the plan.
+/// Reads every request of the plan.
 pub(crate) fn read<'a>(
     plan: &'a Plan,
     folder: &Path,
@@ -34,14 +27,13 @@ pub(crate) fn read<'a>(
     now: Timestamp,
 ) -> Result<Vec<Request<'a>>, Failure> {
     let mut requests: Vec<Request<'a>> = Vec::new();
-    for intermediate in plan.intermediates() {
-        let request = read_one(intermediate, folder, trust, now)?;
+    for of in plan.requested() {
+        let request = read_one(of, folder, trust, now)?;
         let same = |other: &&Request<'_>| other.csr.public_key() == request.csr.public_key();
         if let Some(other) = requests.iter().find(same) {
             return Err(Failure::usage(format!(
                 "the requests of `{}` and `{}` are for one key, which could then speak for both; make each a key of its own",
-                other.intermediate.name(),
-                intermediate.name()
+                other.of.name, request.of.name
             )));
         }
         requests.push(request);
@@ -50,14 +42,14 @@ pub(crate) fn read<'a>(
 }
 
 fn read_one<'a>(
-    intermediate: &'a Intermediate,
+    of: Requested<'a>,
     folder: &Path,
     trust: &Trust,
     now: Timestamp,
 ) -> Result<Request<'a>, Failure> {
-    let path = |ending: &str| folder.join(format!("{}.{ending}", intermediate.request()));
+    let path = |ending: &str| folder.join(format!("{}.{ending}", of.request));
     let csr_path = path("csr.pem");
-    let during = |path: &Path| format!("the request of `{}` ({})", intermediate.name(), path.display());
+    let during = |path: &Path| format!("the request of `{}` ({})", of.name, path.display());
     let csr = Csr::from_pem(&read_text(&csr_path)?)
         .map_err(|error| Failure::from(error).during(during(&csr_path)))?;
     let custody_path = path("custody.json");
@@ -65,20 +57,20 @@ fn read_one<'a>(
     let file: CustodyFile =
         serde_json::from_str(&read_text(&custody_path)?).map_err(|error| wrong(error.to_string()))?;
     let algorithm: KeyAlgorithm = file.algorithm.parse().map_err(|error| wrong(format!("{error}")))?;
-    if algorithm != intermediate.algorithm() || csr.public_key().key_type() != algorithm.key_type() {
+    if algorithm != of.algorithm || csr.public_key().key_type() != algorithm.key_type() {
         return Err(wrong(format!(
             "its key is {} ({algorithm}), and the plan says {}; make another key or correct the plan",
             csr.public_key().key_type(),
-            intermediate.algorithm()
+            of.algorithm
         )));
     }
     let used = KeyUse {
         event: KeyEvent::Received,
-        purpose: purpose_of_intermediate(intermediate.name(), intermediate.domain().as_str()),
+        purpose: of.purpose.clone(),
         uri: file.uri,
         public_key: csr.public_key(),
         algorithm,
     };
     let custody = CustodyRecord::judge(used, &file.format, &file.evidence.0, trust, now);
-    Ok(Request { intermediate, csr, custody })
+    Ok(Request { of, csr, custody })
 }

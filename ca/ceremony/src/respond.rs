@@ -187,12 +187,16 @@ impl RespondArgs {
 fn outputs(plan: &Plan) -> Vec<(&str, Kind)> {
     let steps = plan.steps();
     let of = |step: &Step<'_>| match step.what {
-        What::Root(_) | What::CrossCertificate(_) | What::Intermediate(_) => Some(Kind::Certificate),
+        What::Root(_) | What::CrossCertificate(_) | What::Intermediate(_) | What::OcspSigner(_) => {
+            Some(Kind::Certificate)
+        }
         What::Crl(_) => Some(Kind::Crl),
         What::Manual(_)
         | What::Open(_)
         | What::CertificateRequest(_)
         | What::Import(_)
+        // Its text and approval stand in the transcript, which comes with the response.
+        | What::BundleStatement(_)
         | What::Destruction(_) => None,
     };
     steps.iter().filter_map(|step| Some((step.output()?, of(step)?))).collect()

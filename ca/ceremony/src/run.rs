@@ -13,7 +13,7 @@ use undercroft_attestors::trust::Trust;
 use undercroft_ca::approval::{Action, Approved, DeviationKind};
 use undercroft_ca::custody::CustodyRecord;
 use undercroft_ca::log_key::LogKey;
-use undercroft_ca::plan::{Mode, Plan};
+use undercroft_ca::plan::{Mode, Plan, What};
 use undercroft_ca::transcript::{Stage, Standing};
 use undercroft_cli::system::{Stopwatch, SystemClock};
 use undercroft_cli::{Environment, ExitStatus, Failure, Terminal};
@@ -135,7 +135,7 @@ fn requests<'a>(
 ) -> Result<Vec<Request<'a>>, Failure> {
     let requests = requests::read(plan, &places.requests, trust, SystemClock.now())?;
     for request in &requests {
-        let demand = request.intermediate.custody().unwrap_or(plan.custody());
+        let demand = request.of.custody.unwrap_or(plan.custody());
         let required = match plan.mode() {
             Mode::Production => demand.grade(development),
             Mode::Rehearsal => undercroft_attestors::custody::Grade::Software,
@@ -165,12 +165,23 @@ type Said = (Body, Vec<Vec<u8>>);
 /// The text of a deviation, and the quorum's approval of it.
 type Deviated = (String, Approved);
 
+/// A statement about roots that was written.
+struct Stated {
+    /// The name of its approval.
+    approval: String,
+    text: String,
+    /// SHA-256 of the text.
+    object: Digest,
+    /// How long it is good, and so its approval.
+    ends: jiff::Timestamp,
+}
+
 /// How far it came.
 pub(crate) enum Ended {
     /// Every step is done, and nothing is open.
     Closed,
     /// Every step is done, and the quorum is to approve the result.
-    Awaiting(PathBuf),
+    Awaiting(Vec<PathBuf>),
     /// Somebody stopped it.
     Paused(u64),
     /// Somebody gave it up.
@@ -220,7 +231,9 @@ impl Running<'_> {
             return Ok(Ended::Noted);
         }
         if let (Some(awaiting), Errand::GoOn | Errand::DryRun) = (standing.awaiting, self.errand) {
-            return self.approve(transcript, awaiting + 1, None, standing.approved).await;
+            let written = |number| standing.done.get(&number).and_then(|done| done.output);
+            let stated = self.stated(written)?;
+            return self.approve(transcript, awaiting + 1, None, &stated, &standing).await;
         }
         let opening = match (standing.stage(), self.errand) {
             (Stage::Opening, Errand::GoOn) => self.opening_left(record, &standing)?,
@@ -280,8 +293,7 @@ impl Running<'_> {
             }
             self.bar.advance(1);
         }
-        let rehearsed = standing.next_rehearsed;
-        self.end(transcript, &doing, rehearsed).await
+        self.end(transcript, &doing, &standing).await
     }
 
     /// What is still to be said before the first step. What stands there already must be what would be said now.
@@ -381,21 +393,42 @@ impl Running<'_> {
         &self,
         transcript: &Transcript,
         doing: &Doing<'_>,
-        next_rehearsed: bool,
+        standing: &Standing,
     ) -> Result<Ended, Failure> {
         let text = "every step of the plan is done";
         if self.plan.terms().is_none() || self.plan.mode() == Mode::Rehearsal {
             transcript.tell(CeremonyEvent::Closed, text).await?;
             return Ok(Ended::Closed);
         }
-        if !next_rehearsed && self.wants_next()? {
+        if !standing.next_rehearsed && self.wants_next()? {
             let head =
                 next::rehearsed(self.plan, self.places.next.as_deref(), |root| doing.certificate(root))?;
             let text = "the next ceremony was rehearsed from what this one has made";
             transcript.append(self.other(CeremonyEvent::NextRehearsed, head, text), Vec::new()).await?;
         }
+        let stated = self.stated(|number| doing.output(number))?;
         let head = transcript.tell_last(CeremonyEvent::Awaiting, text).await?;
-        self.approve(transcript, head.size, Some(head.text()), false).await
+        self.approve(transcript, head.size, Some(head.text()), &stated, standing).await
+    }
+
+    /// What the ceremony has stated about roots, as it was written.
+    fn stated(&self, written: impl Fn(u64) -> Option<Digest>) -> Result<Vec<Stated>, Failure> {
+        let mut stated = Vec::new();
+        for step in self.plan.steps() {
+            let What::BundleStatement(statement) = step.what else { continue };
+            let Some(path) = crate::doing::path(self.plan, &self.places.out, &step) else { continue };
+            let text = undercroft_cli::read_text(&path)?;
+            let object = Digest::of(text.as_bytes());
+            if written(step.number) != Some(object) {
+                return Err(Failure::tampered(format!(
+                    "{} is not what the transcript says was written; put the right file back",
+                    path.display()
+                )));
+            }
+            let (approval, ends) = (statement.approval(), statement.validity().not_after());
+            stated.push(Stated { approval, text, object, ends });
+        }
+        Ok(stated)
     }
 
     /// Whether the plan has the next ceremony rehearsed, and the quorum does not allow otherwise.
@@ -405,16 +438,17 @@ impl Running<'_> {
             && !before::allowed(self.plan, self.places, DeviationKind::NextNotRehearsed, SystemClock.now())?)
     }
 
-    /// The quorum approves the head over everything that was done, or has not yet.
+    /// The quorum approves what was stated about roots, and the head over everything that was done; or has not yet.
     async fn approve(
         &self,
         transcript: &Transcript,
         size: u64,
         text: Option<String>,
-        approved: bool,
+        stated: &[Stated],
+        standing: &Standing,
     ) -> Result<Ended, Failure> {
         let closed = "the quorum has approved the result";
-        if approved {
+        if standing.approved {
             transcript.tell(CeremonyEvent::Closed, closed).await?;
             return Ok(Ended::Closed);
         }
@@ -424,13 +458,25 @@ impl Running<'_> {
         };
         let object = Digest::of(text.as_bytes());
         let approvals = &self.places.approvals;
+        let mut to_sign = Vec::new();
+        for it in stated {
+            let path =
+                approvals.ask_until(self.plan, &it.approval, Action::BundleRoots, it.object, it.ends)?;
+            to_sign.extend((!approvals.is_signed(&it.approval)?).then_some(path));
+        }
         let statement =
             approvals.ask(self.plan, "result", Action::CeremonyResult, object, DAYS_TO_APPROVE)?;
-        if !approvals.is_signed("result")? {
-            return Ok(Ended::Awaiting(statement));
+        to_sign.extend((!approvals.is_signed("result")?).then_some(statement));
+        if !to_sign.is_empty() {
+            return Ok(Ended::Awaiting(to_sign));
         }
-        let approved =
-            approvals.get(self.plan, "result", Action::CeremonyResult, object, SystemClock.now())?;
+        let now = SystemClock.now();
+        let of = |it: &Stated| approvals.get(self.plan, &it.approval, Action::BundleRoots, it.object, now);
+        let of_roots = stated.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+        let approved = approvals.get(self.plan, "result", Action::CeremonyResult, object, now)?;
+        for (it, approved) in stated.iter().zip(of_roots).skip(standing.statements) {
+            transcript.append(Body::Approval(approved.entry_about(&it.text)), Vec::new()).await?;
+        }
         transcript.approval(&approved).await?;
         transcript.tell(CeremonyEvent::Closed, closed).await?;
         Ok(Ended::Closed)
@@ -485,14 +531,21 @@ impl Ended {
         }
         match self {
             Self::Closed | Self::Noted => Ok(()),
-            Self::Awaiting(statement) => Err(Failure::new(
-                ExitStatus::NotYet,
-                format!(
-                    "every step is done, and the quorum is to approve the result: have {} signed (ssh-keygen -Y sign -n {}), put the signatures beside it as result.<person>.sig, and run again",
-                    statement.display(),
-                    undercroft_ca::approval::NAMESPACE
-                ),
-            )),
+            Self::Awaiting(statements) => {
+                let names: Vec<_> = statements.iter().map(|path| path.display().to_string()).collect();
+                let kept: Vec<_> = statements.iter().filter_map(|path| path.file_stem()).collect();
+                let kept: Vec<_> =
+                    kept.iter().map(|name| format!("{}.<person>.sig", name.display())).collect();
+                Err(Failure::new(
+                    ExitStatus::NotYet,
+                    format!(
+                        "every step is done, and the quorum is to approve the result: have {} signed (ssh-keygen -Y sign -n {}), put the signatures beside it as {}, and run again",
+                        names.join(" and "),
+                        undercroft_ca::approval::NAMESPACE,
+                        kept.join(" and ")
+                    ),
+                ))
+            }
             Self::Paused(step) => Err(Failure::new(
                 ExitStatus::NotYet,
                 format!("paused before step {step}; run again to go on"),

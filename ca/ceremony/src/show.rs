@@ -159,7 +159,9 @@ fn validity(plan: &Plan, step: &Step<'_>) -> Option<Validity> {
         What::Open(root) | What::Root(root) => Some(root.validity()),
         What::CrossCertificate(it) => Some(it.validity()),
         What::Intermediate(it) => Some(it.validity()),
+        What::OcspSigner(it) => Some(it.validity()),
         What::Crl(it) => Some(it.period()),
+        What::BundleStatement(it) => Some(it.validity()),
         What::CertificateRequest(it) => plan.root(it.root()).map(undercroft_ca::plan::Root::validity),
         What::Manual(_) | What::Import(_) | What::Destruction(_) => None,
     }

@@ -133,6 +133,7 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Configuration(what) => Self::usage(what),
+            StartError::Unstated(what) => Self::refused(what),
             StartError::Custody(poor) => Self::refused(poor.to_string()),
             StartError::Token(error) => error.into(),
             StartError::Store(error) => error.into(),

@@ -1,11 +1,12 @@
-//! The transcripts of ceremonies that configuration names: their heads go into the control log, and the roster that the newest
-//! of them fixed is the one of this installation.
+//! The transcripts of ceremonies that configuration names: their heads go into the control log, the roster that the newest
+//! of them fixed is the one of this installation, and what their quorums have said of the roots of domains is taken from them.
 
 use std::path::Path;
 
 use jiff::Timestamp;
 use undercroft_ca::approval::Roster;
 use undercroft_ca::plan::Plan;
+use undercroft_ca::service::KnownCeremony;
 use undercroft_cli::Failure;
 use undercroft_log::checkpoint::Checkpoint;
 use undercroft_log::leaf::{Body, Digest, Leaf, TranscriptHead};
@@ -15,14 +16,14 @@ use undercroft_log_files::Folder;
 
 use crate::config::Config;
 
-/// The heads of the transcripts, each with SHA-256 of its plan. Each is whole, verified under the key that stands beside it,
+/// The ceremonies. Each transcript is whole, verified under the key that stands beside it,
 /// and of the plan that configuration names.
 ///
 /// # Errors
 /// Status 5 where a transcript was changed; status 2 where it is of another plan, or where the persons in `[recovery]` are
 /// not those of the newest ceremony that has a roster.
-pub(crate) fn read(config: &Config) -> Result<Vec<(Digest, TranscriptHead)>, Failure> {
-    let mut heads = Vec::new();
+pub(crate) fn read(config: &Config) -> Result<Vec<KnownCeremony>, Failure> {
+    let mut known = Vec::new();
     let mut newest: Option<(Timestamp, Roster, &Path)> = None;
     for ceremony in &config.ceremonies {
         let path = ceremony.transcript.as_path();
@@ -33,7 +34,7 @@ pub(crate) fn read(config: &Config) -> Result<Vec<(Digest, TranscriptHead)>, Fai
         {
             newest = Some((read.ended, roster, path));
         }
-        heads.push((ceremony.plan, read.head));
+        known.push(read.known);
     }
     if let (Some(own), Some((_, fixed, path))) = (&config.recovery, &newest)
         && own.digest() != fixed.digest()
@@ -44,11 +45,11 @@ pub(crate) fn read(config: &Config) -> Result<Vec<(Digest, TranscriptHead)>, Fai
             fixed.changes(own).join("; ")
         )));
     }
-    Ok(heads)
+    Ok(known)
 }
 
 struct Transcript {
-    head: TranscriptHead,
+    known: KnownCeremony,
     /// The roster of its plan.
     roster: Option<Roster>,
     /// When its last entry was written.
@@ -66,12 +67,18 @@ impl Transcript {
         let head = Checkpoint::open(&note, &key).map_err(|error| wrong(error.to_string()))?;
         let mut tree = GrowingTree::new();
         let (mut is_of_plan, mut ended) = (false, Timestamp::UNIX_EPOCH);
+        let mut stated = Vec::new();
         for index in 0..head.size.div_ceil(TILE_WIDTH as u64) {
             for entry in folder.bundle(index, head.size).map_err(|error| wrong(error.to_string()))? {
                 tree.push(leaf_hash(&entry));
                 let leaf = Leaf::parse(&entry).map_err(|error| wrong(error.to_string()))?;
                 ended = leaf.time;
                 is_of_plan |= matches!(&leaf.body, Body::Ceremony(ceremony) if ceremony.plan == plan);
+                if let Body::Approval(approval) = leaf.body
+                    && approval.about.is_some()
+                {
+                    stated.push(approval);
+                }
             }
         }
         if tree.root() != head.root {
@@ -83,7 +90,16 @@ impl Transcript {
         let text = folder.blob(plan).map_err(|error| wrong(error.to_string()))?;
         let text = text.ok_or_else(|| wrong(format!("the text of its plan, the blob {plan}, is missing")))?;
         let text = String::from_utf8(text).map_err(|error| wrong(error.to_string()))?;
-        let roster = Plan::parse("its plan", &text)?.terms().map(|terms| terms.roster.clone());
-        Ok(Self { head: TranscriptHead { verifier_key: key.to_string(), checkpoint: note }, roster, ended })
+        let parsed = Plan::parse("its plan", &text)?;
+        let roster = parsed.terms().map(|terms| terms.roster.clone());
+        let domains = parsed.roots().iter().flat_map(|root| root.domains().iter().cloned());
+        let known = KnownCeremony {
+            plan,
+            transcript: TranscriptHead { verifier_key: key.to_string(), checkpoint: note },
+            origin: key.name().to_string(),
+            formal_for: domains.filter(|_| roster.is_some()).collect(),
+            stated,
+        };
+        Ok(Self { known, roster, ended })
     }
 }

@@ -19,6 +19,7 @@ mod restore;
 mod revoke;
 mod rotate;
 mod run;
+mod stated;
 
 use clap::{Parser, Subcommand};
 use undercroft_cli::{Common, Failure, Meta, OutputFormat, Program, Terminal};

@@ -2,6 +2,7 @@
 //!
 //! Paths in it are relative to its own folder.
 
+mod acme;
 mod gates;
 mod hardware;
 mod installation;
@@ -33,6 +34,7 @@ use undercroft_log::leaf::Digest;
 use undercroft_log::note::KeyName;
 use undercroft_log::witnesses::WitnessPolicy;
 
+pub use acme::AcmeSettings;
 pub use gates::GateAddress;
 pub use hardware::Hardware;
 pub(crate) use hardware::hexadecimal;
@@ -67,6 +69,8 @@ pub struct Config {
     pub domains: Vec<Domain>,
     /// The policy.
     pub policy: Policy,
+    /// How devices are served; none if they are not.
+    pub acme: Option<AcmeSettings>,
     /// How nodes are judged; none if they do not attest here.
     pub node_policy: Option<NodePolicy>,
     /// The arc of the certificate policies.
@@ -213,6 +217,8 @@ impl Config {
         }
         let node_policy =
             raw.node_policy.map(|path| read_node_policy(&base.join(path), known)).transpose()?;
+        let acme = raw.acme.map(|acme| AcmeSettings::new(acme, &domains, known, base)).transpose();
+        let acme = acme.map_err(|failure| failure.during(format!("{}: [acme]", path.display())))?;
         if domains.iter().all(|domain| domain.server_names.is_empty()) {
             return Err(wrong(
                 "domain",
@@ -248,6 +254,7 @@ impl Config {
             custody_every: raw.custody_every,
             domains,
             policy,
+            acme,
             node_policy,
             policy_arc: raw.policy_arc,
             caller_profile,

@@ -3,6 +3,7 @@
 //! This crate wires: it reads the configuration, opens the database, tokens and logs, starts the CA and serves it.
 //! What the CA decides is in `undercroft-ca`; what the wire says is in `undercroft-upstream`. Only `store` names sqlx.
 
+mod acme;
 pub mod anchors;
 mod backup;
 mod ceremonies;

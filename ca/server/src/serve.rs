@@ -49,6 +49,7 @@ use undercroft_upstream::{
     RecoveryApi, RecoverySetup, RevocationApi, ServerCertificates,
 };
 
+use crate::acme;
 use crate::anchors;
 use crate::backup::Backups;
 use crate::config::{self, Config, Domain};
@@ -481,6 +482,9 @@ async fn listen(
     let admin_socket = bind_admin(&config.admin_socket)?;
     let connections = accept(listener, anchors::of(ca.clone()), certificates.clone(), most_connections())
         .map_err(|error| Failure::failed(format!("TLS: {error}")))?;
+    if let Some(settings) = &config.acme {
+        acme::serve(settings, ca, certificates.clone(), stopping.clone()).await?;
+    }
     let limited = |service: IssuanceApi| IssuanceServer::new(service).max_decoding_message_size(MAX_REQUEST);
     let attestation = AttestationServer::new(AttestationApi::new(ca.clone()));
     let attestation = attestation.max_decoding_message_size(MAX_EVIDENCE);

@@ -26,6 +26,9 @@ pub enum Action {
     Rotation,
     /// The roots of a domain change: the object is the bundle statement.
     Bundle,
+    /// The bundle of a domain may hold these roots: the object is the statement about them
+    /// ([`crate::roots_statement::RootsStatement`]).
+    BundleRoots,
     /// The roster changes: the object is the new one, and the old one approves.
     Roster,
 }
@@ -205,6 +208,12 @@ impl Approved {
             statement: self.text.clone(),
             signatures: self.signatures.clone(),
             by: self.who.iter().cloned().collect(),
+            about: None,
         }
+    }
+
+    /// The same, with the text that it is about.
+    pub fn entry_about(&self, text: &str) -> undercroft_log::leaf::Approval {
+        undercroft_log::leaf::Approval { about: Some(text.to_owned()), ..self.entry() }
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use undercroft_attestors::tpm::endorsement::MODEL;
 use x509_parser::extensions::{DistributionPointName, GeneralName, GeneralSubtree};
 use x509_parser::prelude::FromDer;
-use x509_parser::x509::AlgorithmIdentifier;
+use x509_parser::x509::{AlgorithmIdentifier, X509Name};
 
 use super::read::{Certificate, Extension, Granted};
 use super::{Finding, Rule, hold, unreadable};
-use crate::names::{parse_spiffe_id, parse_trust_domain};
+use crate::names::{TpmNames, parse_spiffe_id, parse_trust_domain};
 use crate::profile::Kind;
 use crate::tbs::{CertificateSpec, HttpUrl, NO_MAILBOX, SignedBy, ToBeSigned};
 use crate::time::{BACKDATE, Validity};
@@ -62,7 +63,10 @@ pub(super) const RULES: &[(Rule, Check)] = &[
     (Rule::new("issuer-not-empty", "RFC 5280 4.1.2.4"), |c| {
         hold(c.tbs.issuer.iter().next().is_some(), || "the issuer is empty".into())
     }),
-    (Rule::new("subject-not-empty", "RFC 5280 4.1.2.6"), |c| {
+    (Rule::new("subject-not-empty", "RFC 5280 4.1.2.6, WebAuthn 8.3.1"), |c| {
+        if c.is_attestation_key() {
+            return hold(c.tbs.subject.as_raw() == [0x30, 0], || "an attestation key has a subject".into());
+        }
         hold(c.tbs.subject.iter().next().is_some(), || "the subject is empty".into())
     }),
     (Rule::new("time-encoding", "RFC 5280 4.1.2.5"), |c| {
@@ -98,20 +102,22 @@ pub(super) const RULES: &[(Rule, Check)] = &[
             hold(usage.flags == expected, || format!("the usages are {usage}, and nothing else may be"))
         })
     }),
-    (Rule::new("extended-key-usage", "RFC 5280 4.2.1.12, X509-SVID 4.4"), |c| {
+    (Rule::new("extended-key-usage", "RFC 5280 4.2.1.12, X509-SVID 4.4, WebAuthn 8.3.1"), |c| {
         if c.is_authority() {
             return hold(c.extended_key_usage.is_none(), || "an authority has extended key usages".into());
         }
         present(&c.extended_key_usage, "extKeyUsage", false).and_then(|usage| {
-            let others = usage.any
-                || usage.code_signing
-                || usage.email_protection
-                || usage.time_stamping
-                || !usage.other.is_empty();
+            let others = usage.any || usage.code_signing || usage.email_protection || usage.time_stamping;
+            if c.is_attestation_key() {
+                let alone = usage.other.len() == 1
+                    && !(others || usage.server_auth || usage.client_auth || usage.ocsp_signing);
+                return hold(alone, || "an attestation key has more than tcg-kp-AIKCertificate".into());
+            }
+            let others = others || !usage.other.is_empty();
             let peer = usage.server_auth && usage.client_auth && !usage.ocsp_signing;
             let responder = usage.ocsp_signing && !usage.server_auth && !usage.client_auth;
             hold((peer || responder) && !others, || {
-                "a leaf must have serverAuth and clientAuth, or OCSPSigning, and nothing else".into()
+                "a leaf must have serverAuth and clientAuth, or OCSPSigning, or tcg-kp-AIKCertificate, and nothing else".into()
             })
         })
     }),
@@ -153,7 +159,15 @@ pub(super) const RULES: &[(Rule, Check)] = &[
             hold(policies.iter().all(|p| p.policy_qualifiers.is_none()), || "a policy has qualifiers".into())
         })
     }),
-    (Rule::new("alternative-names-known", "X509-SVID 2"), |c| {
+    (Rule::new("alternative-names-known", "X509-SVID 2, WebAuthn 8.3.1"), |c| {
+        if c.is_attestation_key() {
+            let known = c
+                .general_names()
+                .all(|name| matches!(name, GeneralName::DirectoryName(_) | GeneralName::OtherName(..)));
+            return hold(known && c.general_names().count() == 2, || {
+                "the names of an attestation key are a directoryName and a permanentIdentifier".into()
+            });
+        }
         let other =
             c.general_names().find(|name| !matches!(name, GeneralName::URI(_) | GeneralName::DNSName(_)));
         hold(other.is_none(), || format!("the only names are URIs and DNS names, not {other:?}"))
@@ -163,6 +177,10 @@ pub(super) const RULES: &[(Rule, Check)] = &[
         // An OCSP responder is no workload, and nobody takes it for one.
         if c.is_responder() {
             return hold(c.names.is_none(), || "an OCSP responder has names".into());
+        }
+        // Neither is an attestation key.
+        if c.is_attestation_key() {
+            return hold(uris == 0, || "an attestation key has URI names".into());
         }
         // A root that several domains share is no domain's own, and neither is its cross-certificate.
         let shared = is_self_issued(c) || c.path_length().is_some_and(|length| length >= CROSS_PATH_LENGTH);
@@ -178,6 +196,31 @@ pub(super) const RULES: &[(Rule, Check)] = &[
             hold(!id.path().is_empty(), || "a leaf's SPIFFE ID must have a path".into())
         }
         _ => Ok(()),
+    }),
+    (Rule::new("tpm-names", "WebAuthn 8.3.1, TCG EK Credential Profile 3.1.2, RFC 4043 2"), |c| {
+        if !c.is_attestation_key() {
+            return Ok(());
+        }
+        present(&c.names, "subjectAltName", true)?;
+        let directory = c.general_names().filter_map(|name| match name {
+            GeneralName::DirectoryName(name) => Some(name),
+            _ => None,
+        });
+        let said: Vec<_> = directory.flat_map(X509Name::iter_attributes).collect();
+        let named = said.iter().map(|attribute| attribute.attr_type().to_id_string());
+        hold(named.eq(MODEL.iter().map(|(oid, _)| oid.to_string())), || {
+            "its directoryName is not tPMManufacturer, tPMModel and tPMVersion".into()
+        })?;
+        let legible = |text: &str| {
+            (1..=64).contains(&text.len()) && text.bytes().all(|byte| (0x20..0x7f).contains(&byte))
+        };
+        hold(said.iter().all(|attribute| attribute.as_str().is_ok_and(legible)), || {
+            "which TPM it is, is not told in 1 to 64 printable characters".into()
+        })?;
+        let identifier = c.permanent_identifier();
+        hold(identifier.as_deref().is_some_and(is_sha256), || {
+            "its permanentIdentifier is not the SHA-256 of an endorsement key, in hexadecimal".into()
+        })
     }),
     (Rule::new("dns-names", "RFC 5280 4.2.1.6"), |c| {
         let names = c.dns_names();
@@ -282,6 +325,9 @@ pub(super) const GRANT_RULES: &[(Rule, GrantCheck)] = &[
         let kind = g.spec.profile.kind();
         hold(g.certificate.is_authority() == kind.is_authority(), || format!("it is no {kind:?}"))?;
         hold(g.certificate.is_responder() == (kind == Kind::OcspSigner), || format!("it is no {kind:?}"))?;
+        hold(g.certificate.is_attestation_key() == (kind == Kind::AttestationKey), || {
+            format!("it is no {kind:?}")
+        })?;
         hold(is_self_issued(&g.certificate) == (kind == Kind::Root), || {
             "roots, and only roots, are issued by themselves".into()
         })
@@ -303,7 +349,14 @@ pub(super) const GRANT_RULES: &[(Rule, GrantCheck)] = &[
         let dns_names: Vec<_> = g.spec.identity.dns_names.iter().map(|name| name.as_str()).collect();
         hold(g.certificate.uris() == uris && g.certificate.dns_names() == dns_names, || {
             format!("the names are {:?} and {:?}", g.certificate.uris(), g.certificate.dns_names())
-        })
+        })?;
+        let granted = g.spec.identity.tpm.as_ref();
+        hold(g.certificate.permanent_identifier().as_deref() == granted.map(TpmNames::identifier), || {
+            "the permanentIdentifier is another".into()
+        })?;
+        let granted: Vec<_> =
+            granted.iter().flat_map(|tpm| tpm.attributes()).map(|(_, name)| name.clone()).collect();
+        hold(g.certificate.directory_texts() == granted, || "it is of another TPM".into())
     }),
     (Rule::new("granted-authority-key", "RFC 5280 4.2.1.1"), |g| {
         let SignedBy::Issuer(issuer) = g.signed_by else { return Ok(()) };
@@ -368,6 +421,11 @@ const CRL_SIGN: u16 = 1 << 6;
 
 const CA_ISSUERS: &str = "1.3.6.1.5.5.7.48.2";
 const OCSP: &str = "1.3.6.1.5.5.7.48.1";
+
+/// SHA-256 in lower-case hexadecimal.
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
 
 fn is_self_issued(certificate: &Certificate<'_>) -> bool {
     certificate.tbs.issuer.as_raw() == certificate.tbs.subject.as_raw()

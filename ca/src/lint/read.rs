@@ -7,10 +7,13 @@ use x509_parser::extensions::{
 };
 use x509_parser::prelude::FromDer;
 
+use crate::names::{PERMANENT_IDENTIFIER, read_permanent_identifier};
 use crate::tbs::{CertificateSpec, SignedBy};
 
 /// id-pkix-ocsp-nocheck (RFC 6960 section 4.2.2.2.1).
 const OCSP_NO_CHECK: &str = "1.3.6.1.5.5.7.48.1.5";
+/// tcg-kp-AIKCertificate.
+const AIK_CERTIFICATE: &str = "2.23.133.8.3";
 
 /// An extension, and whether it is critical.
 pub(super) struct Extension<T> {
@@ -110,11 +113,39 @@ impl<'a> Certificate<'a> {
         self.extended_key_usage.as_ref().is_some_and(|usage| usage.value.ocsp_signing)
     }
 
-    /// The URI names.
+    /// Whether it is the certificate of a TPM's attestation key (tcg-kp-AIKCertificate).
+    pub(super) fn is_attestation_key(&self) -> bool {
+        let usage = self.extended_key_usage.as_ref();
+        usage.is_some_and(|usage| usage.value.other.iter().any(|oid| oid.to_id_string() == AIK_CERTIFICATE))
+    }
+
+    /// The value of its permanentIdentifier, if it has exactly one that can be read.
+    pub(super) fn permanent_identifier(&self) -> Option<String> {
+        let mut found = self.general_names().filter_map(|name| match name {
+            GeneralName::OtherName(of, value) => Some((of.to_id_string(), *value)),
+            _ => None,
+        });
+        let (of, value) = found.next()?;
+        let is_one = found.next().is_none() && of == PERMANENT_IDENTIFIER.to_string();
+        is_one.then(|| read_permanent_identifier(value))?
+    }
+
+    /// The attributes of its directoryNames, as text.
+    pub(super) fn directory_texts(&self) -> Vec<String> {
+        let directory = self.general_names().filter_map(|name| match name {
+            GeneralName::DirectoryName(name) => Some(name),
+            _ => None,
+        });
+        let texts = directory.flat_map(|name| name.iter_attributes());
+        texts.map(|attribute| attribute.as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// The path length.
     pub(super) fn path_length(&self) -> Option<u32> {
         self.basic_constraints.as_ref().and_then(|basic| basic.value.path_len_constraint)
     }
 
+    /// The URI names.
     pub(super) fn uris(&self) -> Vec<&'a str> {
         self.general_names()
             .filter_map(|name| match name {

@@ -98,6 +98,26 @@ impl Mangled {
         });
     }
 
+    fn read<'a, T: Decode<'a, Error = der::Error> + AssociatedOid>(&'a self) -> T {
+        let extension = self.extensions.iter().find(|extension| extension.extn_id == T::OID).unwrap();
+        T::from_der(extension.extn_value.as_bytes()).unwrap()
+    }
+
+    fn names(&mut self, critical: bool, change: impl FnOnce(&mut Vec<GeneralName>)) {
+        let mut names = self.read::<SubjectAltName>();
+        change(&mut names.0);
+        self.set(critical, &names);
+    }
+
+    /// Replaces bytes of the subjectAltName by as many others.
+    fn poke(&mut self, from: &[u8], to: &[u8]) {
+        let mut value = self.read::<SubjectAltName>().to_der().unwrap();
+        let at = value.windows(from.len()).position(|bytes| bytes == from).unwrap();
+        value[at..at + to.len()].copy_from_slice(to);
+        self.extensions.retain(|extension| extension.extn_id != SubjectAltName::OID);
+        self.add(SubjectAltName::OID, true, value);
+    }
+
     fn drop<T: AssociatedOid>(&mut self) {
         self.extensions.retain(|extension| extension.extn_id != T::OID);
     }
@@ -107,6 +127,9 @@ impl Mangled {
         extension.critical = !extension.critical;
     }
 }
+
+/// tcg-kp-AIKCertificate.
+const AIK: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.3");
 
 fn any(der: &[u8]) -> Any {
     Any::from_der(der).unwrap()
@@ -118,7 +141,7 @@ fn uri(text: &str) -> GeneralName {
 
 /// Each rule, and bytes that break it. A rule without a row fails `every_rule_has_a_row`.
 fn certificate_rows() -> Vec<(&'static str, Vec<&'static str>)> {
-    use Kind::{Intermediate, OcspSigner, Root, Svid};
+    use Kind::{AttestationKey, Intermediate, OcspSigner, Root, Svid};
     let no_check = const_oid::db::rfc6960::ID_PKIX_OCSP_NOCHECK;
     let null = || vec![0x05, 0x00];
     let id = "spiffe://prod.example/a";
@@ -139,6 +162,56 @@ fn certificate_rows() -> Vec<(&'static str, Vec<&'static str>)> {
             mangled(OcspSigner, |m| m.set(false, &both))
         }),
         ("granted-kind", against(Svid, |p| p.profile = crate::profile::Profile::standard(OcspSigner))),
+        ("subject-not-empty", mangled(AttestationKey, |m| m.subject = m.issuer.clone())),
+        ("extended-key-usage", {
+            let both = ExtendedKeyUsage(vec![AIK, const_oid::db::rfc5280::ID_KP_CLIENT_AUTH]);
+            mangled(AttestationKey, |m| m.set(false, &both))
+        }),
+        ("extended-key-usage", {
+            let both = ExtendedKeyUsage(vec![AIK, const_oid::db::rfc5280::ID_KP_OCSP_SIGNING]);
+            mangled(AttestationKey, |m| m.set(false, &both))
+        }),
+        ("extended-key-usage", {
+            let other = ObjectIdentifier::new_unwrap("2.23.133.8.1");
+            mangled(AttestationKey, |m| m.set(false, &ExtendedKeyUsage(vec![other])))
+        }),
+        ("one-uri", mangled(AttestationKey, |m| m.names(true, |names| names.push(uri(id))))),
+        ("alternative-names-known", mangled(AttestationKey, |m| m.names(true, |names| names.push(uri(id))))),
+        ("alternative-names-known", {
+            mangled(Svid, |m| {
+                let tpm = parts(AttestationKey);
+                let tpm = tbs::certificate(&tpm.spec(), tpm.signed_by()).unwrap();
+                let names = Mangled::from_der(tpm.der()).unwrap().read::<SubjectAltName>();
+                m.set(false, &SubjectAltName([vec![uri(id)], names.0].concat()));
+            })
+        }),
+        ("tpm-names", mangled(AttestationKey, |m| m.names(false, |_| ()))),
+        ("tpm-names", mangled(AttestationKey, |m| m.drop::<SubjectAltName>())),
+        ("tpm-names", mangled(AttestationKey, |m| m.names(true, |names| names.truncate(1)))),
+        ("tpm-names", { mangled(AttestationKey, |m| m.names(true, |names| drop(names.remove(0)))) }),
+        ("tpm-names", {
+            mangled(AttestationKey, |m| {
+                m.names(true, |names| {
+                    let twice = names[0].clone();
+                    names[1] = twice;
+                });
+            })
+        }),
+        ("tpm-names", mangled(AttestationKey, |m| m.poke(b"e4e4", b"E4e4"))),
+        ("tpm-names", mangled(AttestationKey, |m| m.poke(b"swtpm", b"sw\npm"))),
+        ("granted-kind", against(AttestationKey, |p| p.profile = crate::profile::Profile::standard(Svid))),
+        ("granted-names", {
+            against(AttestationKey, |p| {
+                let names = ["id:00001014", "swtpm", "id:20191023"].map(str::to_owned);
+                p.identity = Identity::tpm(crate::names::TpmNames::new(names, [0xe5; 32]).unwrap());
+            })
+        }),
+        ("granted-names", {
+            against(AttestationKey, |p| {
+                let names = ["id:00001014", "other", "id:20191023"].map(str::to_owned);
+                p.identity = Identity::tpm(crate::names::TpmNames::new(names, [0xe4; 32]).unwrap());
+            })
+        }),
         ("version-3", mangled(Svid, |m| m.version = 1)),
         ("serial-16-random-bytes", mangled(Svid, |m| m.serial = any(&[2, 1, 5]))),
         (
@@ -320,7 +393,7 @@ fn certificate_rows() -> Vec<(&'static str, Vec<&'static str>)> {
         (
             "granted-names",
             against(Svid, |p| {
-                p.identity = Identity { uri: Some(id.into()), dns_names: p.identity.dns_names.clone() };
+                p.identity = Identity { uri: Some(id.into()), ..p.identity.clone() };
             }),
         ),
         ("granted-authority-key", against(Svid, |p| p.issuer.as_mut().unwrap().key_identifier = vec![1; 20])),

@@ -42,6 +42,10 @@ pub(super) struct PlanConfig {
     pub(super) roots: Vec<RootConfig>,
     #[serde(default, rename = "intermediate")]
     pub(super) intermediates: Vec<IntermediateConfig>,
+    #[serde(default, rename = "ocsp-signer")]
+    pub(super) ocsp_signers: Vec<OcspSignerConfig>,
+    #[serde(default, rename = "bundle-statement")]
+    pub(super) bundle_statements: Vec<BundleStatementConfig>,
     #[serde(default, rename = "crl")]
     pub(super) crls: Vec<CrlConfig>,
     #[serde(default, rename = "cross-certificate")]
@@ -208,6 +212,38 @@ pub(super) struct IntermediateConfig {
     pub(super) follows: String,
     pub(super) output: String,
     pub(super) custody: Option<Demand>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct OcspSignerConfig {
+    pub(super) name: String,
+    pub(super) issuer: String,
+    pub(super) request: String,
+    #[serde(deserialize_with = "key_algorithm")]
+    pub(super) algorithm: KeyAlgorithm,
+    pub(super) subject: SubjectConfig,
+    pub(super) not_before: toml::value::Datetime,
+    pub(super) not_after: toml::value::Datetime,
+    pub(super) follows: String,
+    pub(super) output: String,
+    pub(super) custody: Option<Demand>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct BundleStatementConfig {
+    pub(super) name: String,
+    pub(super) domain: String,
+    pub(super) number: u64,
+    #[serde(default)]
+    pub(super) roots: Vec<String>,
+    #[serde(default)]
+    pub(super) certificates: Vec<String>,
+    pub(super) not_before: toml::value::Datetime,
+    pub(super) not_after: toml::value::Datetime,
+    pub(super) follows: String,
+    pub(super) output: String,
 }
 
 #[derive(Deserialize)]

@@ -101,6 +101,11 @@ impl Root {
         self.validity
     }
 
+    /// Where what is below it says that its CRL and its certificate are.
+    pub fn urls(&self) -> &Urls {
+        &self.urls
+    }
+
     /// The file that its certificate is written to, relative to the output folder, if the ceremony makes it.
     pub fn output(&self) -> Option<&str> {
         match &self.comes {

@@ -10,7 +10,8 @@ use undercroft_keys::PublicKey;
 use undercroft_log::leaf::Digest;
 
 use super::{
-    CertificateRequest, Crl, CrossCertificate, Destruction, Import, Intermediate, Manual, Plan, Root, When,
+    BundleStatement, CertificateRequest, Crl, CrossCertificate, Destruction, Import, Intermediate, Manual,
+    OcspSigner, Plan, Root, When,
 };
 use crate::issuance::{PrepareError, Prepared};
 use crate::serial::NoEntropy;
@@ -41,8 +42,12 @@ pub enum What<'a> {
     CrossCertificate(&'a CrossCertificate),
     /// An intermediate is signed.
     Intermediate(&'a Intermediate),
+    /// An OCSP signer is signed.
+    OcspSigner(&'a OcspSigner),
     /// A CRL is signed.
     Crl(&'a Crl),
+    /// A statement about roots is written, for the quorum to approve at the end.
+    BundleStatement(&'a BundleStatement),
     /// A key is destroyed.
     Destruction(&'a Destruction),
 }
@@ -52,7 +57,7 @@ pub enum What<'a> {
 pub struct Keys {
     /// Of roots, by the root's name.
     pub roots: BTreeMap<String, PublicKey>,
-    /// Of intermediates, by the intermediate's name, with the SHA-256 of the request.
+    /// Of intermediates and OCSP signers, by the artefact's name, with the SHA-256 of the request.
     pub requests: BTreeMap<String, (PublicKey, Option<Digest>)>,
 }
 
@@ -83,7 +88,9 @@ impl Plan {
             .chain(self.imports().iter().map(What::Import))
             .chain(self.cross_certificates().iter().map(What::CrossCertificate))
             .chain(self.intermediates().iter().map(What::Intermediate))
+            .chain(self.ocsp_signers().iter().map(What::OcspSigner))
             .chain(self.crls().iter().map(What::Crl))
+            .chain(self.bundle_statements().iter().map(What::BundleStatement))
             .chain(manual(When::End))
             .chain(self.destructions().iter().map(What::Destruction))
             .zip(1..)
@@ -102,7 +109,9 @@ impl<'a> Step<'a> {
             What::Import(it) => it.name(),
             What::CrossCertificate(it) => it.name(),
             What::Intermediate(it) => it.name(),
+            What::OcspSigner(it) => it.name(),
             What::Crl(it) => it.name(),
+            What::BundleStatement(it) => it.name(),
             What::Destruction(it) => it.name(),
         }
     }
@@ -116,7 +125,9 @@ impl<'a> Step<'a> {
             What::Import(it) => &it.follows,
             What::CrossCertificate(it) => &it.follows,
             What::Intermediate(it) => &it.follows,
+            What::OcspSigner(it) => &it.follows,
             What::Crl(it) => &it.follows,
+            What::BundleStatement(it) => &it.follows,
             What::Destruction(it) => &it.follows,
         }
     }
@@ -129,7 +140,9 @@ impl<'a> Step<'a> {
             What::Import(it) => Some(it.output()),
             What::CrossCertificate(it) => Some(it.output()),
             What::Intermediate(it) => Some(it.output()),
+            What::OcspSigner(it) => Some(it.output()),
             What::Crl(it) => Some(it.output()),
+            What::BundleStatement(it) => Some(it.output()),
             What::Manual(_) | What::Open(_) | What::Destruction(_) => None,
         }
     }
@@ -141,8 +154,13 @@ impl<'a> Step<'a> {
             What::CertificateRequest(it) => Some(it.root()),
             What::CrossCertificate(it) => Some(it.issuer()),
             What::Intermediate(it) => Some(it.issuer()),
+            What::OcspSigner(it) => Some(it.issuer()),
             What::Crl(it) => Some(it.issuer()),
-            What::Manual(_) | What::Open(_) | What::Import(_) | What::Destruction(_) => None,
+            What::Manual(_)
+            | What::Open(_)
+            | What::Import(_)
+            | What::BundleStatement(_)
+            | What::Destruction(_) => None,
         }
     }
 
@@ -156,7 +174,9 @@ impl<'a> Step<'a> {
             What::CertificateRequest(_)
             | What::CrossCertificate(_)
             | What::Intermediate(_)
-            | What::Crl(_) => MINUTE,
+            | What::OcspSigner(_)
+            | What::Crl(_)
+            | What::BundleStatement(_) => MINUTE,
         })
     }
 
@@ -189,6 +209,23 @@ impl<'a> Step<'a> {
                 it.issuer(),
                 it.validity()
             ),
+            What::OcspSigner(it) => format!(
+                "sign the OCSP signer {} of {}, {}; nobody can revoke it before it ends",
+                it.subject(),
+                it.issuer(),
+                it.validity()
+            ),
+            What::BundleStatement(it) => {
+                let others = it.certificates().iter().map(|root| root.subject().to_string());
+                let roots: Vec<_> = it.roots().iter().cloned().chain(others).collect();
+                format!(
+                    "state that the bundle of {} may hold {}, statement number {}, {}",
+                    it.domain().as_str(),
+                    roots.join(" and "),
+                    it.number(),
+                    it.validity()
+                )
+            }
             What::Crl(it) => {
                 format!("sign the CRL number {} of {}, {}", it.number(), it.issuer(), it.period())
             }
@@ -227,8 +264,17 @@ impl<'a> Step<'a> {
                 let (own, request) = own.ok_or_else(|| StepError::NoKey(it.name().to_owned()))?;
                 it.prepare(plan, &issuer, key, own, *request, serial()?)?
             }
+            What::OcspSigner(it) => {
+                let own = keys.requests.get(it.name());
+                let (own, request) = own.ok_or_else(|| StepError::NoKey(it.name().to_owned()))?;
+                it.prepare(plan, &issuer, key, own, *request, serial()?)?
+            }
             What::Crl(it) => it.prepare(plan, &issuer, key)?,
-            What::Manual(_) | What::Open(_) | What::Import(_) | What::Destruction(_) => return Ok(None),
+            What::Manual(_)
+            | What::Open(_)
+            | What::Import(_)
+            | What::BundleStatement(_)
+            | What::Destruction(_) => return Ok(None),
         }))
     }
 }

@@ -98,6 +98,86 @@ fn everything_in_a_sound_plan_can_be_prepared() {
     }
 }
 
+/// The plan in `tests/golden`: it has terms, an OCSP signer and a statement about roots.
+const GOLDEN: &str = include_str!("../../../tests/golden/plan.toml");
+
+#[test]
+fn an_ocsp_signer_answers_for_its_root_alone_and_nobody_asks_about_it() {
+    let plan = Plan::parse("plan.toml", GOLDEN).unwrap();
+    let [signer] = plan.ocsp_signers() else { panic!("{:?}", plan.ocsp_signers()) };
+    let root_key = key(KeyAlgorithm::EcdsaP384);
+    let issuer = plan.root(signer.issuer()).unwrap().issuer(&root_key);
+    let serial = SerialNumber::random(&Counter::default()).unwrap();
+    let own = key(signer.algorithm());
+    let prepared = signer.prepare(&plan, &issuer, &root_key, &own, None, serial).unwrap();
+    let tbs = prepared.to_be_signed();
+    let has = |oid: &str| {
+        let oid = const_oid::ObjectIdentifier::new_unwrap(oid);
+        tbs.windows(oid.as_bytes().len()).any(|window| window == oid.as_bytes())
+    };
+    // id-pkix-ocsp-nocheck, id-kp-OCSPSigning; none of id-kp-serverAuth, id-kp-clientAuth, id-ad-ocsp.
+    assert!(has("1.3.6.1.5.5.7.48.1.5") && has("1.3.6.1.5.5.7.3.9"));
+    assert!(!has("1.3.6.1.5.5.7.3.1") && !has("1.3.6.1.5.5.7.3.2"));
+    assert!(!tbs.windows(9).any(|window| window == b"spiffe://"));
+    // Where the responder is stands in what it answers for, and not in its own certificate.
+    let asks = |tbs: &[u8]| tbs.windows(10).any(|window| window == b"/root/ocsp");
+    let intermediate = &plan.intermediates()[0];
+    let below = intermediate.prepare(&plan, &issuer, &root_key, &own, None, serial).unwrap();
+    assert!(!asks(tbs) && asks(below.to_be_signed()));
+}
+
+#[test]
+fn ocsp_signers_and_statements_that_make_no_sense_are_refused() {
+    let signer = "not-before = 2026-11-22T00:00:00Z\nnot-after = 2027-02-20T00:00:00Z";
+    let statement = "not-before = 2026-11-22T00:00:00Z\nnot-after = 2027-12-31T00:00:00Z";
+    for (from, to, part) in [
+        ("2027-02-20T00:00:00Z", "2027-02-20T00:00:01Z", "valid for longer than 90d"),
+        ("2027-02-20T00:00:00Z", "2026-11-22T00:00:00Z", "nothing is left"),
+        (signer, "not-before = 2046-11-21T00:00:00Z\nnot-after = 2046-11-23T00:00:00Z", "is not within"),
+        (", ocsp = \"http://pki.ca.example/prod/root/ocsp\"", "", "have no ocsp"),
+        (
+            "request = \"prod.example/root-ocsp\"",
+            "request = \"prod.example/intermediate\"",
+            "a key of its own",
+        ),
+        (
+            "name = \"prod-root-ocsp\"\nissuer = \"prod-root\"",
+            "name = \"o\"\nissuer = \"r\"",
+            "no root of this plan",
+        ),
+        ("follows = \"CP 1.0 section 7.3\"", "follows = \"\"", "follows is empty"),
+        ("number = 1\nroots", "number = 0\nroots", "its number is 0"),
+        ("roots = [\"prod-root\"]", "roots = []", "names no root"),
+        ("roots = [\"prod-root\"]", "roots = [\"prod-rot\"]", "no root of this plan"),
+        ("roots = [\"prod-root\"]", "roots = [\"edge-root\"]", "is no root of the domain `prod.example`"),
+        ("roots = [\"prod-root\"]", "roots = [\"prod-root\", \"prod-root\"]", "name `prod-root` twice"),
+        ("domain = \"prod.example\"\nnumber", "domain = \"Prod\"\nnumber", "no trust domain"),
+        ("name = \"prod-roots\"", "name = \"../roots\"", "its name is that of a file"),
+        (statement, "not-before = 2027-12-31T00:00:00Z\nnot-after = 2026-11-22T00:00:00Z", "nothing is left"),
+        ("follows = \"CP 1.0 section 6.1.4\"", "follows = \" \"", "follows is empty"),
+    ] {
+        let changed = GOLDEN.replacen(from, to, 1);
+        assert_ne!(changed, GOLDEN, "{from}");
+        assert!(refusal(&changed).contains(part), "{to}: {}", refusal(&changed));
+    }
+    let again = GOLDEN.split("[[bundle-statement]]").nth(1).unwrap().split("[[destruction]]").next().unwrap();
+    let again = again.replace("prod-roots", "again").replace("roots.json", "again.json");
+    let twice = refusal(&format!("{GOLDEN}\n[[bundle-statement]]{again}"));
+    assert!(twice.contains("another statement of this plan is about `prod.example`"), "{twice}");
+    // Without terms nobody could approve it.
+    let alone = refusal(&format!("{PLAN}\n[[bundle-statement]]{again}"));
+    assert!(alone.contains("no roster that could approve it"), "{alone}");
+}
+
+#[test]
+fn a_statement_counts_more_than_the_one_before_or_is_noticed() {
+    let plan = |number: &str| Plan::parse("plan.toml", &GOLDEN.replace("number = 1\nroots", number)).unwrap();
+    let (first, second) = (plan("number = 1\nroots"), plan("number = 2\nroots"));
+    assert!(second.statement_not_after(&first).is_none());
+    assert_eq!(first.statement_not_after(&second).unwrap().1, 2);
+    assert_eq!(first.statement_not_after(&first).unwrap().0.name(), "prod-roots");
+}
+
 #[test]
 fn plans_that_contradict_themselves_are_refused() {
     for (from, to, part) in [
@@ -175,4 +255,20 @@ fn the_plan_in_the_docs_is_one() {
     let text = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let plan = Plan::parse("docs/ceremony.md", text).unwrap();
     assert_eq!((plan.roots().len(), plan.intermediates().len(), plan.crls().len()), (1, 1, 1));
+}
+
+#[test]
+fn the_tables_of_ocsp_signers_and_statements_in_the_docs_are_read() {
+    let page = include_str!("../../../docs/ceremony.md");
+    let part = |text: &str| {
+        let begin = text.find("[[ocsp-signer]]").unwrap();
+        let end = text.find("[[destruction]]").unwrap();
+        (text[..begin].to_owned(), text[begin..end].to_owned(), text[end..].to_owned())
+    };
+    let (_, tables, _) = part(page);
+    let (before, own, behind) = part(GOLDEN);
+    let crl = &own[own.find("[[crl]]").unwrap()..own.find("[[bundle-statement]]").unwrap()];
+    let tables = tables.replace(", \"old-root\"", "");
+    let plan = Plan::parse("docs/ceremony.md", &format!("{before}{tables}{crl}{behind}")).unwrap();
+    assert_eq!((plan.ocsp_signers().len(), plan.bundle_statements().len()), (1, 1));
 }

@@ -9,15 +9,14 @@ use undercroft_attestors::custody::Demand;
 use undercroft_attestors::trust::Trust;
 use undercroft_keymgr::Key;
 use undercroft_log::Clock;
-use undercroft_log::leaf::{
-    Body, Ceremony, CeremonyEvent, Digest, Draft, Policy as PolicyLeaf, Start, Text, TranscriptHead,
-};
+use undercroft_log::leaf::{Body, Ceremony, CeremonyEvent, Digest, Draft, Policy as PolicyLeaf, Start, Text};
 use undercroft_log::sequencer::{Append, AppendError, Assurance, Log};
 use undercroft_log::store::StoreError;
 
 use super::attest::{NodeSetup, Nodes};
 use super::consumers::Consumers;
 use super::custody::HeldKey;
+use super::first_bundle::{KnownCeremony, quorum_on};
 use super::publish::{Publication, RevocationSetup};
 use super::{CertificateAuthority, Domain};
 use crate::approval::Roster;
@@ -55,8 +54,8 @@ pub struct Setup {
     pub policy_arc: PolicyArc,
     /// The profile of enrolled callers' certificates.
     pub caller_profile: Profile,
-    /// Transcripts of ceremonies that the control log takes note of, each with SHA-256 of its plan.
-    pub ceremonies: Vec<(Digest, TranscriptHead)>,
+    /// Ceremonies whose transcripts the control log takes note of.
+    pub ceremonies: Vec<KnownCeremony>,
     /// How long leaves go on while too few witnesses answer.
     pub witness_grace: Lifetime,
     /// Who may approve that the roots of a domain change, and that something frozen is released; nobody if there is no roster.
@@ -137,9 +136,15 @@ impl CertificateAuthority {
         let control_log = setup.domains[0].log.clone();
         log(&control_log, Body::Start(start), None).await?;
         log_policy(&control_log, &setup.policy, &*setup.facts).await?;
-        adopt_ceremonies(&control_log, setup.ceremonies, &*setup.facts).await?;
+        adopt_ceremonies(&control_log, &setup.ceremonies, &*setup.facts).await?;
         let mut domains = Vec::with_capacity(setup.domains.len());
-        let judge = Judge { trust: &setup.trust, now: setup.clock.now(), development: setup.development };
+        let judge = Judge {
+            trust: &setup.trust,
+            now: setup.clock.now(),
+            development: setup.development,
+            roster: setup.roster.as_ref(),
+            ceremonies: &setup.ceremonies,
+        };
         for domain in setup.domains {
             domains.push(
                 start_domain(domain, &judge, setup.witness_grace, &*setup.facts, &*setup.revocations).await?,
@@ -164,11 +169,13 @@ impl CertificateAuthority {
     }
 }
 
-/// By what custody is judged at start.
+/// By what custody and roots are judged at start.
 struct Judge<'a> {
     trust: &'a Trust,
     now: Timestamp,
     development: bool,
+    roster: Option<&'a Roster>,
+    ceremonies: &'a [KnownCeremony],
 }
 
 /// Invariant 7: an intermediate of one domain cannot make what a verifier accepts for another. Either each domain has
@@ -237,10 +244,10 @@ async fn log_policy(log_: &Log<Effect>, policy: &Policy, facts: &dyn Facts) -> R
 
 async fn adopt_ceremonies(
     log_: &Log<Effect>,
-    ceremonies: Vec<(Digest, TranscriptHead)>,
+    ceremonies: &[KnownCeremony],
     facts: &dyn Facts,
 ) -> Result<(), StartError> {
-    for (plan, transcript) in ceremonies {
+    for KnownCeremony { plan, transcript, .. } in ceremonies {
         let checkpoint = Digest::of(transcript.checkpoint.as_bytes());
         if facts.ceremony_is_adopted(checkpoint).await? {
             continue;
@@ -248,9 +255,9 @@ async fn adopt_ceremonies(
         let body = Body::Ceremony(Ceremony {
             event: CeremonyEvent::Adopted,
             step: None,
-            plan,
+            plan: *plan,
             text: "the transcript of this ceremony is known to the installation".into(),
-            transcript: Some(transcript),
+            transcript: Some(transcript.clone()),
         });
         log(log_, body, Some(Effect::CeremonyAdopted { checkpoint })).await?;
     }
@@ -292,7 +299,7 @@ async fn start_domain(
     for key in &keys {
         key.prove(&setup.log, judge.trust, judge.now).await?;
     }
-    let bundle = publish_bundle(&setup, facts).await?;
+    let bundle = publish_bundle(&setup, judge, facts).await?;
     let rotations = read_rotations(&setup, facts).await?;
     let authorities: Vec<_> = setup.authorities.into_iter().map(|(authority, _)| authority).collect();
     let mut publications = Vec::new();
@@ -320,11 +327,21 @@ async fn start_domain(
     })
 }
 
-/// The published bundle as the log has it. The first one is that of the configured roots; later ones are published by
-/// rotations alone, so that no root comes in by configuration.
-async fn publish_bundle(setup: &DomainSetup, facts: &dyn Facts) -> Result<Bundle, StartError> {
+/// The published bundle as the log has it. The first one is that of the configured roots, by the quorum's word where there is
+/// one to be had; later ones are published by rotations alone, so that no root comes in by configuration.
+async fn publish_bundle(
+    setup: &DomainSetup,
+    judge: &Judge<'_>,
+    facts: &dyn Facts,
+) -> Result<Bundle, StartError> {
     let bundle = match facts.bundle(setup.name.as_str()).await? {
-        None => Bundle::first(setup.name.clone(), setup.roots.clone(), setup.refresh_hint),
+        None => {
+            let stated = quorum_on(&setup.name, &setup.roots, judge.ceremonies, judge.roster, judge.now)?;
+            if let Some(approval) = stated {
+                log(&setup.log, Body::Approval(approval), None).await?;
+            }
+            Bundle::first(setup.name.clone(), setup.roots.clone(), setup.refresh_hint)
+        }
         Some(entry) => {
             let published = Bundle::read(setup.name.clone(), &entry);
             let published =
@@ -366,6 +383,9 @@ pub enum StartError {
     /// A key is not where it must be.
     #[error(transparent)]
     Custody(#[from] PoorCustody),
+    /// The quorum has not said that these roots may be published.
+    #[error("{0}")]
+    Unstated(String),
     /// A token.
     #[error(transparent)]
     Token(#[from] undercroft_keymgr::Error),

@@ -1,19 +1,21 @@
 //! Extensions, each with its criticality.
 
 use const_oid::{AssociatedOid, ObjectIdentifier};
-use der::Encode;
-use der::asn1::{Ia5String, OctetString};
+use der::asn1::{Any, Ia5String, OctetString, SetOfVec, Utf8StringRef};
+use der::{Decode, Encode};
+use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::constraints::name::{GeneralSubtree, NameConstraints};
 use x509_cert::ext::pkix::crl::dp::DistributionPoint;
-use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
+use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName, OtherName};
 use x509_cert::ext::pkix::{
     AccessDescription, AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints,
     CertificatePolicies, CrlDistributionPoints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
     SubjectKeyIdentifier, certpolicy::PolicyInformation,
 };
+use x509_cert::name::{Name, RdnSequence, RelativeDistinguishedName};
 
-use crate::names::{DnsName, Identity, TrustDomain};
+use crate::names::{DnsName, Identity, PERMANENT_IDENTIFIER, TpmNames, TrustDomain};
 use crate::profile::Kind;
 use crate::revocation::Shards;
 use crate::serial::SerialNumber;
@@ -114,6 +116,9 @@ pub struct DomainConstraints {
     pub dns_names: Vec<DnsName>,
 }
 
+/// tcg-kp-AIKCertificate.
+const AIK_CERTIFICATE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.8.3");
+
 pub(super) fn basic_constraints(kind: Kind, path_length: Option<u8>) -> Result<Extension, der::Error> {
     let ca = kind.is_authority();
     // RFC 5280 section 4.2.1.9: MUST be critical in CA certificates; SPIRE's leaves have it critical too.
@@ -133,6 +138,10 @@ pub(super) fn extended_key_usage(kind: Kind) -> Result<Extension, der::Error> {
     if kind == Kind::OcspSigner {
         // RFC 6960 section 4.2.2.2: by this an authority delegates.
         return plain(&ExtendedKeyUsage(vec![const_oid::db::rfc5280::ID_KP_OCSP_SIGNING]));
+    }
+    if kind == Kind::AttestationKey {
+        // WebAuthn level 2, section 8.3.1; alone, so that nobody takes it for anything else.
+        return plain(&ExtendedKeyUsage(vec![AIK_CERTIFICATE]));
     }
     // X509-SVID section 4.4: if present, both.
     plain(&ExtendedKeyUsage(vec![
@@ -161,14 +170,33 @@ pub(super) fn certificate_policies(policies: &[ObjectIdentifier]) -> Result<Exte
 
 pub(super) fn subject_alt_name(identity: &Identity) -> Result<Option<Extension>, der::Error> {
     let mut names = Vec::new();
+    if let Some(tpm) = &identity.tpm {
+        names.extend(tpm_names(tpm)?);
+        // The subject is empty, so that it must be critical (RFC 5280 section 4.2.1.6).
+        return critical(&SubjectAltName(names)).map(Some);
+    }
     if let Some(uri) = &identity.uri {
         names.push(GeneralName::UniformResourceIdentifier(Ia5String::new(uri)?));
     }
     for name in &identity.dns_names {
         names.push(GeneralName::DnsName(Ia5String::new(name.as_str())?));
     }
-    // Subjects are never empty, so it need not be critical (RFC 5280 section 4.2.1.6).
+    // Other subjects are never empty, so it need not be critical (RFC 5280 section 4.2.1.6).
     (!names.is_empty()).then(|| plain(&SubjectAltName(names))).transpose()
+}
+
+/// Which TPM it is (TCG EK Credential Profile 2.6, section 3.1.2), and who (RFC 4043 section 2).
+fn tpm_names(tpm: &TpmNames) -> Result<Vec<GeneralName>, der::Error> {
+    let rdn = |(oid, value): (ObjectIdentifier, &String)| {
+        let value = Any::encode_from(&Utf8StringRef::new(value)?)?;
+        let attribute = AttributeTypeAndValue { oid, value };
+        Ok(RelativeDistinguishedName::from(SetOfVec::try_from(vec![attribute])?))
+    };
+    let rdns = tpm.attributes().map(rdn).collect::<Result<Vec<_>, der::Error>>()?;
+    let name = Name::from_der(&RdnSequence::from(rdns).to_der()?)?;
+    let value = Any::from_der(&tpm.permanent_identifier_der()?)?;
+    let identifier = GeneralName::OtherName(OtherName { type_id: PERMANENT_IDENTIFIER, value });
+    Ok(vec![GeneralName::DirectoryName(name), identifier])
 }
 
 /// This mailbox is permitted and no other, so none that there is (RFC 2606 section 2). The excluded subtree "" would say

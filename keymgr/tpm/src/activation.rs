@@ -44,24 +44,7 @@ impl Activate for TpmActivation {
 
     async fn endorsements(&self) -> Result<Vec<EndorsementKey>, Error> {
         let device = self.device.clone();
-        self.threads
-            .run(move |session| {
-                let esys = &mut session.esys;
-                let mut found = Vec::new();
-                let besides = certificates_besides(esys, &device)?;
-                for kind in EndorsementKind::ALL {
-                    let Some(certificate) = certificate(esys, kind, &device)? else { continue };
-                    let read = |esys: &mut Esys, object| {
-                        let public = esys.read_public(object);
-                        public.map_err(|error| error.failed(format!("device `{device}`: an endorsement key")))
-                    };
-                    let public = with_key(esys, kind, &device, read, &|public| is_in(public, &certificate))?;
-                    let chain = std::iter::once(certificate).chain(besides.iter().cloned()).collect();
-                    found.push(EndorsementKey { public, chain });
-                }
-                Ok(found)
-            })
-            .await
+        self.threads.run(move |session| endorsements(&mut session.esys, EndorsementKind::ALL, &device)).await
     }
 
     async fn activate(
@@ -77,19 +60,52 @@ impl Activate for TpmActivation {
             .run(move |session| {
                 let esys = &mut session.esys;
                 let (attests, _) = attestation_key::open(esys, handle, &device)?;
-                let kind = kind_of(&endorsement).ok_or_else(|| {
-                    Error::new(ErrorKind::Unsupported, format!("device `{device}`: no such endorsement key"))
-                })?;
-                with_key(
-                    esys,
-                    kind,
-                    &device,
-                    |esys, object| activate(esys, kind, attests, object, &credential, &secret, &device),
-                    &|public| public == endorsement,
-                )
+                open(esys, attests, &endorsement, &credential, &secret, &device)
             })
             .await
     }
+}
+
+/// The endorsement keys of these kinds that have a certificate, in their order.
+pub(crate) fn endorsements(
+    esys: &mut Esys,
+    kinds: impl IntoIterator<Item = EndorsementKind>,
+    device: &str,
+) -> Result<Vec<EndorsementKey>, Error> {
+    let mut found = Vec::new();
+    let besides = certificates_besides(esys, device)?;
+    for kind in kinds {
+        let Some(certificate) = certificate(esys, kind, device)? else { continue };
+        let read = |esys: &mut Esys, object| {
+            let public = esys.read_public(object);
+            public.map_err(|error| error.failed(format!("device `{device}`: an endorsement key")))
+        };
+        let public = with_key(esys, kind, device, read, &|public| is_in(public, &certificate))?;
+        let chain = std::iter::once(certificate).chain(besides.iter().cloned()).collect();
+        found.push(EndorsementKey { public, chain });
+    }
+    Ok(found)
+}
+
+/// Opens a credential for the attestation key `attests` with the endorsement key of this public area.
+pub(crate) fn open(
+    esys: &mut Esys,
+    attests: Object,
+    endorsement: &[u8],
+    credential: &[u8],
+    secret: &[u8],
+    device: &str,
+) -> Result<Vec<u8>, Error> {
+    let kind = kind_of(endorsement).ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, format!("device `{device}`: no such endorsement key"))
+    })?;
+    with_key(
+        esys,
+        kind,
+        device,
+        |esys, object| activate(esys, kind, attests, object, credential, secret, device),
+        &|public| public == endorsement,
+    )
 }
 
 fn activate(

@@ -23,18 +23,19 @@ use tss_esapi::tss2_esys::{
     ESYS_TR_RH_OWNER, Esys_ActivateCredential, Esys_Certify, Esys_Create, Esys_CreatePrimary,
     Esys_EvictControl, Esys_Finalize, Esys_FlushContext, Esys_Free, Esys_GetCapability,
     Esys_GetCommandAuditDigest, Esys_Initialize, Esys_Load, Esys_LoadExternal, Esys_NV_Certify,
-    Esys_NV_DefineSpace, Esys_NV_Increment, Esys_NV_Read, Esys_NV_ReadPublic, Esys_PolicyOR,
-    Esys_PolicySecret, Esys_PolicySigned, Esys_ReadClock, Esys_ReadPublic, Esys_SetCommandCodeAuditStatus,
-    Esys_Sign, Esys_StartAuthSession, Esys_TR_FromTPMPublic, Esys_TR_GetTpmHandle, Esys_TR_SetAuth,
-    Esys_TRSess_GetNonceTPM, TPM2_CAP, TPM2B_ATTEST, TPM2B_AUTH, TPM2B_CREATION_DATA, TPM2B_DATA,
-    TPM2B_DIGEST, TPM2B_ENCRYPTED_SECRET, TPM2B_ID_OBJECT, TPM2B_MAX_NV_BUFFER, TPM2B_NAME, TPM2B_NONCE,
-    TPM2B_NV_PUBLIC, TPM2B_PRIVATE, TPM2B_PUBLIC, TPM2B_SENSITIVE_CREATE, TPM2B_TIMEOUT, TPML_CC,
-    TPML_DIGEST, TPML_PCR_SELECTION, TPMS_CAPABILITY_DATA, TPMS_NV_PUBLIC, TPMS_TIME_INFO, TPMT_PUBLIC,
-    TPMT_SIG_SCHEME, TPMT_SIGNATURE, TPMT_SYM_DEF, TPMT_TK_AUTH, TPMT_TK_CREATION, TPMT_TK_HASHCHECK,
-    TSS2_ABI_VERSION, TSS2_TCTI_CONTEXT, TSS2L_SYS_AUTH_COMMAND, TSS2L_SYS_AUTH_RESPONSE,
-    Tss2_MU_TPMT_PUBLIC_Marshal, Tss2_MU_TPMT_PUBLIC_Unmarshal, Tss2_MU_TPMT_SIGNATURE_Marshal,
-    Tss2_MU_TPMT_SIGNATURE_Unmarshal, Tss2_Sys_Finalize, Tss2_Sys_GetContextSize, Tss2_Sys_Initialize,
-    Tss2_Sys_Sign, Tss2_TctiLdr_Finalize, Tss2_TctiLdr_Initialize,
+    Esys_NV_DefineSpace, Esys_NV_Increment, Esys_NV_Read, Esys_NV_ReadPublic, Esys_PCR_Read, Esys_PolicyOR,
+    Esys_PolicySecret, Esys_PolicySigned, Esys_Quote, Esys_ReadClock, Esys_ReadPublic,
+    Esys_SetCommandCodeAuditStatus, Esys_Sign, Esys_StartAuthSession, Esys_TR_FromTPMPublic,
+    Esys_TR_GetTpmHandle, Esys_TR_SetAuth, Esys_TRSess_GetNonceTPM, TPM2_CAP, TPM2B_ATTEST, TPM2B_AUTH,
+    TPM2B_CREATION_DATA, TPM2B_DATA, TPM2B_DIGEST, TPM2B_ENCRYPTED_SECRET, TPM2B_ID_OBJECT,
+    TPM2B_MAX_NV_BUFFER, TPM2B_NAME, TPM2B_NONCE, TPM2B_NV_PUBLIC, TPM2B_PRIVATE, TPM2B_PUBLIC,
+    TPM2B_SENSITIVE_CREATE, TPM2B_TIMEOUT, TPML_CC, TPML_DIGEST, TPML_PCR_SELECTION, TPMS_CAPABILITY_DATA,
+    TPMS_NV_PUBLIC, TPMS_TIME_INFO, TPMT_PUBLIC, TPMT_SIG_SCHEME, TPMT_SIGNATURE, TPMT_SYM_DEF, TPMT_TK_AUTH,
+    TPMT_TK_CREATION, TPMT_TK_HASHCHECK, TSS2_ABI_VERSION, TSS2_TCTI_CONTEXT, TSS2L_SYS_AUTH_COMMAND,
+    TSS2L_SYS_AUTH_RESPONSE, Tss2_MU_TPML_PCR_SELECTION_Unmarshal, Tss2_MU_TPMT_PUBLIC_Marshal,
+    Tss2_MU_TPMT_PUBLIC_Unmarshal, Tss2_MU_TPMT_SIGNATURE_Marshal, Tss2_MU_TPMT_SIGNATURE_Unmarshal,
+    Tss2_Sys_Finalize, Tss2_Sys_GetContextSize, Tss2_Sys_Initialize, Tss2_Sys_Sign, Tss2_TctiLdr_Finalize,
+    Tss2_TctiLdr_Initialize,
 };
 use undercroft_keymgr::{Error, ErrorKind};
 
@@ -87,6 +88,8 @@ pub(crate) enum Hierarchy {
     Owner,
     /// The null hierarchy: its keys are gone at the next reset.
     Null,
+    /// The endorsement hierarchy: lasts until the manufacturer's seed is changed.
+    Endorsement,
 }
 
 /// An object that is known to the context. It stays in the TPM until it is flushed (if transient) or evicted.
@@ -155,6 +158,7 @@ impl Esys {
         let parent = match hierarchy {
             Hierarchy::Owner => ESYS_TR_RH_OWNER,
             Hierarchy::Null => ESYS_TR_RH_NULL,
+            Hierarchy::Endorsement => ESYS_TR_RH_ENDORSEMENT,
         };
         self.primary(parent, &to_tpm2b(template)?)
     }
@@ -234,8 +238,31 @@ impl Esys {
 
     /// TPM2_Load: a created key, into a transient slot.
     pub(crate) fn load(&mut self, parent: Object, created: &Created) -> Result<Object, ResponseOrError> {
+        self.load_parts(parent, created.private.get(), created.public.get())
+    }
+
+    /// The same of a key whose parts were kept: its TPMT_PUBLIC, and the content of its TPM2B_PRIVATE.
+    pub(crate) fn load_kept(
+        &mut self,
+        parent: Object,
+        public: &[u8],
+        private: &[u8],
+    ) -> Result<Object, ResponseOrError> {
+        let mut wrapped = TPM2B_PRIVATE::default();
+        let too_long = || Error::new(ErrorKind::Denied, "the private part is longer than any of a TPM");
+        wrapped.buffer.get_mut(..private.len()).ok_or_else(too_long)?.copy_from_slice(private);
+        wrapped.size = private.len() as u16;
+        self.load_parts(parent, &wrapped, &unmarshal(public)?)
+    }
+
+    fn load_parts(
+        &mut self,
+        parent: Object,
+        private: &TPM2B_PRIVATE,
+        public: &TPM2B_PUBLIC,
+    ) -> Result<Object, ResponseOrError> {
         let mut object = ESYS_TR_NONE;
-        // SAFETY: both structures are owned by `created`, which outlives the call.
+        // SAFETY: both structures are borrowed, and live across the call.
         let code = unsafe {
             Esys_Load(
                 self.context.as_ptr(),
@@ -243,8 +270,8 @@ impl Esys {
                 ESYS_TR_PASSWORD,
                 ESYS_TR_NONE,
                 ESYS_TR_NONE,
-                created.private.as_ptr(),
-                created.public.as_ptr(),
+                private,
+                public,
                 &mut object,
             )
         };
@@ -777,6 +804,63 @@ impl Esys {
         attested(code, attest, signature)
     }
 
+    /// TPM2_PCR_Read: the values of as many of the PCRs that `selection` (a TPML_PCR_SELECTION) names as the TPM gives at once,
+    /// eight at the most. A bank or PCR that it does not have is left out.
+    pub(crate) fn read_pcrs(&mut self, selection: &[u8]) -> Result<Vec<Vec<u8>>, ResponseOrError> {
+        let selection = unmarshal_selection(selection)?;
+        let mut counter = 0;
+        let mut read: *mut TPML_PCR_SELECTION = ptr::null_mut();
+        let mut values: *mut TPML_DIGEST = ptr::null_mut();
+        // SAFETY: the input lives across the call; outputs are pointers to our own variables, taken over below.
+        let code = unsafe {
+            Esys_PCR_Read(
+                self.context.as_ptr(),
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                &selection,
+                &mut counter,
+                &mut read,
+                &mut values,
+            )
+        };
+        let values = Allocated::new(values);
+        drop(Allocated::new(read));
+        check(code)?;
+        let values = given(values, "values of PCRs")?;
+        let values = values.get();
+        let value = |digest: &TPM2B_DIGEST| digest.buffer.iter().take(digest.size.into()).copied().collect();
+        Ok(values.digests.iter().take(values.count as usize).map(value).collect())
+    }
+
+    /// TPM2_Quote of the PCRs that `selection` (a TPML_PCR_SELECTION) names, signed by `signer` as it is fixed to: TPMS_ATTEST
+    /// and TPMT_SIGNATURE, as bytes.
+    pub(crate) fn quote(
+        &mut self,
+        signer: Object,
+        qualifying: &[u8],
+        selection: &[u8],
+    ) -> Result<(Vec<u8>, Vec<u8>), ResponseOrError> {
+        let (qualifying, selection) = (to_data(qualifying)?, unmarshal_selection(selection)?);
+        let (mut attest, mut signature) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: inputs live across the call; outputs are pointers to our own variables, taken over below.
+        let code = unsafe {
+            Esys_Quote(
+                self.context.as_ptr(),
+                signer.0,
+                ESYS_TR_PASSWORD,
+                ESYS_TR_NONE,
+                ESYS_TR_NONE,
+                &qualifying,
+                &as_fixed(),
+                &selection,
+                &mut attest,
+                &mut signature,
+            )
+        };
+        attested(code, attest, signature)
+    }
+
     /// TPM2_PolicySecret of the endorsement hierarchy, whose password is empty: the session may use endorsement keys.
     pub(crate) fn policy_endorsement(&mut self, session: PolicySession) -> Result<(), ResponseOrError> {
         let none = TPM2B_NONCE::default();
@@ -963,6 +1047,15 @@ impl Drop for Esys {
     }
 }
 
+impl Created {
+    /// Its TPMT_PUBLIC, and the content of its TPM2B_PRIVATE, which the TPM has wrapped.
+    pub(crate) fn parts(&self) -> Result<(Vec<u8>, Vec<u8>), Error> {
+        let private = self.private.get();
+        let wrapped = private.buffer.iter().take(private.size.into()).copied().collect();
+        Ok((marshal(&self.public.get().publicArea)?, wrapped))
+    }
+}
+
 /// What CreatePrimary and Create give back besides the key.
 struct CreationOutputs {
     public: *mut TPM2B_PUBLIC,
@@ -1001,10 +1094,6 @@ impl<T> Allocated<T> {
     fn get(&self) -> &T {
         // SAFETY: ESYS initialised it, and it is freed only when `self` is dropped.
         unsafe { self.0.as_ref() }
-    }
-
-    fn as_ptr(&self) -> *const T {
-        self.0.as_ptr()
     }
 }
 
@@ -1118,6 +1207,18 @@ fn unmarshal(public: &[u8]) -> Result<TPM2B_PUBLIC, ResponseCode> {
     };
     check(code)?;
     Ok(area)
+}
+
+/// A TPML_PCR_SELECTION.
+fn unmarshal_selection(bytes: &[u8]) -> Result<TPML_PCR_SELECTION, ResponseCode> {
+    let mut selection = TPML_PCR_SELECTION::default();
+    let mut offset = 0;
+    // SAFETY: the buffer is as long as it is said to be; the output is our own variable.
+    let code = unsafe {
+        Tss2_MU_TPML_PCR_SELECTION_Unmarshal(bytes.as_ptr(), bytes.len() as u64, &mut offset, &mut selection)
+    };
+    check(code)?;
+    Ok(selection)
 }
 
 fn marshal_signature(signature: &TPMT_SIGNATURE) -> Result<Vec<u8>, ResponseOrError> {

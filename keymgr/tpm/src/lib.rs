@@ -16,6 +16,7 @@ mod esys;
 mod gated;
 mod key;
 mod ledger;
+mod node;
 mod survey;
 mod template;
 mod tpm;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use undercroft_keymgr::{Backend, Device, Error, ErrorKind, KeyManager, KeyUri, Scheme, Sighting};
 
 pub use custody::{CERTIFIED_FORMAT, CUSTODY_FORMAT};
+pub use node::{NodeKey, NodeQuote, NodeTpm, Statement};
 use tpm::Tpm;
 
 /// The backend of `tpm:` URIs.

@@ -116,6 +116,18 @@ impl Formal {
         fs::write(path, plan + text).unwrap();
     }
 
+    /// The plan states which roots there are, of the control domain and of these.
+    pub(super) fn state_roots(&self, domains: &[&str]) {
+        let of = |domain: &&str| {
+            let name = domain.split('.').next().unwrap();
+            format!(
+                "\n[[bundle-statement]]\nname = \"{name}-roots\"\ndomain = \"{domain}\"\nnumber = 1\nroots = [\"{name}-root\"]\nnot-before = 2026-11-01T00:00:00Z\nnot-after = 2098-12-31T00:00:00Z\nfollows = \"CP 1.0 section 6.1.4\"\noutput = \"{}/roots.json\"\n",
+                if *domain == "control.example" { "control" } else { domain }
+            )
+        };
+        self.add_to_plan(&["control.example"].iter().chain(domains).map(of).collect::<String>());
+    }
+
     pub(super) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }
@@ -158,9 +170,15 @@ impl Formal {
         self.sign(statement, "bob");
     }
 
+    /// Has the result signed by enough, and what was stated about roots.
     pub(super) fn approved_result(&self) {
-        self.sign("result", "alice");
-        self.sign("result", "bob");
+        let stated = self.approvals_of("statement-").into_iter();
+        let stated = stated.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+        let stated = stated.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned());
+        for statement in stated.chain(["result".to_owned()]) {
+            self.sign(&statement, "alice");
+            self.sign(&statement, "bob");
+        }
     }
 
     pub(super) fn move_away(&self, statement: &str) {
@@ -358,6 +376,24 @@ impl Formal {
     /// Starts the daemon.
     pub(super) fn serve(&self) -> Result<e2e::Daemon, undercroft_cli::Failure> {
         self.site.start()
+    }
+
+    /// The bundle of the control domain, held to what lies there with these signatures, by these persons of a roster.
+    pub(super) fn stated_bundle(&self, signed: &[&str], roster: &[&str]) -> Ran {
+        let persons = roster.iter().map(|name| {
+            let key = fs::read_to_string(self.person(name).with_extension("pub")).unwrap();
+            format!("\n[[person]]\nname = \"{name}\"\nkeys = [\"{}\"]\n", key.trim_end())
+        });
+        self.write("roster.toml", &format!("quorum = 2\n{}", persons.collect::<String>()));
+        let approvals = self.path("approvals");
+        let mut tool = self.site.administer(&["bundle", "control.example", "--stated"]).unwrap();
+        tool = tool.arg(self.path("control/roots.json"));
+        tool = tool.arg("--statement").arg(approvals.join("statement-control-roots.json"));
+        for name in signed {
+            let signature = approvals.join(format!("statement-control-roots.{name}.sig"));
+            tool = tool.arg("--approval").arg(signature);
+        }
+        tool.arg("--roster").arg(self.path("roster.toml")).run().unwrap()
     }
 
     /// Whether a root, intermediate or CRL lies there, or a key of a root is in its token.

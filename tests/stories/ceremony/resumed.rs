@@ -1,5 +1,6 @@
 //! What holds for a ceremony that goes on: no check is passed by stopping and starting again.
 
+use e2e::Tool;
 use undercroft_cli::system::SystemClock;
 use undercroft_log::Clock as _;
 
@@ -91,8 +92,120 @@ fn an_installation_has_the_roster_of_its_ceremony() {
             "{refused}"
         );
     }
+    // The right one, which has not said that the root may be published.
     site.configure(2, &["carol", "bob", "alice"]);
-    site.serve().unwrap();
+    let refused = site.serve().unwrap_err().to_string();
+    assert!(refused.contains("exit status: 4"), "{refused}");
+    for part in ["the first bundle of `control.example` is not published", "[[bundle-statement]]"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+}
+
+/// What the quorum says of roots is approved with the result, and is what the daemon publishes by.
+#[test]
+fn a_first_bundle_is_published_by_the_quorums_word() {
+    let site = Formal::new();
+    site.state_roots(&[]);
+    site.approved("plan");
+    not_rehearsed(&site);
+    let waiting = site.run().expect(6).unwrap();
+    for name in ["statement-control-roots.json", "result.json", "statement-control-roots.<person>.sig"] {
+        assert!(waiting.stderr.contains(name), "{name}: {waiting:?}");
+    }
+    // The result alone is not enough, and neither is one person's word.
+    site.sign("result", "alice");
+    site.sign("result", "bob");
+    let waiting = site.run().expect(6).unwrap();
+    assert!(!waiting.stderr.contains("result.json"), "{waiting:?}");
+    site.sign("statement-control-roots", "alice");
+    site.run().expect(4).unwrap().says("1 of the 2 persons").unwrap();
+    assert!(!site.transcript().contains("bundle-roots"));
+    site.sign("statement-control-roots", "bob");
+    // What was written is what they sign.
+    site.change("control/roots.json", "\"number\": 1", "\"number\": 9");
+    site.run().expect(5).unwrap().says("is not what the transcript says was written").unwrap();
+    site.change("control/roots.json", "\"number\": 9", "\"number\": 1");
+    site.run().expect(0).unwrap();
+    site.audited();
+    let root = Tool::foreign("openssl").args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]);
+    let root = root.arg(site.path("control/root.pem")).done().unwrap().stdout;
+    let root = root.trim().rsplit('=').next().unwrap().replace(':', "").to_lowercase();
+    assert!(std::fs::read_to_string(site.path("control/roots.json")).unwrap().contains(&root), "{root}");
+
+    site.configure(2, &["alice", "bob", "carol"]);
+    let _daemon = site.serve().unwrap();
+    // Whoever asks believes the quorum, and not the daemon.
+    let roster = &["alice", "bob", "carol"][..];
+    let told = site.stated_bundle(&["alice", "bob"], roster).expect(0).unwrap();
+    assert_eq!(told.stdout, std::fs::read_to_string(site.path("control/root.pem")).unwrap());
+    site.stated_bundle(&["alice"], roster).expect(5).unwrap().says("1 of the 2 persons").unwrap();
+    let others = site.stated_bundle(&["alice", "bob"], &["alice", "bob", "mallory"]);
+    others.expect(5).unwrap().says("it names the roster").unwrap();
+    site.change("control/roots.json", "\"number\": 1", "\"number\": 9");
+    site.stated_bundle(&["alice", "bob"], roster).expect(5).unwrap().says("it is about").unwrap();
+    site.change("control/roots.json", "\"number\": 9", "\"numbers\": 1");
+    site.stated_bundle(&["alice", "bob"], roster).expect(2).unwrap().says("unknown field").unwrap();
+}
+
+/// A statement that allows another root, well signed: the daemon does not publish by it, and nobody believes it by it.
+#[test]
+fn a_root_that_the_quorum_has_not_stated_is_published_by_nobody() {
+    let site = Formal::with(vec![e2e::Domain::softhsm("prod.example", "ecdsa-p256")]);
+    site.state_roots(&["prod.example"]);
+    site.change_plan(
+        "domain = \"control.example\"\nnumber = 1\nroots = [\"control-root\"]",
+        &format!(
+            "domain = \"control.example\"\nnumber = 1\ncertificates = [\"\"\"{}\"\"\"]",
+            other_root(&site)
+        ),
+    );
+    site.approved("plan");
+    not_rehearsed(&site);
+    site.run().expect(6).unwrap();
+    site.approved_result();
+    site.run().expect(0).unwrap();
+    site.audited();
+    site.configure(2, &["alice", "bob", "carol"]);
+    let refused = site.serve().unwrap_err().to_string();
+    assert!(refused.contains("exit status: 4") && refused.contains("does not name the root"), "{refused}");
+}
+
+/// The certificate of somebody's root.
+fn other_root(site: &Formal) -> String {
+    let path = site.path("other.pem");
+    let tool = Tool::foreign("openssl").args(["req", "-x509", "-newkey", "ec", "-pkeyopt"]);
+    let tool = tool.args(["ec_paramgen_curve:P-256", "-nodes", "-keyout", "/dev/null", "-subj", "/CN=Other"]);
+    tool.arg("-out").arg(&path).done().unwrap();
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// Wherever it is cut off, each of the quorum's approvals stands there once.
+#[test]
+fn the_quorums_word_is_taken_in_once_wherever_that_is_cut_off() {
+    let site = Formal::new();
+    site.state_roots(&[]);
+    site.approved("plan");
+    not_rehearsed(&site);
+    site.run().expect(6).unwrap();
+    site.approved_result();
+    let faults = Faults::new(&site.path("faults"), "");
+    let mut was_between = false;
+    for at in 1.. {
+        let ran = site.tool("run").with(&faults.killing(at)).run().unwrap();
+        if ran.status == 0 {
+            break;
+        }
+        assert_eq!(ran.status, -1, "{ran:?}");
+        let told = site.transcript();
+        was_between |= told.contains("bundle-roots") && !told.contains("ceremony-result");
+        if told.contains(r#""event":"closed""#) {
+            break;
+        }
+    }
+    assert!(was_between, "it was never cut off behind the one approval and in front of the other");
+    site.audited();
+    let approvals = site.transcript().lines().filter(|line| line.contains("bundle-roots")).count();
+    assert_eq!(approvals, 1);
 }
 
 fn not_rehearsed(site: &Formal) {

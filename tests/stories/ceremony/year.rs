@@ -13,13 +13,15 @@ use jiff::{Span, Timestamp};
 use undercroft_log::leaf::Digest;
 
 use super::formal::{Formal, faketime};
+use super::ocsp;
 
 #[test]
 fn a_year() {
     let mut year = Year::new();
     let (day, end) = (year.day(0), year.day(395));
 
-    // The first ceremony is that of the site: a root for each domain, intermediates and CRLs.
+    // The first ceremony is that of the site: a root for each domain, intermediates and CRLs, and which roots there are.
+    year.site.state_roots(&["prod.example"]);
     year.hold("first", 0, &[]);
     let root = year.site.path("prod.example/root.pem");
     year.accepts(&root, &[], "prod.example/intermediate.pem", 1);
@@ -81,6 +83,11 @@ output = "prod.example/root-2.pem"
         cross("old-by-new", "prod-root-2", "prod-root", &year),
         intermediate("intermediate-2", "intermediate-2", 200, &year),
         crl(1, 200, 380, "prod.example/r2-1.crl", "prod-root-2", "", &year),
+        format!(
+            "\n[[bundle-statement]]\nname = \"both-roots\"\ndomain = \"prod.example\"\nnumber = 2\nroots = [\"prod-root\", \"prod-root-2\"]\nnot-before = {}\nnot-after = {}\nfollows = \"CP 1.0 section 6.1.4\"\noutput = \"prod.example/roots-2.json\"\n",
+            year.day(200),
+            year.day(900)
+        ),
     ];
     year.write_plan("rotation", &parts.iter().map(String::as_str).collect::<Vec<_>>());
     year.hold("rotation", 200, &[]);
@@ -93,6 +100,15 @@ output = "prod.example/root-2.pem"
     // An intermediate's key is in doubt: another is signed, and the first revoked, on the same day.
     year.create_key("intermediate-i3", "intermediate-3");
     let second = year.existing("prod-root-2", "prod-root-r2", "prod.example/root-2.pem");
+    // From now on a responder answers for what is below that root.
+    let second =
+        second.replace("root.cer\" }", "root.cer\", ocsp = \"http://pki.ca.example/prod/r2/ocsp\" }");
+    ocsp::create_key(&year.site);
+    let signer = format!(
+        "\n[[ocsp-signer]]\nname = \"r2-ocsp\"\nissuer = \"prod-root-2\"\nrequest = \"prod.example/ocsp\"\nalgorithm = \"ecdsa-p256\"\nsubject = {{ organization = \"Example\", common-name = \"prod.example Root R2 OCSP\" }}\nnot-before = {}\nnot-after = {}\nfollows = \"CP 1.0 section 7.3\"\noutput = \"prod.example/r2-ocsp.pem\"\n",
+        year.day(231),
+        year.day(321)
+    );
     let revoked = format!(
         "{{ serial = \"{}\", date = {}, reason = \"ca-compromise\" }}",
         serial(&year.site.path("prod.example/intermediate-2.pem")),
@@ -101,11 +117,13 @@ output = "prod.example/root-2.pem"
     let parts = [
         second.clone(),
         intermediate("intermediate-3", "intermediate-3", 231, &year),
+        signer,
         crl(2, 231, 400, "prod.example/r2-2.crl", "prod-root-2", &revoked, &year),
     ];
     year.write_plan("emergency", &parts.iter().map(String::as_str).collect::<Vec<_>>());
     year.hold("emergency", 231, &[]);
     year.revoked("prod.example/r2-2.crl", "prod.example/intermediate-2.pem", 232);
+    ocsp::answers(&year.site, &|day, hour| faketime(&year.at(day, hour)));
 
     // The old root has drained. Its cards are destroyed by people, its key by the token.
     let key = Tool::ours("undercroft").unwrap().args(["keys", "list", "--environment"]);

@@ -1,6 +1,7 @@
 //! From an endorsement key to an attestation key that is bound to it.
 
 use aws_lc_rs::hmac;
+use undercroft_keys::PublicKey;
 use undercroft_tpm_wire::{HashAlgorithm, Hierarchy, Name, PublicArea, PublicKind};
 
 use super::policy::{Policy, TpmClass, WeakKeys};
@@ -126,6 +127,24 @@ pub struct Bound<'p> {
 }
 
 impl Bound<'_> {
+    /// The attestation key.
+    ///
+    /// # Errors
+    /// `ak-key`.
+    pub fn public_key(&self) -> Result<PublicKey, Refusal> {
+        self.area.public_key().map_err(|error| Refusal::new(Code::AkKey, error))
+    }
+
+    /// tpmManufacturer, tpmModel and tpmVersion of the endorsement certificate.
+    pub fn names(&self) -> &[String; 3] {
+        &self.genuine.names
+    }
+
+    /// The hash of the transcript of the exchange in which it was activated.
+    pub fn transcript(&self) -> &[u8; 32] {
+        &self.transcript
+    }
+
     /// Which key is in which TPM.
     pub fn binding(&self) -> Binding {
         Binding { endorsement: self.genuine.public_hash, attestation_key: self.name.as_bytes().to_vec() }

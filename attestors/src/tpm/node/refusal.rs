@@ -97,7 +97,12 @@ impl From<AttestationKeyError> for Refusal {
 
 /// What is wrong with a TPMS_ATTEST.
 pub(super) fn of_attest(error: WireError) -> Refusal {
-    let code = match &error {
+    Refusal::new(of_attest_code(&error), error)
+}
+
+/// The rule that it breaks.
+pub(crate) fn of_attest_code(error: &WireError) -> Code {
+    match error {
         WireError::Unknown { field: "TPMS_ATTEST.magic", .. } => Code::AttestMagic,
         WireError::Unknown { field: "TPMS_ATTEST.type", .. } => Code::AttestType,
         WireError::Unknown { field: "TPMS_PCR_SELECTION.hash", .. }
@@ -105,8 +110,7 @@ pub(super) fn of_attest(error: WireError) -> Refusal {
             Code::QuoteSelection
         }
         _ => Code::AttestMalformed,
-    };
-    Refusal::new(code, error)
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ pub(super) fn forgeries() -> Vec<(&'static str, Rule, Forgery)> {
         ("46: an authority said to be a tag", Rule::EventType, retyped(7, VARIABLE_AUTHORITY, b"", 6)),
         ("46: a boot loader said to be EV_UNUSED", Rule::EventType, retyped(4, BOOT_SERVICES_APPLICATION, b"", 2)),
         ("46: a boot loader said to be an action", Rule::DigestOfData, retyped(4, BOOT_SERVICES_APPLICATION, b"", EFI_ACTION)),
+        ("46: a boot loader said to be an action of a BIOS", Rule::DigestOfData, retyped(4, BOOT_SERVICES_APPLICATION, b"", 5)),
         ("46: a boot loader said to be a separator", Rule::DigestOfData, retyped(4, BOOT_SERVICES_APPLICATION, b"", SEPARATOR)),
         ("46: the separator of PCR 7 said to be an action", Rule::DisguisedSeparator, retyped(7, SEPARATOR, b"", EFI_ACTION)),
         ("46: the separator of PCR 4 said to be a boot loader", Rule::DisguisedSeparator, retyped(4, SEPARATOR, b"", BOOT_SERVICES_APPLICATION)),

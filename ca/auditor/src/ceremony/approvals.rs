@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use undercroft_ca::approval::{Action, ApprovalError, Roster, Statement, Wanted};
-use undercroft_ca::plan::{Mode, Plan, Terms};
+use undercroft_ca::plan::{Mode, Plan, Terms, What};
 use undercroft_log::leaf::Digest;
 
 use super::order::{ApprovalSeen, Approves, Replay};
@@ -91,6 +91,7 @@ impl Approves {
             Self::Plan => "plan",
             Self::Roster => "roster",
             Self::Deviation => "deviation",
+            Self::Roots => "roots",
             Self::Result => "result",
         }
     }
@@ -100,6 +101,7 @@ impl Approves {
             Self::Plan => Action::CeremonyPlan,
             Self::Roster => Action::Roster,
             Self::Deviation => Action::CeremonyDeviation,
+            Self::Roots => Action::BundleRoots,
             Self::Result => Action::CeremonyResult,
         }
     }
@@ -125,6 +127,13 @@ impl Reader<'_, '_, '_> {
                 let of = |it: &&super::order::DeviationSeen<'_>| it.approval == Some(at);
                 self.replay.deviations.iter().find(of).map(|it| Digest::of(it.text.as_bytes()))
             }
+            Approves::Roots => {
+                // They stand in the order of the statements.
+                let before = self.replay.approvals[..at].iter();
+                let before = before.filter(|seen| seen.of == Approves::Roots).count();
+                let is = |what: &What<'_>| matches!(what, What::BundleStatement(_));
+                self.replay.steps.iter().filter(|seen| is(&seen.step.what)).nth(before)?.output
+            }
             Approves::Result => {
                 // Over everything up to and with `awaiting`, computed from the entries that stand here.
                 let head = self.transcript.checkpoint_at(self.replay.awaiting? + 1)?;
@@ -145,7 +154,9 @@ impl Reader<'_, '_, '_> {
         };
         let quorum = match of {
             Approves::Roster => self.before,
-            Approves::Plan | Approves::Deviation | Approves::Result => Some(&self.terms.roster),
+            Approves::Plan | Approves::Deviation | Approves::Roots | Approves::Result => {
+                Some(&self.terms.roster)
+            }
         };
         let Some(quorum) = quorum else { return Vec::new() };
         let object = self.object(at, *of);

@@ -62,7 +62,13 @@ pub const CLAUSES: &[Clause] = &[
     Clause {
         source: Source::WebTrust,
         demand: "the specific steps performed",
-        shown_by: &[Subject::Order, Subject::ToBeSigned, Subject::Signatures, Subject::Outputs],
+        shown_by: &[
+            Subject::Order,
+            Subject::ToBeSigned,
+            Subject::Signatures,
+            Subject::Statements,
+            Subject::Outputs,
+        ],
         people: "steps that people do, with their initials",
     },
     Clause {
@@ -110,7 +116,7 @@ pub const CLAUSES: &[Clause] = &[
     Clause {
         source: Source::BaselineRequirements("6.1.1.1"),
         demand: "trusted roles, with control by several persons and split knowledge",
-        shown_by: &[Subject::Approvals],
+        shown_by: &[Subject::Approvals, Subject::Statements],
         people: "split knowledge of PINs and cards",
     },
     Clause {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use undercroft_attestors::custody::{self, Demand, Grade};
 use undercroft_attestors::trust::Trust;
 use undercroft_ca::plan::{Keys, Mode, Plan, PlannedKey, What};
-use undercroft_ca::transcript::{purpose_of_intermediate, purpose_of_root};
+use undercroft_ca::transcript::purpose_of_root;
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 use undercroft_log::leaf::{KeyEvent, OutcomeResult};
 use undercroft_log_files::FolderError;
@@ -140,12 +140,11 @@ pub(crate) fn judge(
                 let key = found.get(&*purpose_of_root(root.name()));
                 keys.roots.extend(key.map(|key| (root.name().to_owned(), key.clone())));
             }
-            What::Intermediate(it) => {
-                let key = found.get(&*purpose_of_intermediate(it.name(), it.domain().as_str()));
+            _ => {
+                let key = seen.step.requested().and_then(|requested| found.get(&*requested.purpose));
                 let request = seen.intents.last().and_then(|intent| intent.intent.request);
-                keys.requests.extend(key.map(|key| (it.name().to_owned(), (key.clone(), request))));
+                keys.requests.extend(key.map(|key| (seen.step.name().to_owned(), (key.clone(), request))));
             }
-            _ => {}
         }
     }
     let graded = |grade: &str| records.iter().filter(|record| record.grade == grade).count();
@@ -187,16 +186,15 @@ fn wanted<'a>(plan: &'a Plan, replay: &Replay<'a>) -> Vec<WantedKey<'a>> {
                 device: Some(root.key()),
                 is: root.certificate().map(|it| it.public_key()).filter(|_| plan.mode() == Mode::Production),
             }),
-            What::Intermediate(it) => wanted.push(WantedKey {
-                purpose: purpose_of_intermediate(it.name(), it.domain().as_str()),
+            _ => wanted.extend(step.requested().map(|requested| WantedKey {
+                purpose: requested.purpose,
                 step: number,
-                algorithm: it.algorithm(),
-                demand: it.custody().unwrap_or(plan.custody()),
+                algorithm: requested.algorithm,
+                demand: requested.custody.unwrap_or(plan.custody()),
                 events: &[KeyEvent::Received],
                 device: None,
                 is: None,
-            }),
-            _ => {}
+            })),
         }
     }
     wanted

@@ -65,6 +65,8 @@ pub(crate) enum Approves {
     /// That the roster is another than that of the ceremony before, by the quorum of that.
     Roster,
     Deviation,
+    /// A statement about roots.
+    Roots,
     Result,
 }
 
@@ -98,6 +100,7 @@ enum Place {
     Steps,
     NextRehearsed,
     Awaiting,
+    RootsApproved,
     ResultApproved,
     Ended,
 }
@@ -117,6 +120,7 @@ impl Place {
             Self::Steps => "the first step",
             Self::NextRehearsed => "`next-rehearsed`",
             Self::Awaiting => "`awaiting`",
+            Self::RootsApproved => "the approval of a statement about roots",
             Self::ResultApproved => "the result's approval",
             Self::Ended => "the end",
         }
@@ -285,6 +289,7 @@ impl<'a> Reader<'a, '_> {
     fn approval(&mut self, entry: &'a Entry, approval: &'a Approval) {
         // What it says is judged elsewhere; its place says what it should be.
         let of = match action(approval) {
+            Some(Action::BundleRoots) if self.place >= Place::Awaiting => Approves::Roots,
             _ if self.place >= Place::Awaiting => Approves::Result,
             Some(Action::CeremonyDeviation) => Approves::Deviation,
             Some(Action::Roster) => Approves::Roster,
@@ -297,6 +302,14 @@ impl<'a> Reader<'a, '_> {
             Approves::Deviation => {
                 self.is_between(entry);
                 self.pending = Some(self.replay.approvals.len());
+            }
+            Approves::Roots => {
+                self.come_to(entry, Place::RootsApproved, true);
+                let stood = self.replay.approvals.iter().filter(|seen| seen.of == Approves::Roots).count();
+                if stood >= self.plan.bundle_statements().len() {
+                    let what = "the plan has no further statement about roots that could be approved";
+                    self.find(entry, "order", what);
+                }
             }
             Approves::Result => self.come_to(entry, Place::ResultApproved, false),
         }
@@ -434,7 +447,7 @@ impl<'a> Reader<'a, '_> {
             // What the plan does not ask for may be absent; whether it asks is for others to say.
             Place::Ended if self.replay.awaiting.is_some() => Place::ResultApproved,
             Place::RosterChanged => Place::Continues,
-            Place::ResultApproved => Place::Awaiting,
+            Place::RootsApproved | Place::ResultApproved => Place::Awaiting,
             Place::NextRehearsed | Place::Awaiting | Place::Ended => Place::Steps,
             _ => Place::Plan,
         };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::csr::{Csr, der_from_pem};
 use undercroft_ca::plan::{Import, Keys, Mode, Plan, Root, What};
+use undercroft_ca::roots_statement::RootsStatement;
 use undercroft_ca::signed::Signed;
 use undercroft_log::leaf::Digest;
 use undercroft_log_files::{FolderError, read_plain};
@@ -29,6 +30,7 @@ pub(crate) struct OutputTold {
     pub(crate) number: u64,
     pub(crate) path: String,
     pub(crate) sha256: Digest,
+    /// Its DER; of a statement about roots the text.
     pub(crate) der: Vec<u8>,
 }
 
@@ -71,6 +73,11 @@ pub(crate) fn judge(
         let wrong = |checks: &mut Checks, rule, what: String| {
             checks.wrong(Subject::Outputs, rule, format!("{name}: {what}"))
         };
+        // Its text was judged by its digest (`super::statements`), which was compared above.
+        if let What::BundleStatement(_) = seen.step.what {
+            told.push(OutputTold { number: seen.step.number, path: name, sha256, der: bytes });
+            continue;
+        }
         let Some(der) = der(&bytes) else {
             wrong(checks, "output-content", "it holds neither DER nor one block of PEM".into());
             continue;
@@ -102,7 +109,7 @@ pub(crate) fn evidence(
 ) -> Result<(), FolderError> {
     let expects = |seen: &&StepSeen<'_>| match seen.step.what {
         What::Manual(manual) => manual.evidence().is_some(),
-        What::Intermediate(_) | What::Import(_) => true,
+        What::Intermediate(_) | What::OcspSigner(_) | What::Import(_) => true,
         _ => false,
     };
     let steps: Vec<_> = replay.steps.iter().filter(expects).collect();
@@ -119,9 +126,11 @@ pub(crate) fn evidence(
     for (seen, index) in steps.into_iter().filter_map(|seen| Some((seen, seen.done?.0))) {
         let name = match seen.step.what {
             What::Manual(manual) => manual.evidence().unwrap_or_default().to_owned(),
-            What::Intermediate(it) => format!("{}.csr.pem", it.request()),
             What::Import(it) => it.answer().to_owned(),
-            _ => continue,
+            _ => match seen.step.requested() {
+                Some(requested) => format!("{}.csr.pem", requested.request),
+                None => continue,
+            },
         };
         let Some(bytes) = read(&folder.join(&name))? else {
             let what = format!("{name}, which `{}` took in, is missing", seen.step.name());
@@ -134,14 +143,15 @@ pub(crate) fn evidence(
                     format!("{name} is not the file that people gave: its SHA-256 is {}", Digest::of(&bytes));
                 checks.entry(Subject::Evidence, index, "evidence-digest", what);
             }
-            What::Intermediate(it) => {
-                let own = keys.requests.get(it.name());
+            What::Intermediate(_) | What::OcspSigner(_) => {
+                let artefact = seen.step.name();
+                let own = keys.requests.get(artefact);
                 let csr = String::from_utf8(bytes).ok().and_then(|text| Csr::from_pem(&text).ok());
                 let is_own = csr.zip(own).is_some_and(|(csr, (key, digest))| {
                     csr.public_key() == key && *digest == Some(csr.digest())
                 });
                 if !is_own {
-                    let what = format!("{name} is not the request that `{}` was signed from", it.name());
+                    let what = format!("{name} is not the request that `{artefact}` was signed from");
                     checks.entry(Subject::Evidence, index, "request-digest", what);
                 }
             }
@@ -210,7 +220,7 @@ fn import_is_sound(plan: &Plan, keys: &Keys, import: &Import, der: &[u8]) -> Res
     import.judge(root, key, &answer)
 }
 
-/// Certificates, CRLs and requests that look like the ceremony's by their names and that no step made, and those of
+/// Certificates, CRLs, requests and statements about roots that look like the ceremony's by their names and that no step made, and those of
 /// rehearsals. Others may lie there: ceremonies may share a folder with each other and with their installation.
 fn extra(
     given: &Given<'_>,
@@ -251,11 +261,12 @@ fn extra(
     Ok(())
 }
 
-/// Whether bytes are what a ceremony makes: a certificate, a CRL or a request.
+/// Whether bytes are what a ceremony makes: a certificate, a CRL, a request or a statement about roots.
 fn is_artefact(bytes: &[u8]) -> bool {
     const LABELS: [&str; 3] = ["CERTIFICATE", "X509 CRL", "CERTIFICATE REQUEST"];
     let text = String::from_utf8_lossy(bytes);
     LABELS.iter().any(|label| text.contains(&format!("-----BEGIN {label}-----")))
+        || text.find('{').is_some_and(|begin| RootsStatement::parse(&text[begin..]).is_ok())
         || x509_parser::certificate::X509Certificate::from_der(bytes).is_ok()
         || x509_parser::revocation_list::CertificateRevocationList::from_der(bytes).is_ok()
         || x509_parser::certification_request::X509CertificationRequest::from_der(bytes).is_ok()

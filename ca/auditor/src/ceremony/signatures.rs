@@ -1,8 +1,11 @@
 //! What was signed: derived again from plan, keys and attempt, linted again, and every signature verified.
 
+use std::fmt::Write as _;
+
 use undercroft_ca::issuance::{PrepareError, Prepared};
 use undercroft_ca::lint;
 use undercroft_ca::plan::{Keys, Plan, StepError};
+use undercroft_ca::profile::Profile;
 use undercroft_keys::{PublicKey, SignatureAlgorithm};
 use undercroft_log::leaf::{Intent, Object, OutcomeResult};
 use undercroft_log_files::FolderError;
@@ -11,6 +14,9 @@ use super::custody::signature;
 use super::order::{IntentSeen, Replay, StepSeen};
 use super::record::Transcript;
 use super::verdict::{Checks, Subject};
+
+/// Seconds.
+const DAY: u64 = 24 * 3600;
 
 /// What a step has signed in the end.
 pub(crate) struct SignedObject {
@@ -41,7 +47,14 @@ pub(crate) fn judge(
         Subject::ToBeSigned,
         format!("{intents} intents with the bytes that plan, keys and attempt give"),
     );
-    checks.compared(Subject::Lint, format!("{linted} objects, built again and linted"));
+    let mut compared = format!("{linted} objects, built again and linted");
+    for it in plan.ocsp_signers() {
+        let longest = Profile::ocsp_signer_of_root().max_lifetime().as_seconds() / DAY;
+        let lives = it.validity().not_after().as_second() - it.validity().not_before().as_second();
+        let (name, lives) = (it.name(), lives.unsigned_abs().div_ceil(DAY));
+        let _ = write!(compared, "; nobody can revoke {name}, which lives for {lives} days of {longest}");
+    }
+    checks.compared(Subject::Lint, compared);
     let compared = format!("{} signatures under the keys of their roots", signed.len());
     let compared = match abandoned {
         0 => compared,

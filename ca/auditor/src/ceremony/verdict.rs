@@ -43,6 +43,8 @@ pub enum Subject {
     Lint,
     /// Signatures.
     Signatures,
+    /// What the quorum says of roots.
+    Statements,
     /// Files that came out.
     Outputs,
     /// Files that went in.
@@ -51,7 +53,7 @@ pub enum Subject {
 
 impl Subject {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Transcript,
         Self::Plan,
         Self::Order,
@@ -66,6 +68,7 @@ impl Subject {
         Self::ToBeSigned,
         Self::Lint,
         Self::Signatures,
+        Self::Statements,
         Self::Outputs,
         Self::Evidence,
     ];
@@ -87,6 +90,7 @@ impl Subject {
             Self::ToBeSigned => "to-be-signed",
             Self::Lint => "lint",
             Self::Signatures => "signatures",
+            Self::Statements => "statements",
             Self::Outputs => "outputs",
             Self::Evidence => "evidence",
         }

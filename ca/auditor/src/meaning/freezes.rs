@@ -64,7 +64,16 @@ impl Reader<'_> {
             by if by.len() > approval.signatures.len() => {
                 Err("it has fewer signatures than persons".to_owned())
             }
-            _ => Ok(Approved { statement, at }),
+            _ => match &approval.about {
+                Some(about) if Digest::of(about.as_bytes()) != statement.object => {
+                    Err("the text with it is not what was approved".to_owned())
+                }
+                None if statement.action == Action::BundleRoots => {
+                    Err("it is about the roots of a domain, and their statement does not stand with it"
+                        .to_owned())
+                }
+                _ => Ok(Approved { statement, at }),
+            },
         });
         // Those of a ceremony are judged with its roster (`crate::ceremony`), which says more.
         if let (Err(what), false) = (&judged, self.place.about == About::Ceremony) {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use undercroft_ca::approval::{Action, Statement};
 use undercroft_ca::bundle::Bundle as Published;
 use undercroft_ca::names::parse_trust_domain;
+use undercroft_ca::roots_statement::RootsStatement;
 use undercroft_ca::rotation::Rotation;
 use undercroft_ca::time::Lifetime;
 use undercroft_keys::KeyId;
@@ -16,6 +17,8 @@ use undercroft_log::leaf::{Approval, Body, Bundle, Digest, Draft, Rotation as En
 pub(super) struct Rotations {
     /// What statements about bundles that stand in the log are about.
     approved: HashSet<Digest>,
+    /// What the quorum of a ceremony has said of the roots of domains: of each the statement that counts.
+    stated: BTreeMap<String, RootsStatement>,
     published: BTreeMap<String, Bundle>,
     newest: BTreeMap<String, Rotation>,
     /// When the certificate ends that a key has issued and that ends last.
@@ -39,11 +42,25 @@ impl Rotations {
         {
             self.approved.insert(statement.object);
         }
+        if let Some(Ok(stated)) = approval.about.as_deref().map(RootsStatement::parse)
+            && self.stated.get(&stated.domain).is_none_or(|before| before.number < stated.number)
+        {
+            self.stated.insert(stated.domain.clone(), stated);
+        }
     }
 
-    /// A root comes into a bundle, and leaves it, by an approved statement. The first bundle is that of the ceremony.
+    /// A root comes into a bundle, and leaves it, by an approved statement. The first bundle is that of the ceremony: where its
+    /// quorum has stated which roots that may hold, it holds no other.
     pub(super) fn bundle(&mut self, bundle: &Bundle) -> Option<String> {
-        let before = self.published.insert(bundle.domain.clone(), bundle.clone())?;
+        let Some(before) = self.published.insert(bundle.domain.clone(), bundle.clone()) else {
+            let stated = self.stated.get(&bundle.domain)?;
+            let is_stated = |root: Digest| stated.roots.iter().any(|it| it.sha256 == root);
+            let other = bundle.roots.iter().map(|root| Digest::of(&root.0)).find(|root| !is_stated(*root))?;
+            return Some(format!(
+                "it has the root {other}, which statement number {} about `{}` does not name",
+                stated.number, bundle.domain
+            ));
+        };
         let changed = bundle.roots.iter().any(|root| !before.roots.contains(root))
             || before.roots.iter().any(|root| !bundle.roots.contains(root));
         let draft = Draft::new(&Body::Bundle(bundle.clone())).ok()?;

@@ -186,9 +186,12 @@ impl Reader<'_> {
         if let Some(responder) = responder {
             self.revoked.responder(intent.key_id.0, responder, ends.timestamp());
             // Nobody asks whether it is revoked (RFC 6960 section 4.2.2.2.1), so that it must not live long.
-            let longest = Profile::standard(Kind::OcspSigner).lifetime().0 + BACKDATE;
+            let longest = match self.place.about {
+                About::Ceremony => Profile::ocsp_signer_of_root().max_lifetime().0,
+                _ => Profile::standard(Kind::OcspSigner).lifetime().0 + BACKDATE,
+            };
             let lives = ends.timestamp() - begins.timestamp();
-            if self.place.about != About::Ceremony && lives > longest.as_secs() as i64 {
+            if lives > longest.as_secs() as i64 {
                 self.find(index, "ocsp", format!("a responder's certificate lives for {lives} seconds"));
             }
         }

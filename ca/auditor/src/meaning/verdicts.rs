@@ -25,6 +25,8 @@ pub(super) struct Verdicts {
 
 struct Taken {
     spiffe_id: String,
+    endorsement: Digest,
+    transcript: Digest,
     at: Timestamp,
 }
 
@@ -42,37 +44,39 @@ impl Verdicts {
         let Some(endorsement) = verdict.endorsement else {
             return Some("it takes a node whose endorsement key no maker vouches for".to_owned());
         };
-        if !self.transcripts.insert(*transcript) {
-            return Some(format!("the exchange {transcript} was judged before"));
-        }
-        let taken = Taken { spiffe_id: spiffe_id.clone(), at };
+        let taken = Taken { spiffe_id: spiffe_id.clone(), endorsement, transcript: *transcript, at };
         self.taken.insert(verdict.evidence.sha256, taken);
-        let known = self.nodes.entry(endorsement).or_insert_with(|| spiffe_id.clone());
-        if known != spiffe_id {
-            return Some(format!("it takes the TPM {endorsement} as {spiffe_id}, and it is {known}'s"));
-        }
-        let known = self.tpms.entry(spiffe_id.clone()).or_insert(endorsement);
-        (*known != endorsement).then(|| format!("it takes another TPM as {spiffe_id}"))
+        None
     }
 
-    /// Takes an intent in that rests on evidence, and says what is wrong with it.
+    /// Takes an intent in that rests on evidence, and says what is wrong with it. What a verdict takes may still be refused
+    /// (the TPM is another node's, or somebody was faster), so that certificates are what counts.
     fn used(&mut self, at: Timestamp, intent: &Intent) -> Option<String> {
         let mut named = intent.evidence.iter().filter(|evidence| evidence.format == FORMAT);
         let (Some(evidence), None) = (named.next(), named.next()) else {
             return Some("it does not name the evidence of one exchange".to_owned());
         };
-        match self.taken.remove(&evidence.sha256) {
-            None => {
-                Some("no verdict in front of it takes its evidence, or another intent has used it".to_owned())
-            }
-            Some(taken) if taken.spiffe_id != intent.caller.id => {
-                Some(format!("its evidence is {}'s", taken.spiffe_id))
-            }
-            Some(taken) if at.as_second() - taken.at.as_second() > GOOD => {
-                Some(format!("its evidence was judged at {}", taken.at))
-            }
-            Some(_) => None,
+        let Some(taken) = self.taken.remove(&evidence.sha256) else {
+            return Some(
+                "no verdict in front of it takes its evidence, or another intent has used it".to_owned(),
+            );
+        };
+        let Taken { spiffe_id, endorsement, transcript, at: judged } = taken;
+        if spiffe_id != intent.caller.id {
+            return Some(format!("its evidence is {spiffe_id}'s"));
         }
+        if at.as_second() - judged.as_second() > GOOD {
+            return Some(format!("its evidence was judged at {judged}"));
+        }
+        if !self.transcripts.insert(transcript) {
+            return Some(format!("the exchange {transcript} has led to a certificate before"));
+        }
+        let known = self.nodes.entry(endorsement).or_insert_with(|| spiffe_id.clone());
+        if *known != spiffe_id {
+            return Some(format!("its TPM {endorsement} is {known}'s"));
+        }
+        let known = *self.tpms.entry(spiffe_id).or_insert(endorsement);
+        (known != endorsement).then(|| format!("another TPM is {}", intent.caller.id))
     }
 }
 

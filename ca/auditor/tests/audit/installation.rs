@@ -26,7 +26,8 @@ use undercroft_ca::profile::{Kind, PolicyArc, Profile};
 use undercroft_ca::rotation::Schedule;
 use undercroft_ca::serial::{Entropy, NoEntropy, SerialNumber};
 use undercroft_ca::service::{
-    Advance, CertificateAuthority, DomainSetup, IssueRequest, RotateError, RotationOrder, ServiceError, Setup,
+    Advance, CertificateAuthority, DomainSetup, IssueRequest, KnownCeremony, RotateError, RotationOrder,
+    ServiceError, Setup,
 };
 use undercroft_ca::store::Effect;
 use undercroft_ca::tbs::{Issuer, Urls};
@@ -310,7 +311,7 @@ struct Daemon<'a> {
     clock: Arc<Ticking>,
     entropy: Arc<Counting>,
     quorum: Quorum,
-    transcript: (Digest, TranscriptHead),
+    transcript: KnownCeremony,
 }
 
 impl Daemon<'_> {
@@ -410,7 +411,14 @@ impl Installation {
             clock,
             entropy: Arc::new(Counting(AtomicU8::new(0))),
             quorum: Quorum(Persons::new(&["bob", "carol"]).unwrap()),
-            transcript: (plan_of_ceremony.digest(), head),
+            // Its plan has no roster.
+            transcript: KnownCeremony {
+                plan: plan_of_ceremony.digest(),
+                transcript: head,
+                origin: plan_of_ceremony.origin().to_string(),
+                formal_for: Vec::new(),
+                stated: Vec::new(),
+            },
         };
         let roots = || [vec![control.root.clone()], vec![prod.root.clone()]];
         let unplugged = Arc::new(Unplugged { key: prod.key.clone(), gone: AtomicBool::new(false) });

@@ -63,6 +63,10 @@ impl<'a> Leaf<'a> {
         Self::honest(log, &INSTALLATION.prod_authority, "spiffe://prod.example/ns/a/sa/x")
     }
 
+    pub(crate) fn called(self, uri: &'a str) -> Self {
+        Self { uri, ..self }
+    }
+
     pub(crate) fn numbered(self, serial: u8) -> Self {
         Self { serial, ..self }
     }
@@ -78,7 +82,7 @@ impl<'a> Leaf<'a> {
             validity: Validity::new(self.validity.0, self.validity.1).unwrap(),
             subject: &subject,
             public_key: own_key.public_key(),
-            identity: &Identity { uri: Some(self.uri.to_owned()), dns_names: Vec::new() },
+            identity: &Identity { uri: Some(self.uri.to_owned()), ..Identity::default() },
             path_length: None,
             constraints: None,
         };

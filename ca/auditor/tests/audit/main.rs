@@ -14,10 +14,15 @@ mod ledger_told;
 mod lies;
 mod log;
 mod memory;
+#[path = "../ceremony/moved.rs"]
+#[allow(dead_code, reason = "shared with the verification of ceremonies, which uses all of it")]
+mod moved;
+mod nodes;
 mod proofs;
 mod reconcile;
 mod revocations;
 mod served;
+mod stated;
 mod statements;
 mod stock;
 mod tampering;

@@ -117,7 +117,7 @@ impl World {
             validity: Validity::new(self.now, end).unwrap(),
             subject: &Subject::new("prod.example", None).unwrap(),
             public_key: key.public_key(),
-            identity: &Identity { uri, dns_names: Vec::new() },
+            identity: &Identity { uri, ..Identity::default() },
             path_length: None,
             constraints: None,
         };

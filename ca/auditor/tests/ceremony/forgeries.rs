@@ -8,6 +8,7 @@ mod files;
 mod keys;
 mod order;
 mod signed;
+mod statements;
 mod whole;
 
 use std::collections::BTreeSet;

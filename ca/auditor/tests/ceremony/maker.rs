@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use undercroft_attestors::trust::Trust;
 use undercroft_ca::approval::{Action, Roster};
-use undercroft_ca::certificate::to_pem;
+use undercroft_ca::certificate::{AuthorityCertificate, to_pem};
 use undercroft_ca::csr::{Csr, request_for};
 use undercroft_ca::custody::CustodyRecord;
 use undercroft_ca::gated::Signing;
@@ -20,7 +20,7 @@ use undercroft_ca::issuance::{Prepared, abandoned, issue};
 use undercroft_ca::log_key::LogKey;
 use undercroft_ca::plan::{Keys, Mode, Plan, Step, What};
 use undercroft_ca::store::Effect;
-use undercroft_ca::transcript::{purpose_of_intermediate, purpose_of_root};
+use undercroft_ca::transcript::purpose_of_root;
 use undercroft_keymgr::{CustodyEvidence, Error, Key, ProveCustody, SigningKey as _};
 use undercroft_keys::KeyAlgorithm;
 use undercroft_log::Clock;
@@ -175,12 +175,23 @@ impl Maker {
                 format!("{}: {}, firmware {}, serial {serial}", device.name, device.model, device.firmware);
             self.tell(log, CeremonyEvent::Device, &text).await;
         }
-        let mut doing = Doing { keys: Keys::default(), signers: BTreeMap::new() };
+        let mut doing = Doing {
+            keys: Keys::default(),
+            signers: BTreeMap::new(),
+            roots: BTreeMap::new(),
+            stated: Vec::new(),
+        };
         for step in plan.steps() {
             self.step(log, &step, &mut doing).await;
         }
         if let Some(terms) = approved {
             let head = self.tell(log, CeremonyEvent::Awaiting, "every step of the plan is done").await;
+            for (text, nonce) in doing.stated.iter().zip(5..) {
+                let object = Digest::of(text.as_bytes());
+                let mut approval = self.approval(&terms.roster, Action::BundleRoots, object, nonce);
+                approval.about = Some(text.clone());
+                self.append(log, Body::Approval(approval), Vec::new()).await;
+            }
             let approval = self.approval(&terms.roster, Action::CeremonyResult, head, 3);
             self.append(log, Body::Approval(approval), Vec::new()).await;
         }
@@ -191,7 +202,7 @@ impl Maker {
     fn approval(&self, roster: &Roster, action: Action, object: Digest, nonce: u8) -> Approval {
         let statement = statement(action, object, self.plan.origin().as_str(), roster, nonce);
         let (statement, signatures) = PERSONS.approve(&statement, &["alice", "bob"]);
-        Approval { statement, signatures, by: vec!["alice".into(), "bob".into()] }
+        Approval { statement, signatures, by: vec!["alice".into(), "bob".into()], about: None }
     }
 
     async fn step(&self, log: &Writing, step: &Step<'_>, doing: &mut Doing) {
@@ -215,18 +226,28 @@ impl Maker {
                 doing.signers.insert(root.name().to_owned(), key);
                 match root.certificate() {
                     Some(_) => None,
-                    None => Some(self.sign(log, step, doing, "CERTIFICATE").await),
+                    None => {
+                        let written = self.sign(log, step, doing, "CERTIFICATE").await;
+                        doing.roots.insert(root.name().to_owned(), self.written(step));
+                        Some(written)
+                    }
                 }
             }
-            What::Intermediate(it) => {
-                let key = &self.request_keys[it.name()];
-                let path = self.requests.join(format!("{}.csr.pem", it.request()));
+            What::Intermediate(_) | What::OcspSigner(_) => {
+                let requested = step.requested().unwrap();
+                let key = &self.request_keys[requested.name];
+                let path = self.requests.join(format!("{}.csr.pem", requested.request));
                 let csr = Csr::from_pem(&std::fs::read_to_string(path).unwrap()).unwrap();
-                let purpose = purpose_of_intermediate(it.name(), it.domain().as_str());
-                self.record(log, self.key(key), KeyEvent::Received, &purpose).await;
+                self.record(log, self.key(key), KeyEvent::Received, &requested.purpose).await;
                 let own = (csr.public_key().clone(), Some(csr.digest()));
-                doing.keys.requests.insert(it.name().to_owned(), own);
+                doing.keys.requests.insert(requested.name.to_owned(), own);
                 Some(self.sign(log, step, doing, "CERTIFICATE").await)
+            }
+            What::BundleStatement(it) => {
+                let stated = it.statement(&self.plan, |name| doing.roots.get(name).cloned()).unwrap();
+                let text = stated.text().unwrap();
+                doing.stated.push(text.clone());
+                Some(self.write_behind(step, b"REHEARSAL: nobody approves this\n", text.as_bytes()))
             }
             What::CrossCertificate(_) => Some(self.sign(log, step, doing, "CERTIFICATE").await),
             What::CertificateRequest(_) => Some(self.sign(log, step, doing, "CERTIFICATE REQUEST").await),
@@ -264,13 +285,30 @@ impl Maker {
     }
 
     fn write(&self, step: &Step<'_>, bytes: &[u8]) -> Digest {
+        self.write_behind(step, b"REHEARSAL: nobody trusts this key\n", bytes)
+    }
+
+    fn path(&self, step: &Step<'_>) -> PathBuf {
         let path = self.out.join(step.output().unwrap());
-        let (path, bytes) = match self.plan.mode() {
-            Mode::Production => (path, bytes.to_vec()),
-            Mode::Rehearsal => {
-                let name = format!("REHEARSAL-{}", path.file_name().unwrap().to_str().unwrap());
-                (path.with_file_name(name), [b"REHEARSAL: nobody trusts this key\n", bytes].concat())
-            }
+        let name = path.file_name().unwrap().to_str().unwrap();
+        match self.plan.mode() {
+            Mode::Production => path,
+            Mode::Rehearsal => path.with_file_name(format!("REHEARSAL-{name}")),
+        }
+    }
+
+    /// The certificate of a root that was written.
+    fn written(&self, step: &Step<'_>) -> AuthorityCertificate {
+        let text = std::fs::read_to_string(self.path(step)).unwrap();
+        AuthorityCertificate::from_pem(&text[text.find("-----BEGIN").unwrap()..]).unwrap()
+    }
+
+    /// In a rehearsal with that line in front of it.
+    fn write_behind(&self, step: &Step<'_>, rehearsal: &[u8], bytes: &[u8]) -> Digest {
+        let path = self.path(step);
+        let bytes = match self.plan.mode() {
+            Mode::Production => bytes.to_vec(),
+            Mode::Rehearsal => [rehearsal, bytes].concat(),
         };
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, &bytes).unwrap();
@@ -313,6 +351,10 @@ impl Maker {
 struct Doing {
     keys: Keys,
     signers: BTreeMap<String, Arc<SoftwareKey>>,
+    /// Certificates of the roots that were made.
+    roots: BTreeMap<String, AuthorityCertificate>,
+    /// What was stated about roots.
+    stated: Vec<String>,
 }
 
 /// The text of a deviation.

@@ -54,6 +54,43 @@ pub(crate) fn previous() -> String {
         + "requester = \"carol\"\n"
         + &terms(&["alice", "bob"], "2025-11-22")
         + &root("old-root", "prod.example", "prod.example Root R1")
+        + &statement("first-roots", 1, r#"roots = ["old-root"]"#)
+}
+
+/// What is stated about the roots of prod.example.
+fn statement(name: &str, number: u64, roots: &str) -> String {
+    format!(
+        r#"
+[[bundle-statement]]
+name = "{name}"
+domain = "prod.example"
+number = {number}
+{roots}
+not-before = 2025-11-22T00:00:00Z
+not-after = 2027-12-31T00:00:00Z
+follows = "CP 1.0 section 6.1.4"
+output = "{name}.json"
+"#
+    )
+}
+
+/// A ceremony after it that states again which roots there are.
+pub(crate) fn restated(previous: &str, old_root: &str, number: u64) -> String {
+    head("2026-12", "Statement of 2026")
+        + &format!("requester = \"carol\"\nprevious = \"{previous}\"\n")
+        + &terms(&["alice", "bob"], "2026-11-22")
+        + &format!(
+            r#"
+[[existing-root]]
+name = "old-root"
+domains = ["prod.example"]
+key = {{ device = "roots", label = "old-root", algorithm = "ecdsa-p384" }}
+certificate = """{old_root}"""
+urls = {{ crl = "http://pki.ca.example/old-root.crl", certificate = "http://pki.ca.example/old-root.cer" }}
+follows = "CP 1.0 section 7.1.1"
+"#
+        )
+        + &statement("again", number, r#"roots = ["old-root"]"#)
 }
 
 /// The ceremony after that: it signs a CRL under the root, or makes another root.
@@ -166,6 +203,7 @@ follows = "CP 1.0 section 7.1.1"
 "#
         )
         + &root("new-root", "prod.example", "prod.example Root R2")
+            .replace("new-root.cer\"", "new-root.cer\", ocsp = \"http://pki.ca.example/new-root/ocsp\"")
         + &format!(
             r#"
 [[certificate-request]]
@@ -233,6 +271,17 @@ not-after = 2027-11-17T00:00:00Z
 follows = "CP 1.0 section 7.1.2"
 output = "prod.example/intermediate-2.pem"
 
+[[ocsp-signer]]
+name = "new-ocsp"
+issuer = "new-root"
+request = "prod.example/new-ocsp"
+algorithm = "ecdsa-p256"
+subject = {{ organization = "Example", common-name = "prod.example Root R2 OCSP" }}
+not-before = 2026-11-22T00:00:00Z
+not-after = 2027-02-20T00:00:00Z
+follows = "CP 1.0 section 7.3"
+output = "new-ocsp.pem"
+
 [[crl]]
 name = "old-crl"
 issuer = "old-root"
@@ -265,5 +314,10 @@ key = {{ device = "vault", label = "old-root-copy", algorithm = "ecdsa-p384" }}
 key-id = "{old_key_id}"
 follows = "CPS 1.0 section 6.2.10"
 "#
+        )
+        + &statement(
+            "second-roots",
+            2,
+            &format!("roots = [\"old-root\", \"new-root\"]\ncertificates = [\"\"\"{corporate_root}\"\"\"]"),
         )
 }

@@ -94,9 +94,9 @@ impl World {
         }
         .run();
 
-        let intermediates = ["intermediate-1", "intermediate-2"];
+        let requested = ["intermediate-1", "intermediate-2", "new-ocsp"];
         let request_keys: BTreeMap<String, Arc<SoftwareKey>> =
-            intermediates.map(|name| (name.to_owned(), software(KeyAlgorithm::EcdsaP256))).into();
+            requested.map(|name| (name.to_owned(), software(KeyAlgorithm::EcdsaP256))).into();
         for (name, key) in &request_keys {
             write_request(&places.requests, &format!("prod.example/{name}"), key);
         }

@@ -199,6 +199,10 @@ pub enum Channel {
     Ceremony,
     /// The daemon itself, for its own server certificates.
     Daemon,
+    /// A credential that only the TPM with that attestation key opens.
+    Activation,
+    /// The key of an ACME account, and what a TPM states of the key that is certified.
+    Acme,
 }
 
 /// What will be signed.

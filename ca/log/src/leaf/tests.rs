@@ -287,6 +287,13 @@ fn every_kind_reads_back_as_it_was_written() {
             statement: "x".into(),
             signatures: vec!["x".into()],
             by: vec!["x".into()],
+            about: None,
+        }),
+        Body::Approval(Approval {
+            statement: "x".into(),
+            signatures: vec!["x".into()],
+            by: vec!["x".into()],
+            about: Some("x".into()),
         }),
         Body::Freeze(Freeze {
             what: Freezable::Authority(HexKeyId(KeyId::from([8; 32]))),

@@ -13,6 +13,7 @@ use undercroft_proto::v1::issuance_client::IssuanceClient;
 
 use super::client::{AdminArgs, block_on, told};
 use super::freeze;
+use super::stated::StatedArgs;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -48,6 +49,8 @@ pub(super) struct BundleArgs {
     /// How to print it.
     #[arg(long, value_enum, default_value_t = BundleFormat::Pem)]
     format: BundleFormat,
+    #[command(flatten)]
+    stated: StatedArgs,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -181,6 +184,7 @@ impl BundleArgs {
             let request = v1::GetBundleRequest { domain: self.domain.clone() };
             Ok(client.get_bundle(request).await.map_err(told)?.into_inner())
         })?;
+        let stated = self.stated.judge(&self.domain, &bundle.roots)?;
         let pem =
             || bundle.roots.iter().map(|root| to_pem("CERTIFICATE", root)).collect::<Result<String, _>>();
         match self.format {
@@ -192,6 +196,7 @@ impl BundleArgs {
                     "sequence": bundle.sequence,
                     "roots": text,
                     "log-key": bundle.log_key,
+                    "stated": stated,
                 });
                 terminal.result(&value, || text.clone())
             }

@@ -55,6 +55,37 @@ pub(super) struct Config {
     pub(super) ceremonies: Vec<CeremonyConfig>,
     /// Who may approve that a log goes on under another origin, and that the roots of a domain change.
     pub(super) recovery: Option<RosterConfig>,
+    /// How devices are served, if they are.
+    pub(super) acme: Option<AcmeConfig>,
+}
+
+/// The ACME server, and the attestation CA beside it (`docs/acme.md`).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct AcmeConfig {
+    pub(super) listen: SocketAddr,
+    /// As clients write it.
+    pub(super) url: String,
+    pub(super) domain: String,
+    #[serde(default = "svid")]
+    pub(super) profile: String,
+    pub(super) spiffe_id: String,
+    /// Whose certificates of attestation keys are taken besides.
+    pub(super) attestation_roots: Option<PathBuf>,
+    pub(super) attestation: Option<AttestationConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct AttestationConfig {
+    pub(super) authority: String,
+    #[serde(default = "attestation_key")]
+    pub(super) profile: String,
+    pub(super) tpm_policy: PathBuf,
+}
+
+fn attestation_key() -> String {
+    "attestation-key".to_owned()
 }
 
 fn svid() -> String {

@@ -20,7 +20,7 @@ use super::SqliteLog;
 const APPLICATION: i64 = 0x5543_4654;
 
 /// `PRAGMA user_version`: the version of the schema.
-pub(crate) const SCHEMA: i64 = 5;
+pub(crate) const SCHEMA: i64 = 6;
 
 /// What `schema.sql` makes.
 const FIRST: i64 = 3;

@@ -20,6 +20,7 @@ use undercroft_log::tree::{GrowingTree, leaf_hash};
 
 use super::*;
 
+mod node;
 mod revocation;
 mod scrub;
 
@@ -311,7 +312,7 @@ fn a_database_of_an_earlier_version_keeps_its_bundle() {
         place.run(async |_, _| ());
         let anchors = if version == 1 { "DROP TABLE anchor;" } else { "" };
         let sql = format!(
-            "DROP TABLE revocation; DROP TABLE crl; DROP TABLE crl_number; DROP INDEX certificate_by_end;
+            "DROP TABLE node; DROP TABLE spent_exchange; DROP TABLE revocation; DROP TABLE crl; DROP TABLE crl_number; DROP INDEX certificate_by_end;
              DROP TABLE freeze; DROP TABLE approval_carried_out; DROP TABLE rotation; DROP TABLE bundle; {anchors}
              CREATE TABLE bundle (domain TEXT NOT NULL PRIMARY KEY, sequence INTEGER NOT NULL, roots BLOB NOT NULL) STRICT, WITHOUT ROWID;
              INSERT INTO bundle VALUES ('prod.example', 2, x'00');

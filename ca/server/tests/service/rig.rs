@@ -19,11 +19,13 @@ use undercroft_ca::authority::Authority;
 use undercroft_ca::certificate::AuthorityCertificate;
 use undercroft_ca::log_key::{LogKey, LogOf, origin};
 use undercroft_ca::names::{parse_spiffe_id, parse_trust_domain};
+use undercroft_ca::nodes::NodePolicy;
 use undercroft_ca::policy::{Known, Policy};
 use undercroft_ca::profile::{Assured, Kind, Profile, ProfileConfig};
+use undercroft_ca::serial::Entropy;
 use undercroft_ca::service::{
-    CertificateAuthority, DomainSetup, IssueRequest, IssuedCertificate, OcspSetup, RevocationSetup,
-    ServiceError, Setup, StartError,
+    CertificateAuthority, DomainSetup, IssueRequest, IssuedCertificate, KnownCeremony, NodeSetup, OcspSetup,
+    RevocationSetup, ServiceError, Setup, StartError,
 };
 use undercroft_ca::store::Effect;
 use undercroft_ca::tbs::Urls;
@@ -292,17 +294,23 @@ impl NextRig {
 }
 
 /// What an installation may be started with besides the ordinary.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Options {
     pub(crate) development: bool,
     pub(crate) policy: String,
     pub(crate) more_roots: bool,
     /// Who may approve that roots change.
     pub(crate) roster: Option<Roster>,
+    /// Ceremonies whose transcripts are known.
+    pub(crate) ceremonies: Vec<KnownCeremony>,
     /// Who is waited for in rotations.
     pub(crate) consumers: Vec<String>,
     /// The key of a responder of `prod.example`, whose revocations are published then.
     pub(crate) responder: Option<Arc<SoftwareKey>>,
+    /// The policy for nodes.
+    pub(crate) nodes: Option<NodePolicy>,
+    /// Random bytes.
+    pub(crate) entropy: Arc<dyn Entropy>,
 }
 
 impl Default for Options {
@@ -312,8 +320,11 @@ impl Default for Options {
             policy: POLICY.to_owned(),
             more_roots: false,
             roster: None,
+            ceremonies: Vec::new(),
             consumers: Vec::new(),
             responder: None,
+            nodes: None,
+            entropy: Arc::new(SystemEntropy),
         }
     }
 }
@@ -361,9 +372,19 @@ impl RootRig {
         key: &PublicKey,
         constrained: bool,
     ) -> AuthorityCertificate {
-        let uri = SanType::URI(format!("spiffe://{domain}").try_into().unwrap());
         // It ends on 2027-01-01.
-        let mut params = authority(&[uri], &format!("{domain} I1"), 2026, 2027);
+        self.intermediate_until(2027, domain, key, constrained)
+    }
+
+    fn intermediate_until(
+        &self,
+        end: i32,
+        domain: &str,
+        key: &PublicKey,
+        constrained: bool,
+    ) -> AuthorityCertificate {
+        let uri = SanType::URI(format!("spiffe://{domain}").try_into().unwrap());
+        let mut params = authority(&[uri], &format!("{domain} I1"), 2026, end);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         if constrained {
             let permitted = vec![GeneralSubtree::DnsName(domain.to_owned())];
@@ -428,6 +449,18 @@ impl Rig {
         }
     }
 
+    /// Two domains with a root each, at this machine's time: for evidence that is made while the test runs.
+    pub(crate) fn of_today() -> Self {
+        let (control, prod) = (RootRig::new("control"), RootRig::new("prod"));
+        let mut rig = Self::with([("control.example", &control, false), ("prod.example", &prod, false)]);
+        for (domain, root) in rig.domains.iter_mut().zip([&control, &prod]) {
+            domain.intermediate = root.intermediate_until(2046, domain.name, domain.key.public_key(), false);
+        }
+        // A while ahead, so that what is made in between is valid.
+        rig.clock.0.store(Timestamp::now().as_second() + 60, Ordering::SeqCst);
+        rig
+    }
+
     /// Starts the CA, runs a story, and stops it.
     pub(crate) fn run<T>(&self, story: impl AsyncFnOnce(&Arc<CertificateAuthority>) -> T) -> T {
         self.start(&Options::default(), story).unwrap()
@@ -459,15 +492,15 @@ impl Rig {
                 policy: Policy::parse("policy.toml", &options.policy, known).unwrap(),
                 policy_arc: "1.3.6.1.4.1.32473.1".parse().unwrap(),
                 caller_profile: Profile::standard(Kind::Svid),
-                ceremonies: vec![],
+                ceremonies: options.ceremonies.clone(),
                 witness_grace: undercroft_ca::time::Lifetime::seconds(600),
                 roster: options.roster.clone(),
-                nodes: None,
+                nodes: options.nodes.clone().map(|policy| NodeSetup { policy, profiles: profiles.clone() }),
                 facts: Arc::new(database.clone()),
                 revocations: Arc::new(database.clone()),
                 trust: Arc::default(),
                 clock: self.clock.clone(),
-                entropy: Arc::new(SystemEntropy),
+                entropy: options.entropy.clone(),
             };
             let told = match CertificateAuthority::start(setup).await {
                 Ok(ca) => {
@@ -581,6 +614,16 @@ impl Rig {
             let leaves = store.entries(0..size).await.unwrap();
             leaves.iter().map(|leaf| Leaf::parse(leaf).unwrap().body).collect()
         })
+    }
+
+    /// A large object of the log of `prod.example`. Of a CA that does not run.
+    pub(crate) fn blob(&self, digest: Digest) -> Vec<u8> {
+        self.look("prod.example", async |_, store| store.blob(digest).await.unwrap().unwrap())
+    }
+
+    /// The time by the rig's clock.
+    pub(crate) fn time(&self) -> Timestamp {
+        self.clock.now()
     }
 }
 

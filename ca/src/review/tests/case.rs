@@ -149,7 +149,7 @@ impl Case {
 
 pub(super) fn named(id: &str, dns_names: &[&str]) -> Identity {
     let dns_names = dns_names.iter().map(|name| name.parse().unwrap()).collect();
-    Identity { uri: Some(id.to_owned()), dns_names }
+    Identity { uri: Some(id.to_owned()), dns_names, tpm: None }
 }
 
 /// From `begin` to `end` seconds from now.

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 use undercroft_ca::plan::Plan;
+use undercroft_ca::profile::Profile;
+use undercroft_ca::roots_statement::RootsStatement;
 use undercroft_keys::PublicKey;
 use undercroft_log::leaf::Digest;
 use x509_parser::certificate::X509Certificate;
@@ -13,6 +15,9 @@ use x509_parser::time::ASN1Time;
 
 use super::html::Html;
 use crate::ceremony::Record;
+
+/// id-pkix-ocsp-nocheck (RFC 6960 section 4.2.2.2.1).
+const NO_CHECK: &str = "1.3.6.1.5.5.7.48.1.5";
 
 /// The most revoked certificates that are listed.
 const SHOWN: usize = 50;
@@ -33,11 +38,13 @@ pub(super) fn objects(html: &mut Html, plan: &Plan, record: &Record) {
             &output.sha256.to_string(),
             "</dd>\n",
         );
-        html.raw("<dt>SHA-256 of the DER</dt>").between(
-            "<dd class=\"mono\">",
-            &Digest::of(&output.der).to_string(),
-            "</dd>\n",
-        );
+        if stated(&output.der).is_none() {
+            html.raw("<dt>SHA-256 of the DER</dt>").between(
+                "<dd class=\"mono\">",
+                &Digest::of(&output.der).to_string(),
+                "</dd>\n",
+            );
+        }
         html.raw("</dl></div>\n");
     }
     html.raw("</section>\n");
@@ -55,6 +62,14 @@ fn facts(html: &mut Html, der: &[u8]) {
         );
         key(html, tbs.subject_pki.raw);
         tbs.extensions().iter().for_each(|extension| one(html, extension));
+        if tbs.extensions().iter().any(|extension| extension.oid.to_id_string() == NO_CHECK) {
+            let days =
+                (tbs.validity.not_after.timestamp() - tbs.validity.not_before.timestamp()) / (24 * 3600);
+            html.fact(
+                "Revocation",
+                &format!("nobody asks whether it is revoked (id-pkix-ocsp-nocheck, RFC 6960 section 4.2.2.2.1): it lives {days} days, of {} at most", Profile::ocsp_signer_of_root().max_lifetime()),
+            );
+        }
     } else if let Ok((_, list)) = CertificateRevocationList::from_der(der) {
         let tbs = &list.tbs_cert_list;
         html.fact("Is", "a CRL");
@@ -77,9 +92,27 @@ fn facts(html: &mut Html, der: &[u8]) {
         let info = &request.certification_request_info;
         html.fact("Is", "a certification request").fact("Subject", &info.subject.to_string());
         key(html, info.subject_pki.raw);
+    } else if let Some(statement) = stated(der) {
+        html.fact("Is", "a statement about roots, which counts with the quorum's approval alone");
+        html.fact("Trust domain", &statement.domain).fact("Number", &statement.number.to_string());
+        html.fact("Good", &format!("{} to {}", statement.begins, statement.ends));
+        for root in &statement.roots {
+            html.fact("Root", &root.subject);
+            html.raw("<dt>SHA-256 of its DER</dt>").between(
+                "<dd class=\"mono\">",
+                &root.sha256.to_string(),
+                "</dd>\n",
+            );
+        }
     } else {
         html.fact("Is", "something that cannot be read");
     }
+}
+
+/// The statement about roots that a file holds; that of a rehearsal stands behind a line that says so.
+fn stated(bytes: &[u8]) -> Option<RootsStatement> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    RootsStatement::parse(&text[text.find('{')?..]).ok()
 }
 
 fn key(html: &mut Html, spki: &[u8]) {

@@ -87,11 +87,15 @@ fn details(step: &Step<'_>) -> Vec<String> {
     match step.what {
         What::Open(root) | What::Root(root) => details.push(key(root.key())),
         What::Destruction(it) => details.push(key(it.key())),
-        What::Intermediate(it) => {
-            details.push(format!("request {}.csr.pem, {}", it.request(), it.algorithm()));
+        What::Intermediate(_) | What::OcspSigner(_) => {
+            let requested = step.requested();
+            details.extend(requested.map(|it| format!("request {}.csr.pem, {}", it.request, it.algorithm)));
         }
         What::Import(it) => details.push(format!("answer {}", it.answer())),
         What::Manual(it) => details.extend(it.evidence().map(|evidence| format!("evidence {evidence}"))),
+        What::BundleStatement(it) => {
+            details.push(format!("the quorum approves it at the end, as {}.json", it.approval()));
+        }
         What::CertificateRequest(_) | What::CrossCertificate(_) | What::Crl(_) => {}
     }
     details.extend(step.output().map(|output| format!("writes {output}")));

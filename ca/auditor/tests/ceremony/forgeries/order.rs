@@ -139,7 +139,7 @@ fn another_order() {
                 let at = c.find(r#""event":"awaiting""#);
                 c.log.remove(at);
             },
-            &["approval-action", "approval-missing", "order"],
+            &["approval-action", "approval-missing", "order", "statement-missing"],
         ),
         (
             "something follows the end",

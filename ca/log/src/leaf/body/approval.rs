@@ -12,4 +12,8 @@ pub struct Approval {
     pub signatures: Vec<String>,
     /// Their names on the roster.
     pub by: Vec<String>,
+    /// The text that the statement's object is the SHA-256 of, where it stands nowhere else in the log: what the quorum says
+    /// of the roots of a domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
 }
