@@ -1,5 +1,8 @@
 //! Whole exchanges of a node in swtpm, judged by policies.
 
+mod policies;
+mod verdicts;
+
 use std::path::Path;
 
 use hsm_sim::measured_boot::{self, MeasuredBoot};
@@ -33,6 +36,17 @@ impl Lab {
 
     pub(super) fn read(&self, text: &str) -> Result<NodePolicy, super::NodePolicyError> {
         NodePolicy::parse("nodes.toml", text, |file| self.file(Path::new(file)))
+    }
+
+    /// Puts a file beside the policy.
+    pub(super) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.folder.path().join(name), content).unwrap();
+    }
+
+    /// Boots the machine otherwise, and lets it attest.
+    pub(super) fn booted(&mut self, boot: &MeasuredBoot) -> Record {
+        self.node.boot(boot).unwrap();
+        self.record(&self.policy(RULE))
     }
 
     fn file(&self, name: &Path) -> Result<Vec<u8>, String> {
@@ -111,12 +125,37 @@ fn an_honest_node_is_taken_and_what_is_broken_is_not() {
     );
     assert_eq!(other(&|record| record.answer = Some("{}".to_owned())), "exchange-malformed");
     let mut lab = lab;
-    let mut changed = MeasuredBoot::honest();
-    let place = changed.position(4, measured_boot::BOOT_SERVICES_APPLICATION, b"").unwrap();
-    changed.events[place] = measured_boot::image("\\EFI\\debian\\shimx64.efi", "another shim");
-    lab.node.boot(&changed).unwrap();
+    lab.node.boot(&another_shim()).unwrap();
     let again = appraise(&lab.record(&policy), &policy, now()).unwrap();
     assert!(again.claims.attested.clock().resets > taken.claims.attested.clock().resets);
     lab.node.extend(4, [0x22; 32]).unwrap();
     assert_eq!(appraise(&lab.record(&policy), &policy, now()).unwrap_err().code, "event-log-pcr-mismatch");
+}
+
+/// Boots that differ from the honest one in one thing.
+pub(super) fn another_shim() -> MeasuredBoot {
+    let mut boot = MeasuredBoot::honest();
+    let place = boot.position(4, measured_boot::BOOT_SERVICES_APPLICATION, b"").unwrap();
+    boot.events[place] = measured_boot::image("\\EFI\\debian\\shimx64.efi", "another shim");
+    boot
+}
+
+fn with_variable(name: &str, vendor: [u8; 16], value: &[u8]) -> MeasuredBoot {
+    let mut boot = MeasuredBoot::honest();
+    let written: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let length = (name.len() as u64).to_le_bytes();
+    let place = boot.events.iter().position(|event| {
+        event.pcr == 7 && event.data.get(16..24) == Some(&length) && event.data[32..].starts_with(&written)
+    });
+    boot.events[place.unwrap()] = measured_boot::secure_boot(name, vendor, value);
+    boot
+}
+
+pub(super) fn secure_boot_off() -> MeasuredBoot {
+    with_variable("SecureBoot", measured_boot::GLOBAL, &[0])
+}
+
+pub(super) fn old_dbx() -> MeasuredBoot {
+    let list = measured_boot::signature_list(measured_boot::CERT_SHA256, &measured_boot::revoked(70));
+    with_variable("dbx", measured_boot::IMAGE_SECURITY, &list)
 }
