@@ -134,11 +134,11 @@ impl ResourceManager {
     fn manage(&mut self, tpm: &Swtpm) -> Result<(), SimError> {
         let mut bus = Command::new("dbus-daemon");
         bus.args(["--session", "--nofork", "--nopidfile", "--address"]).arg(self.bus());
-        self.start(bus, "dbus-daemon")?;
+        self.spawn(bus, "dbus-daemon")?;
         self.until(|own| own.folder.join("bus").exists(), "the message bus")?;
         let mut manager = Command::new("tpm2-abrmd");
         manager.args(["--session", "--allow-root", "--tcti", &tpm.tcti()]).envs(self.variables());
-        self.start(manager, "tpm2-abrmd")?;
+        self.spawn(manager, "tpm2-abrmd")?;
         let answers = |own: &Self| {
             let mut tool = Command::new("tpm2_getrandom");
             run(tool.args(["--hex", "1"]).envs(own.variables()), "tpm2-tools").is_ok()
@@ -146,7 +146,7 @@ impl ResourceManager {
         self.until(answers, "tpm2-abrmd")
     }
 
-    fn start(&mut self, mut command: Command, package: &'static str) -> Result<(), SimError> {
+    fn spawn(&mut self, mut command: Command, package: &'static str) -> Result<(), SimError> {
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| SimError::Missing { program, package, error })?;

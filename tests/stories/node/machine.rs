@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use e2e::{Daemon, Domain, Listen, Site, Tool};
 use hsm_sim::measured_boot::{MeasuredBoot, SimBank};
-use hsm_sim::tpm2_pkcs11::ResourceManager;
 use hsm_sim::swtpm::{Manufacture, RunningSwtpm, Swtpm};
+use hsm_sim::tpm2_pkcs11::ResourceManager;
 use serde_json::Value;
 
 /// The machine, the daemon, and where they are.
