@@ -17,11 +17,21 @@ use crate::swtpm::Swtpm;
 /// Where Debian puts the module.
 const MODULE: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so";
 
+/// A TPM behind tpm2-abrmd.
+const MANAGED: &str = "tabrmd:bus_type=session";
+
 const PIN: &str = "1234567";
 
 /// A store of one token, and the resource manager that runs for it. It stops when this is dropped.
 #[derive(Debug)]
 pub struct Tpm2Pkcs11 {
+    folder: PathBuf,
+    manager: ResourceManager,
+}
+
+/// tpm2-abrmd in front of a TPM, so that several programs use it at once. It stops when this is dropped.
+#[derive(Debug)]
+pub struct ResourceManager {
     folder: PathBuf,
     running: Vec<Child>,
 }
@@ -39,9 +49,7 @@ impl Tpm2Pkcs11 {
                 error: std::io::ErrorKind::NotFound.into(),
             });
         }
-        fs::create_dir_all(folder).map_err(SimError::file(folder))?;
-        let mut own = Self { folder: folder.to_owned(), running: Vec::new() };
-        own.manage(tpm)?;
+        let own = Self { folder: folder.to_owned(), manager: ResourceManager::start(folder, tpm)? };
         let tool = |arguments: &[&str]| {
             let mut tool = Command::new("pkcs11-tool");
             tool.args(["--module", MODULE]).args(arguments).envs(own.variables());
@@ -59,14 +67,14 @@ impl Tpm2Pkcs11 {
     pub fn variables(&self) -> Vec<(String, String)> {
         [
             ("TPM2_PKCS11_STORE", self.folder.display().to_string()),
-            ("TPM2_PKCS11_TCTI", "tabrmd:bus_type=session".to_owned()),
-            ("TPM2TOOLS_TCTI", "tabrmd:bus_type=session".to_owned()),
-            ("DBUS_SESSION_BUS_ADDRESS", self.bus()),
+            ("TPM2_PKCS11_TCTI", MANAGED.to_owned()),
             ("TPM2_PKCS11_LOG_LEVEL", "0".to_owned()),
             ("TSS2_LOG", "all+NONE".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        .into_iter()
+        .chain(self.manager.variables())
+        .collect()
     }
 
     /// How the token is found.
@@ -89,6 +97,35 @@ impl Tpm2Pkcs11 {
         }
     }
 
+    fn pin_file(&self) -> PathBuf {
+        self.folder.join("pin")
+    }
+}
+
+impl ResourceManager {
+    /// Starts it for a TPM that runs, with a message bus of its own in `folder`, and waits until the TPM answers through it.
+    ///
+    /// # Errors
+    /// D-Bus or tpm2-abrmd is not installed, or does not come up.
+    pub fn start(folder: &Path, tpm: &Swtpm) -> Result<Self, SimError> {
+        fs::create_dir_all(folder).map_err(SimError::file(folder))?;
+        let mut own = Self { folder: folder.to_owned(), running: Vec::new() };
+        own.manage(tpm)?;
+        Ok(own)
+    }
+
+    /// How the TSS reaches the TPM through it, by [`ResourceManager::variables`].
+    pub fn tcti(&self) -> &'static str {
+        MANAGED
+    }
+
+    /// The environment of a process that uses the TPM through it.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        [("TPM2TOOLS_TCTI", MANAGED.to_owned()), ("DBUS_SESSION_BUS_ADDRESS", self.bus())]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into()
+    }
+
     fn bus(&self) -> String {
         format!("unix:path={}", self.folder.join("bus").display())
     }
@@ -97,11 +134,11 @@ impl Tpm2Pkcs11 {
     fn manage(&mut self, tpm: &Swtpm) -> Result<(), SimError> {
         let mut bus = Command::new("dbus-daemon");
         bus.args(["--session", "--nofork", "--nopidfile", "--address"]).arg(self.bus());
-        self.start(bus, "dbus-daemon")?;
+        self.spawn(bus, "dbus-daemon")?;
         self.until(|own| own.folder.join("bus").exists(), "the message bus")?;
         let mut manager = Command::new("tpm2-abrmd");
         manager.args(["--session", "--allow-root", "--tcti", &tpm.tcti()]).envs(self.variables());
-        self.start(manager, "tpm2-abrmd")?;
+        self.spawn(manager, "tpm2-abrmd")?;
         let answers = |own: &Self| {
             let mut tool = Command::new("tpm2_getrandom");
             run(tool.args(["--hex", "1"]).envs(own.variables()), "tpm2-tools").is_ok()
@@ -109,7 +146,7 @@ impl Tpm2Pkcs11 {
         self.until(answers, "tpm2-abrmd")
     }
 
-    fn start(&mut self, mut command: Command, package: &'static str) -> Result<(), SimError> {
+    fn spawn(&mut self, mut command: Command, package: &'static str) -> Result<(), SimError> {
         let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| SimError::Missing { program, package, error })?;
@@ -126,13 +163,9 @@ impl Tpm2Pkcs11 {
         }
         Err(SimError::NotReady(format!("{what} did not come up within ten seconds")))
     }
-
-    fn pin_file(&self) -> PathBuf {
-        self.folder.join("pin")
-    }
 }
 
-impl Drop for Tpm2Pkcs11 {
+impl Drop for ResourceManager {
     fn drop(&mut self) {
         for child in self.running.iter_mut().rev() {
             // It may have stopped by itself; then there is nothing to do.

@@ -53,7 +53,7 @@ fn each_lie_of_a_daemon_is_found_and_nothing_is_written() {
         (Lie::ServerUnderAnotherRoot, ExitStatus::Unreachable, "cannot reach the daemon"),
     ] {
         let daemon = Daemon::start(&node, lie.clone());
-        let error = run(&node).unwrap_err();
+        let Err(error) = run(&node) else { panic!("{lie:?} is believed") };
         assert_eq!(error.failure.status(), status, "{lie:?}: {}", error.failure);
         assert!(error.failure.to_string().contains(told), "{lie:?}: {}", error.failure);
         assert!(!node.path("svid").exists() && !node.path("state").exists(), "{lie:?}");

@@ -7,11 +7,14 @@ use std::time::Duration;
 use e2e::{Daemon, Domain, Listen, Site, Tool};
 use hsm_sim::measured_boot::{MeasuredBoot, SimBank};
 use hsm_sim::swtpm::{Manufacture, RunningSwtpm, Swtpm};
+use hsm_sim::tpm2_pkcs11::ResourceManager;
 use serde_json::Value;
 
 /// The machine, the daemon, and where they are.
 pub(super) struct Machine {
     pub(super) daemon: Option<Daemon>,
+    /// In front of the TPM, where several programs use it at once.
+    manager: Option<ResourceManager>,
     tpm: Option<RunningSwtpm>,
     swtpm: Swtpm,
     site: Site,
@@ -32,21 +35,27 @@ impl Machine {
         let text = fs::read_to_string(&configuration).unwrap();
         fs::write(&configuration, format!("node-policy = \"nodes.toml\"\n{text}")).unwrap();
         let daemon = Some(site.start().unwrap());
-        let mut machine = Self { daemon, tpm: None, swtpm, site, folder };
+        let mut machine = Self { daemon, manager: None, tpm: None, swtpm, site, folder };
         machine.reboot(&MeasuredBoot::honest(), &MeasuredBoot::honest());
         machine.configure();
         machine
     }
 
+    /// Puts a resource manager in front of the TPM, as the kernel's is on a machine.
+    pub(super) fn manage(&mut self) {
+        self.manager = Some(ResourceManager::start(&self.path("m"), &self.swtpm).unwrap());
+        self.configure();
+    }
+
     /// What somebody would write on the node.
-    pub(super) fn configure(&self) {
+    fn configure(&self) {
         let root = |folder: &str| self.site.path(folder).join("root.pem").display().to_string();
         let text = format!(
             "server = \"{}\"\ndomain = \"prod.example\"\nroots = \"{}\"\nserver-id = \"spiffe://control.example/undercroft/server\"\nserver-roots = \"{}\"\nstate = \"state\"\noutput = \"svid\"\ntcti = \"{}\"\nevent-log = \"events\"\n\n[renewal]\nretry-least = \"1s\"\nretry-most = \"1s\"\n",
             self.daemon.as_ref().unwrap().address(),
             root("prod.example"),
             root("control"),
-            self.swtpm.tcti(),
+            self.tcti(),
         );
         fs::write(self.path("node.toml"), text).unwrap();
     }
@@ -84,7 +93,7 @@ impl Machine {
     /// `undercroft-node …`.
     pub(super) fn node(&self, arguments: &[&str]) -> Tool {
         let config = ("UNDERCROFT_NODE_CONFIG".to_owned(), self.path("node.toml").display().to_string());
-        Tool::ours("undercroft-node").unwrap().args(arguments).with(&[config])
+        Tool::ours("undercroft-node").unwrap().args(arguments).with(&[config]).with(&self.variables())
     }
 
     pub(super) fn json(&self, arguments: &[&str]) -> Value {
@@ -92,9 +101,14 @@ impl Machine {
         serde_json::from_str(&done.stdout).unwrap()
     }
 
-    /// The TPM for OpenSSL.
+    /// The TPM, for programs that use it.
     pub(super) fn variables(&self) -> Vec<(String, String)> {
-        vec![("TPM2OPENSSL_TCTI".to_owned(), self.swtpm.tcti())]
+        let own = [("TPM2OPENSSL_TCTI".to_owned(), self.tcti())];
+        own.into_iter().chain(self.manager.iter().flat_map(ResourceManager::variables)).collect()
+    }
+
+    fn tcti(&self) -> String {
+        self.manager.as_ref().map_or_else(|| self.swtpm.tcti(), |manager| manager.tcti().to_owned())
     }
 
     pub(super) fn openssl_verifies(&self) {

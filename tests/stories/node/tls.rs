@@ -106,7 +106,8 @@ impl Drop for Client {
 
 #[test]
 fn openssl_speaks_mtls_with_the_key_in_the_tpm_and_a_renewal_drops_no_connection() {
-    let machine = Machine::new("1h");
+    let mut machine = Machine::new("1h");
+    machine.manage();
     machine.json(&["attest"]);
     let echo = Echo::start(&machine);
     let certificate = "svid/current/svid.pem";

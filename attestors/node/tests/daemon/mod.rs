@@ -2,6 +2,7 @@
 
 use std::net::TcpListener as StdListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hsm_sim::software::SoftwareKey;
@@ -9,7 +10,7 @@ use hsm_sim::swtpm::{Manufacture, RunningSwtpm, Swtpm};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType, SubjectPublicKeyInfo,
+    KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, SubjectPublicKeyInfo,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -85,7 +86,8 @@ pub(crate) struct Node {
     tpm: Swtpm,
     _running: RunningSwtpm,
     root: Arc<CertifiedIssuer<'static, KeyPair>>,
-    port: u16,
+    /// Where the newest daemon listens.
+    port: AtomicU16,
     key: KeyChoice,
 }
 
@@ -106,9 +108,8 @@ impl Node {
         let running = tpm.start().unwrap();
         let root = Arc::new(root());
         std::fs::write(folder.path().join("roots.pem"), root.pem()).unwrap();
-        let port = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        Self { runtime, folder, tpm, _running: running, root, port, key: KeyChoice::New }
+        Self { runtime, folder, tpm, _running: running, root, port: AtomicU16::new(1), key: KeyChoice::New }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -130,7 +131,7 @@ impl Node {
         let key = if self.key == KeyChoice::Keep { "keep" } else { "new" };
         let text = format!(
             "server = \"127.0.0.1:{}\"\ndomain = \"{DOMAIN}\"\nroots = \"roots.pem\"\nstate = \"state\"\noutput = \"svid\"\ntcti = \"{}\"\n[renewal]\nkey = \"{key}\"\n",
-            self.port,
+            self.port.load(Ordering::Relaxed),
             self.tpm.tcti()
         );
         std::fs::write(self.path("node.toml"), text).unwrap();
@@ -164,7 +165,8 @@ impl Daemon {
             judged: judged.clone(),
         };
         let _entered = node.runtime.enter();
-        let listener = StdListener::bind(("127.0.0.1", node.port)).unwrap();
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        node.port.store(listener.local_addr().unwrap().port(), Ordering::Relaxed);
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         let key = KeyPair::generate().unwrap();
@@ -364,7 +366,7 @@ impl Liar {
         };
         let certificate = self.certificate(&ids, &key);
         let logged = match self.lie {
-            Lie::EntryOfAnotherCertificate => self.certificate(&[ID], &key),
+            Lie::EntryOfAnotherCertificate => self.certificate(&["spiffe://prod.example/other"], &key),
             _ => certificate.clone(),
         };
         let log = SoftwareKey::generate(KeyAlgorithm::Ed25519).unwrap();
