@@ -45,17 +45,19 @@ fn attestation_key() -> CertificateParams {
 
 /// An attestation object with nothing in it but certificates.
 fn object(chain: &[Vec<u8>]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut encoder = minicbor::Encoder::new(&mut out);
-    encoder.map(2).unwrap().str("fmt").unwrap().str("tpm").unwrap().str("attStmt").unwrap();
-    encoder.map(6).unwrap().str("ver").unwrap().str("2.0").unwrap().str("alg").unwrap().i64(-7).unwrap();
-    encoder.str("x5c").unwrap().array(chain.len() as u64).unwrap();
-    for der in chain {
-        encoder.bytes(der).unwrap();
-    }
-    for name in ["sig", "certInfo", "pubArea"] {
-        encoder.str(name).unwrap().bytes(b"nothing").unwrap();
-    }
+    let sized = |major: u8, content: &[u8]| {
+        [&[major << 5 | 25][..], &(content.len() as u16).to_be_bytes(), content].concat()
+    };
+    let text = |text: &str| sized(3, text.as_bytes());
+    let mut out = [&[0xa2][..], &text("fmt"), &text("tpm"), &text("attStmt"), &[0xa6]].concat();
+    out.extend([text("ver"), text("2.0"), text("alg"), vec![0x26], text("x5c")].concat());
+    out.push(0x80 | chain.len() as u8);
+    out.extend(chain.iter().flat_map(|der| sized(2, der)));
+    out.extend(
+        ["sig", "certInfo", "pubArea"]
+            .into_iter()
+            .flat_map(|name| [text(name), sized(2, b"nothing")].concat()),
+    );
     out
 }
 

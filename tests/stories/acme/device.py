@@ -269,10 +269,11 @@ def main(work, url, port, root, tcti, maker, other):
     finish = lambda begun, found, ak=None: {"session": begun["session"], "attestation-key": tpm.public(ak or AK).hex(), "secret": found.hex()}
     opened = lambda begun: tpm.activate(AK, bytes.fromhex(begun["credential"]), bytes.fromhex(begun["secret"]))
     refused = lambda what, expected, path, message: say(what, expected, (lambda answer: answer[1].get("code") or str(answer[0]))(server.post(path, message)))
+    stranger_rsa = rsa.generate_private_key(65537, 2048)
     refused("an attestation key that is not restricted", "ak-attributes", "/attestation/begin", begin(FREE))
     refused("a key that decides for itself what it signs", "ak-attributes", "/attestation/begin", begin(KEY))
     refused("an endorsement certificate of nobody", "ek-chain", "/attestation/begin", begin(chain=[base64.b64encode(chain[0]).decode()]))
-    refused("the public area of another endorsement key", "ek-mismatch", "/attestation/begin", begin(public=(ek[:-1] + bytes([ek[-1] ^ 2])).hex()))
+    refused("the public area of another endorsement key", "ek-mismatch", "/attestation/begin", begin(public=(ek[:-256] + stranger_rsa.public_key().public_numbers().n.to_bytes(256, "big")).hex()))
     refused("no message", "400", "/attestation/begin", {"endorsement": 1})
     refused("a session that nobody began", "session-unknown", "/attestation/finish", finish({"session": "00" * 16}, b"x" * 32))
     begun = server.post("/attestation/begin", begin())[1]
