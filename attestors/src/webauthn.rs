@@ -93,6 +93,8 @@ pub struct Statement {
 pub struct Expected<'a> {
     /// Whose attestation keys are taken.
     pub anchors: &'a Anchors,
+    /// Whether the anchors themselves must have issued their certificates, and nobody below them.
+    pub directly: bool,
     /// What the TPM signs for: the key authorization (RFC 8555 section 8.1).
     pub key_authorization: &'a str,
     /// Which device it must be: the value of its permanentIdentifier.
@@ -170,7 +172,7 @@ impl Statement {
     /// See [`Code`], in their order.
     pub fn verify(&self, expected: Expected<'_>, at: Timestamp) -> Result<Device, Refusal> {
         let identifier = ak_certificate::check(&self.certificate)?;
-        let issuer = self.issuer(expected.anchors, at)?;
+        let issuer = self.issuer(expected.anchors, expected.directly, at)?;
         let attest = Attest::parse(&self.attest).map_err(|error| match node::of_attest_code(&error) {
             node::Code::AttestMagic => Refusal::new(Code::AttestMagic, error),
             node::Code::AttestType => Refusal::new(Code::AttestType, error),
@@ -204,8 +206,10 @@ impl Statement {
         anchors.has_subject(self.certificate.issuer_der())
     }
 
-    fn issuer(&self, anchors: &Anchors, at: Timestamp) -> Result<Certificate, Refusal> {
-        let path = self.certificate.path(&self.intermediates, anchors, at);
+    fn issuer(&self, anchors: &Anchors, directly: bool, at: Timestamp) -> Result<Certificate, Refusal> {
+        // Whoever is below an anchor may have taken its name, so that a name is no proof of being direct.
+        let between = if directly { &[][..] } else { &self.intermediates };
+        let path = self.certificate.path(between, anchors, at);
         // Clients send the issuer along, which may be the anchor itself: that is no other way to it.
         let (anchor, path) = path.map_err(|error| Refusal::new(Code::AkChain, error))?;
         Ok(path.first().unwrap_or(anchor).clone())
@@ -246,3 +250,6 @@ fn certified(
     }
     area.public_key().map_err(|error| Refusal::new(Code::KeyWeak, error))
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,7 +78,7 @@ pub fn known() -> Known<'static> {
     static DOMAINS: LazyLock<[TrustDomain; 3]> = LazyLock::new(|| {
         ["control.example", "prod.example", "edge.example"].map(|name| parse_trust_domain(name).unwrap())
     });
-    static PROFILES: LazyLock<[Profile; 7]> = LazyLock::new(|| Kind::ALL.map(Profile::standard));
+    static PROFILES: LazyLock<[Profile; 8]> = LazyLock::new(|| Kind::ALL.map(Profile::standard));
     Known { domains: &*DOMAINS, profiles: &*PROFILES }
 }
 

@@ -3,6 +3,7 @@
 //! The binaries must have been built (`make test` does it).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod acme;
 mod air_gap;
 mod algorithms;
 mod backup;

@@ -30,7 +30,7 @@ const STATEMENT: &str = "acme-statement-v1";
 const ACCOUNT: &str = "acme-account-v1";
 
 /// The most refusals of strangers that are logged in a while. They could fill the log.
-const REFUSALS: u32 = 60;
+const REFUSALS: u32 = 120;
 const WHILE: SignedDuration = SignedDuration::from_secs(60);
 
 /// How devices are served in one domain.
@@ -218,8 +218,9 @@ impl CertificateAuthority {
             .collect::<Result<_, _>>()
             .map_err(|error| ServiceError::Internal(error.to_string()))?;
         let statement = Statement::read(&claim.object).map_err(refused)?;
-        let expected = |anchors| Expected {
+        let expected = |anchors, directly| Expected {
             anchors,
+            directly,
             key_authorization: &claim.key_authorization,
             identifier: &claim.identifier,
         };
@@ -227,8 +228,8 @@ impl CertificateAuthority {
         let own = Anchors::new(ours.clone());
         let others = Anchors::new(devices.roots.clone());
         let device = match statement.is_directly_below(&own) {
-            true => statement.verify(expected(&own), now),
-            false => statement.verify(expected(&others), now),
+            true => statement.verify(expected(&own, true), now),
+            false => statement.verify(expected(&others, false), now),
         };
         let device = device.map_err(refused)?;
         let issuer = domain
@@ -358,6 +359,24 @@ fn problem(error: ServiceError, refused: Type) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strangers_fill_no_log() {
+        let domain = crate::names::parse_trust_domain("prod.example").unwrap();
+        let template = IdTemplate::parse("spiffe://prod.example/device/{id}", &domain).unwrap();
+        let devices = Devices::new(domain, "svid".into(), template, Vec::new(), None);
+        let now: Timestamp = "2026-11-22T08:00:00Z".parse().unwrap();
+        for _ in 0..REFUSALS {
+            assert!(devices.has_room(now));
+            devices.count(now);
+        }
+        assert!(!devices.has_room(now));
+        assert!(!devices.has_room(now + WHILE));
+        let later = now + WHILE + SignedDuration::from_secs(1);
+        assert!(devices.has_room(later));
+        devices.count(later);
+        assert!(devices.has_room(later));
+    }
 
     #[test]
     fn a_template_makes_ids_of_its_domain_and_no_reserved_ones() {

@@ -58,6 +58,12 @@ impl AcmeSettings {
             let ders =
                 certificates_from_pem(&read_text(&path)?).map_err(|error| during(error.to_string()))?;
             for der in ders {
+                // Whoever is below an authority of ours, as a SPIRE server may be, could name any device.
+                if domain.roots.iter().any(|root| root.der() == der) {
+                    return Err(during(
+                        "it is a root of the domain, below which others than the attestation CA issue".into(),
+                    ));
+                }
                 roots.push(Certificate::from_der(&der).map_err(|error| during(error.to_string()))?);
             }
         }
