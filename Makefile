@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test ceremony clouds table soak interop build packages bench fuzz lint clean
+.PHONY: demo test ceremony clouds table soak interop build packages bench fuzz mutants lint clean
 
 # What the programs link (libtss2) and what the simulated devices and foreign verifiers are.
 PACKAGES := faketime strace pkg-config g++ gdb libtss2-dev softhsm2 libtpm2-pkcs11-1 libtpm2-pkcs11-tools tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon swtpm swtpm-tools tpm2-tools tpm2-openssl openssl gnutls-bin libnss3-tools opensc openssh-client python3-venv
@@ -95,12 +95,23 @@ bench: packages
 	cargo bench --locked --package undercroft-tpm --bench gated
 	cargo bench --locked --package undercroft-witness --bench gate
 	cargo bench --locked --package undercroft --bench revocation
+	cargo bench --locked --package undercroft-attestors --bench attestation
 	ENTRIES=$(ENTRIES) cargo bench --locked --package undercroft --bench log
 	ENTRIES=$(ENTRIES) cargo bench --locked --package undercroft-audit --bench verify
 
 # A few seconds for each parser that meets foreign bytes; `make fuzz SECONDS_EACH=600` for longer.
 fuzz: packages
 	fuzz/run $(or $(SECONDS_EACH),5)
+
+MUTANTS := target/tools/bin/cargo-mutants
+
+# How much of the verifier of attestations can be broken without a test that notices (docs/mutation.md): a sample, the same
+# for the same seed. `make mutants COUNT=0` for all of them; `make mutants SEED=…` for others.
+mutants: $(MUTANTS) packages
+	attestors/mutants $(or $(SEED),undercroft) $(or $(COUNT),320)
+
+$(MUTANTS):
+	cargo install --quiet --locked --root target/tools cargo-mutants@27.1.0
 
 lint: packages
 	cargo fmt --all --check

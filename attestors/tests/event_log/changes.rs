@@ -1,7 +1,7 @@
 use hsm_sim::measured_boot::{
     CERT_SHA256, GLOBAL, IMAGE_SECURITY, MeasuredBoot, NO_ACTION, OWNER, SHIM_LOCK, SimBank, SimEvent,
-    VARIABLE_AUTHORITY, VARIABLE_DRIVER_CONFIG, certificate, command, image, revoked, secure_boot,
-    signature_list, variable,
+    VARIABLE_AUTHORITY, VARIABLE_BOOT, VARIABLE_DRIVER_CONFIG, certificate, command, image, revoked,
+    secure_boot, signature_list, variable,
 };
 use undercroft_attestors::tpm::event_log::{ChangeKind, EventLog, changes};
 
@@ -140,4 +140,34 @@ fn another_locality_of_startup_is_a_change_of_pcr_0_alone() {
     );
     assert!(said[1].starts_with("PCR 4: the events") && !said[1].contains("locality"), "{said:?}");
     assert_eq!(said.len(), 2, "{said:?}");
+}
+
+/// A variable that was measured whole is verified with its name; where the value alone was measured, the name is what the log says.
+#[test]
+fn a_boot_variable_is_named_as_far_as_it_was_measured() {
+    const ORDER: &[u8] = b"B\0o\0o\0t\0O\0r\0d\0e\0r\0";
+    let of = |event: SimEvent| {
+        let mut boot = MeasuredBoot::honest();
+        let order = boot.position(1, VARIABLE_BOOT, ORDER).unwrap();
+        boot.events[order] = event;
+        boot
+    };
+    let value = [1, 0, 0, 0];
+    let told = variable(GLOBAL, "BootOrder", &value);
+    let whole = of(SimEvent::of_data(1, VARIABLE_BOOT, told.clone()));
+    let alone = of(SimEvent::of(1, VARIABLE_BOOT, told.clone(), value));
+    let neither = of(SimEvent::of(1, VARIABLE_BOOT, told, *b"something else"));
+    let names = |boot: &MeasuredBoot| -> Vec<String> {
+        changes(&verified(&MeasuredBoot::honest()), &verified(boot))
+            .into_iter()
+            .map(|change| change.component)
+            .collect()
+    };
+    let (verified_name, told_name) = ("the variable BootOrder", "the variable that the log calls BootOrder");
+    assert_eq!(names(&whole), [verified_name]);
+    let alone = names(&alone);
+    assert!(alone.contains(&told_name.to_owned()) && alone.contains(&verified_name.to_owned()), "{alone:?}");
+    let neither = names(&neither);
+    assert!(neither.iter().any(|name| name.ends_with("that the log calls BootOrder")), "{neither:?}");
+    assert!(!neither.contains(&told_name.to_owned()), "{neither:?}");
 }

@@ -59,3 +59,6 @@ impl CreationData {
         out
     }
 }
+
+#[cfg(test)]
+mod tests;
