@@ -44,7 +44,8 @@ impl SimulateArgs {
         let policy = read_policy(&self.policy)?;
         let log = self.evidence.read(terminal)?;
         let progress = terminal.progress(log.verdicts.len() as u64, "simulate");
-        let (mut changes, mut table) = (Vec::new(), BTreeMap::<(String, String), u64>::new());
+        let (mut changes, mut turned) = (Vec::new(), 0_usize);
+        let mut table = BTreeMap::<(String, String), u64>::new();
         for judged in &log.verdicts {
             let (word, of) = judged.said();
             let again = judge(&log.evidence(judged)?, &policy, judged.at);
@@ -58,6 +59,7 @@ impl SimulateArgs {
                 _ => format!("{word}: {of}"),
             };
             *table.entry((shown(word, of), shown(now, &who))).or_default() += 1;
+            turned += usize::from(word != now);
             if (word, of) != (now, who.as_str()) {
                 changes.push(Change {
                     entry: judged.entry,
@@ -71,7 +73,6 @@ impl SimulateArgs {
             progress.advance(1);
         }
         drop(progress);
-        let turned = changes.iter().filter(|change| change.before[..6] != change.now[..6]).count();
         let counts: Vec<_> = table
             .iter()
             .map(|((before, now), count)| json!({ "before": before, "now": now, "verdicts": count }))
