@@ -9,7 +9,7 @@ use super::evidence::{EvidenceArgs, Judged, Verdicts};
 
 /// Arguments of `attest explain`.
 #[derive(Debug, clap::Args)]
-pub(super) struct ExplainArgs {
+pub(in crate::commands) struct ExplainArgs {
     #[command(flatten)]
     evidence: EvidenceArgs,
     /// Its SPIFFE ID, eight digits or more of the hash of its endorsement key, or the index of a verdict.
@@ -56,7 +56,7 @@ impl ExplainArgs {
                     .is_some_and(|endorsement| endorsement.to_string().starts_with(node));
             of_key || judged.said() == ("accepted", node)
         };
-        let by_index = node.parse().ok().filter(|_| node.len() < 8);
+        let by_index = node.parse::<u64>().ok().filter(|_| node.len() < 8);
         let found = match by_index {
             Some(index) => log.verdicts.iter().find(|judged: &&Judged| judged.entry == index),
             None => {

@@ -11,7 +11,7 @@ use super::evidence::EvidenceArgs;
 
 /// Arguments of `attest learn`.
 #[derive(Debug, clap::Args)]
-pub(super) struct LearnArgs {
+pub(in crate::commands) struct LearnArgs {
     #[command(flatten)]
     evidence: EvidenceArgs,
     /// The name of the set, as rules will call it.

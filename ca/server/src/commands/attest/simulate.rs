@@ -16,7 +16,7 @@ const SHOWN: usize = 40;
 
 /// Arguments of `attest simulate`.
 #[derive(Debug, clap::Args)]
-pub(super) struct SimulateArgs {
+pub(in crate::commands) struct SimulateArgs {
     #[command(flatten)]
     evidence: EvidenceArgs,
     /// The policy to try. The files that it names are read from its folder.
