@@ -124,7 +124,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const UNRELEASED: [&str; 2] = ["hsm-sim", "e2e"];
 
 /// Libraries that one place alone may name: the library as Rust code spells it, and the folder.
-const NAMED_IN: [(&str, &str); 12] = [
+const NAMED_IN: [(&str, &str); 13] = [
     ("tss_esapi", "keymgr/tpm"),
     ("cryptoki", "keymgr/pkcs11"),
     ("sqlx", "ca/server/src/store"),
@@ -137,6 +137,7 @@ const NAMED_IN: [(&str, &str); 12] = [
     ("google_cloud_auth", "keymgr/kms/src/google"),
     ("google_cloud_gax", "keymgr/kms/src/google"),
     ("google_cloud_kms_v1", "keymgr/kms/src/google"),
+    ("regorus", "ca/src/nodes/policy/rego.rs"),
 ];
 
 /// Packages that decide, and so never name a runtime.

@@ -15,6 +15,7 @@ mod population;
 mod proof;
 mod reconcile;
 mod report;
+mod reverify;
 mod sample;
 mod structure;
 
@@ -33,6 +34,7 @@ pub use population::{
 pub use proof::{ProveError, prove};
 pub use reconcile::{Fate, Register, Standing};
 pub use report::{Finding, Intents, KeySeen, Report, Scope};
+pub use reverify::{Rejudged, judge_again};
 pub use sample::{Drawn, MOST, Sample};
 
 /// Audits the log in `folder`. `advance` is told how many more entries have been gone through; there are twice as

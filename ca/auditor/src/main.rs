@@ -8,6 +8,7 @@ mod log;
 mod markdown;
 mod met;
 mod mirror;
+mod reverify_command;
 mod show;
 mod verify;
 
@@ -135,6 +136,16 @@ enum Command {
         #[arg(long, value_enum)]
         require: Option<Required>,
     },
+    /// Judge every verdict on a node again, from the evidence and the policy that the log keeps, at the time of its entry.
+    /// Exits with 5 if one does not come out as the entry says.
+    Reverify {
+        #[command(flatten)]
+        log: LogArgs,
+        #[command(flatten)]
+        known: KnownArgs,
+        /// The indexes of entries; all verdicts if absent.
+        indexes: Vec<u64>,
+    },
     /// Verify a ceremony offline, from its files alone: order, approvals, rehearsal, custody, every signed byte, outputs.
     /// Ends with a one-page verdict. Exits with 5 if anything is not as the plan says.
     Ceremony(CeremonyArgs),
@@ -255,6 +266,10 @@ impl Program for AuditProgram {
                         Err(Failure::usage("give the folder or the URL of a log with --key, or --file"))
                     }
                 }
+            }
+            Command::Reverify { log, known, indexes } => {
+                let (log, key) = log.open(terminal)?;
+                reverify_command::reverify(log.folder(), &key, &known.read(&key)?, &indexes, terminal)
             }
             Command::Ceremony(args) => args.run(terminal),
             Command::CeremonyScript(args) => args.run(terminal),

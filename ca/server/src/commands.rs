@@ -2,6 +2,7 @@
 
 mod activation;
 mod admin;
+mod attest;
 mod backup;
 mod bench;
 mod client;
@@ -68,6 +69,9 @@ enum Command {
     /// Work with the nodes that are known by their TPMs.
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// Learn from the evidence of nodes, explain verdicts, and try a policy before it is enabled.
+    #[command(subcommand)]
+    Attest(attest::AttestCommand),
     /// Have roots and intermediates take the place of others.
     #[command(subcommand)]
     Rotate(rotate::RotateCommand),
@@ -113,6 +117,7 @@ impl Program for Undercroft {
             Command::Bundle(args) => args.run(terminal),
             Command::Enrolment(command) => command.run(terminal),
             Command::Node(command) => command.run(terminal),
+            Command::Attest(command) => command.run(terminal),
             Command::Rotate(command) => command.run(terminal),
             Command::Freeze(args) => args.run(terminal),
             Command::Unfreeze(args) => args.run(terminal),

@@ -20,6 +20,7 @@ mod moved;
 mod nodes;
 mod proofs;
 mod reconcile;
+mod reverified;
 mod revocations;
 mod served;
 mod stated;

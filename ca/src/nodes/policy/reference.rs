@@ -31,6 +31,16 @@ pub struct ReferenceSet {
     pub pcr: Vec<ReferencePcr>,
 }
 
+impl ReferenceSet {
+    /// The text of its file.
+    ///
+    /// # Errors
+    /// Never, as far as is known: what TOML's library says.
+    pub fn to_toml(&self) -> Result<String, String> {
+        toml::to_string(self).map_err(|error| error.to_string())
+    }
+}
+
 /// Where a set comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -44,6 +44,16 @@ fn what_contradicts_itself_is_told_with_its_place() {
         ("/node/{ek}", "/undercroft/{ek}", "is reserved"),
         ("//prod.example/node", "//other.example/node", "is not of the domain"),
         ("/node/{ek}", "/node/{ek}/", "spiffe-id: "),
+        ("/node/{ek}", "/spire/{ek}", "is reserved"),
+        ("/node/{ek}", "/node/{ek}/{host}", "spiffe-id: "),
+        ("/node/{ek}", "/node/../{ek}", "spiffe-id: "),
+        ("/node/{ek}", "/node//{ek}", "spiffe-id: "),
+        ("/node/{ek}", "/node/%2e/{ek}", "spiffe-id: "),
+        ("/node/{ek}", "/node/{ek}?x", "spiffe-id: "),
+        ("/node/{ek}", "/node/{ek}#x", "spiffe-id: "),
+        ("spiffe://prod.example/node/{ek}", "https://prod.example/node/{ek}", "spiffe-id: "),
+        ("spiffe://prod.example/node/{ek}", "spiffe://{ek}/node", "spiffe-id: "),
+        ("spiffe://prod.example/node/{ek}", "", "every TPM would be the same node"),
         ("profile = \"node\"", "profile = \"node\"\nassurance = \"high\"", "unknown variant `high`"),
         ("{ek}\"", "{name}\"\nnames = { \"ab\" = \"n\" }", "`ab` is no SHA-256"),
     ] {
@@ -67,6 +77,12 @@ fn a_name_is_one_segment_and_of_one_tpm() {
         (format!("\"{one}\" = \"a\", \"{other}\" = \"a\""), "two TPMs have the name `a`"),
         (format!("\"{one}\" = \"a/b\""), "more than one segment"),
         (format!("\"{one}\" = \"..\""), "spiffe-id: "),
+        (format!("\"{one}\" = \".\""), "spiffe-id: "),
+        (format!("\"{one}\" = \"a b\""), "spiffe-id: "),
+        (format!("\"{one}\" = \"a\\u0000\""), "spiffe-id: "),
+        (format!("\"{one}\" = \"a\\nb\""), "spiffe-id: "),
+        (format!("\"{one}\" = \"{{ek}}\""), "spiffe-id: "),
+        (format!("\"{one}\" = \"a@b\""), "spiffe-id: "),
         (format!("\"{one}\" = \"\""), "spiffe-id: "),
         (format!("\"{one}\" = \"%2f\""), "spiffe-id: "),
         (format!("\"{one}\" = \"ä\""), "spiffe-id: "),
@@ -76,4 +92,12 @@ fn a_name_is_one_segment_and_of_one_tpm() {
         let error = with(&names).unwrap_err().to_string();
         assert!(error.contains(told), "{names}: {error}");
     }
+}
+
+#[test]
+fn a_policy_and_its_files_have_a_limit() {
+    let text = WHOLE.replace("maker = []", "maker = [{ file = \"a.pem\", class = \"discrete\" }]");
+    let error =
+        NodePolicy::parse("nodes.toml", &text, |_| Ok(vec![b'x'; MAX_POLICY])).unwrap_err().to_string();
+    assert!(error.contains("file `a.pem`: the policy and its files have more than 8388608 bytes"), "{error}");
 }

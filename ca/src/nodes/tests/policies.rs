@@ -107,7 +107,7 @@ fn a_set_that_was_learnt_takes_what_it_was_learnt_from_and_names_what_differs() 
     learning.add(now(), &taken.claims);
     let (set, left_out) = learning.finish("a test", 1);
     assert!(left_out.is_empty() && set.pcr.len() == BOOT_PCRS.len());
-    lab.write("set.toml", toml::to_string(&set).unwrap());
+    lab.write("set.toml", set.to_toml().unwrap());
     // One node is no fleet.
     let (none, left_out) = learning.finish("a test", 2);
     assert!(none.pcr.is_empty());
@@ -130,21 +130,21 @@ fn a_set_that_was_learnt_takes_what_it_was_learnt_from_and_names_what_differs() 
     // Values alone decide: events that were never measured change nothing, right words save nothing.
     let mut wrong = set.clone();
     wrong.pcr.iter_mut().for_each(|pcr| pcr.value[0].events.clear());
-    lab.write("set.toml", toml::to_string(&wrong).unwrap());
+    lab.write("set.toml", wrong.to_toml().unwrap());
     assert_eq!(judged(&lab, &honest, lines), Ok("all".to_owned()));
     let (_, reason) = judged(&lab, &other, lines).unwrap_err();
     assert!(reason.contains("PCR 4 of sha256 is ") && reason.contains("none of 1 known values"), "{reason}");
     let mut wrong = set.clone();
     wrong.pcr[4].value[0].digest = "00".repeat(32);
-    lab.write("set.toml", toml::to_string(&wrong).unwrap());
+    lab.write("set.toml", wrong.to_toml().unwrap());
     assert_eq!(judged(&lab, &honest, lines).unwrap_err().0, "node-reference");
     // Each value is of a whole set: a boot between two sets fits neither.
-    lab.write("set.toml", toml::to_string(&set).unwrap());
+    lab.write("set.toml", set.to_toml().unwrap());
     let mut learning = Learning::default();
     learning.add(now(), &seen.claims);
     let (mut second, _) = learning.finish("a test", 1);
     second.pcr.iter_mut().filter(|pcr| pcr.index == 0).for_each(|pcr| pcr.value[0].digest = "11".repeat(32));
-    lab.write("second.toml", toml::to_string(&second).unwrap());
+    lab.write("second.toml", second.to_toml().unwrap());
     let both = "[[reference]]\nname = \"rack\"\nfile = \"set.toml\"\n[[reference]]\nname = \"second\"\nfile = \"second.toml\"\n---\nreferences = [\"rack\", \"second\"]";
     assert_eq!(judged(&lab, &other, both).unwrap_err().0, "node-reference");
     assert_eq!(judged(&lab, &honest, both), Ok("all".to_owned()));
