@@ -1,5 +1,7 @@
 //! `make demo`: the main job, on simulated devices, by the real binaries.
 
+mod node;
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use e2e::{Caller, Daemon, Domain, Issue, Listen, Ran, Site, Tool, break_signatur
 use undercroft_cli::{Failure, OutputFormat, Progress, Terminal};
 
 /// Steps that the story counts, for the progress bar.
-const STEPS: u64 = 28;
+const STEPS: u64 = 38;
 
 fn main() -> ExitCode {
     let terminal = Terminal::new(OutputFormat::Text);
@@ -67,6 +69,7 @@ impl Story<'_> {
         let forged = self.forge()?;
         self.chapter("The daemon: three domains, SQLite, mTLS on loopback, administration by Unix socket")?;
         self.site.write_configuration()?;
+        self.node_policy()?;
         self.say(format!("  $ {}", self.site.serve()?.line()))?;
         let daemon = self.site.start()?;
         self.site.write_exports(&self.site.path("env"), daemon.address())?;
@@ -75,6 +78,7 @@ impl Story<'_> {
         self.certificates(&daemon, &operator, &spire)?;
         self.isolation(&daemon, &forged)?;
         self.refusals(&daemon, &operator)?;
+        let daemon = self.node(daemon)?;
         self.chapter("Export: each log as static tiles, for any web server")?;
         for domain in self.site.domains() {
             self.step(self.site.export(domain)?)?;
@@ -203,6 +207,7 @@ impl Story<'_> {
         let transcript = self.site.path("ceremony/transcript");
         let audit = Tool::ours("undercroft-audit")?.arg("verify").arg(&transcript);
         self.step(audit.arg("--key").arg(transcript.join("log.vkey")))?;
+        self.node_audit()?;
         self.chapter("Tampering: one byte of a copy is changed")?;
         let copy_of = self.site.path("tampered/log");
         copy_folder(&self.site.path("prod.example/log"), &copy_of)?;
@@ -259,6 +264,7 @@ Nothing is left running, and everything is in {folder}/:
   control/               the control domain: callers' certificates, log.vkey, log/
   prod.example/          root, intermediate, chain, leaf and its key, proof and entry, log.vkey, log/
   edge.example/          the same, with its key in the TPM
+  node/                  its TPM, its event log, and its certificate in svid/current/
   daemon/                configuration, policy, database
 
 What to try next:
