@@ -122,9 +122,11 @@ impl Activations {
         }
         let found = bytes("secret", &finish.secret)?;
         let candidate = candidate(policy, &session.endorsement, &session.attestation_key, now)?;
-        // Two secrets that make the same MAC are the same; which bytes differ is told to nobody.
+        // HMAC fills short keys up with zeros, so that one of another length could make the same MAC. Which bytes differ is told
+        // to nobody.
         let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &found), &session.transcript);
-        candidate.activated(&session.secret, session.transcript, mac.as_ref()).map_err(NotActivated::of)
+        let mac = if found.len() == session.secret.len() { mac.as_ref() } else { &[] };
+        candidate.activated(&session.secret, session.transcript, mac).map_err(NotActivated::of)
     }
 }
 

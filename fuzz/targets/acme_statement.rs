@@ -10,6 +10,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     assert!(Statement::read(&[bytes, &[0]].concat()).is_err());
     assert!(Statement::read(&bytes[..bytes.len() - 1]).is_err());
     let nobody = Anchors::default();
-    let expected = Expected { anchors: &nobody, directly: false, key_authorization: "token.thumbprint", identifier: "device" };
+    let expected = Expected {
+        anchors: &nobody,
+        directly: false,
+        key_authorization: "token.thumbprint",
+        identifier: "device",
+    };
     assert!(statement.verify(expected, jiff::Timestamp::UNIX_EPOCH).is_err());
 });

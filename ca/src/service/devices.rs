@@ -118,6 +118,9 @@ impl IdTemplate {
     }
 
     fn id(&self, identifier: &str) -> Result<SpiffeId, Refusal> {
+        if identifier.contains('/') {
+            return Err(Refusal::new("identifier-unfit", "the identifier is more than one segment"));
+        }
         let id = self.0.replace("{id}", identifier);
         parse_spiffe_id(&id).map_err(|error| Refusal::new("identifier-unfit", error.to_string()))
     }
