@@ -134,7 +134,7 @@ pub fn read_event_log(path: &Path) -> Result<Vec<u8>, Failure> {
     read.map_err(|error| wrong(error.to_string()))?;
     match log.len() {
         0 => Err(wrong("it is empty".to_owned())),
-        ..=MAX_LOG => Ok(log),
+        1..=MAX_LOG => Ok(log),
         _ => Err(wrong(format!("it has more than {MAX_LOG} bytes"))),
     }
 }

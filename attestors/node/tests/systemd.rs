@@ -19,8 +19,8 @@ fn systemd_takes_the_unit_and_finds_it_tight() {
     let text = text.unwrap().replace("/usr/bin/undercroft-node", env!("CARGO_BIN_EXE_undercroft-node"));
     let text = text.replace("Documentation=man:undercroft-node(1)\n", "");
     let users =
-        text.replace("User=undercroft-node", "User=nobody").replace("Group=undercroft-node", "Group=nogroup");
-    std::fs::write(&unit, users.replace("SupplementaryGroups=tss", "SupplementaryGroups=nogroup")).unwrap();
+        text.replace("User=undercroft-node", "User=daemon").replace("Group=undercroft-node", "Group=daemon");
+    std::fs::write(&unit, users.replace("SupplementaryGroups=tss", "SupplementaryGroups=daemon")).unwrap();
     let analyze = |arguments: &[&str]| {
         let output = Command::new("systemd-analyze").args(arguments).arg(&unit).output().unwrap();
         let said = [output.stdout, output.stderr].concat();

@@ -18,7 +18,7 @@ use undercroft_tpm_wire::{HashAlgorithm, ObjectAttributes, PublicArea};
 use crate::activation;
 use crate::esys::{Esys, Hierarchy, Object};
 use crate::key;
-use crate::template::{self, Guessing, Use};
+use crate::template;
 
 /// The kernel's resource manager, which gives each connection slots of its own.
 const RESOURCE_MANAGER: &str = "/dev/tpmrm0";
@@ -130,14 +130,14 @@ impl NodeTpm {
         activation::open(&mut self.esys, attests, &endorsement.public, credential, secret, &self.tcti)
     }
 
-    /// Makes a key for a certificate: P-256, fixed to this TPM, for ECDSA with SHA-256, without an authValue.
+    /// Makes a key for a certificate: P-256, fixed to this TPM, without an authValue.
     ///
     /// # Errors
     /// The TPM refuses.
     pub fn create_key(&mut self) -> Result<NodeKey, Error> {
         let failed = self.doing("make a key");
         // Nobody can guess what there is not, and a lockout that others caused must not stop the node.
-        let template = template::signing_key(KeyAlgorithm::EcdsaP256, Use::ByAuth(Guessing::Exempt), &[])?;
+        let template = template::node_key()?;
         let (public, private) = self.below_root(|esys, root| {
             let created = esys.create(root, &template, &[]).map_err(|error| error.failed(&failed))?;
             created.parts()

@@ -129,6 +129,36 @@ pub(crate) fn attestation_key() -> Result<Public, Error> {
     })())
 }
 
+/// The key of a node's certificate: P-256, without an authValue, and with the scheme left to each signature, since tpm2-pkcs11 takes
+/// no key that is fixed to one.
+pub(crate) fn node_key() -> Result<Public, Error> {
+    built((|| {
+        let attributes = ObjectAttributesBuilder::new()
+            .with_fixed_tpm(true)
+            .with_fixed_parent(true)
+            .with_sensitive_data_origin(true)
+            .with_user_with_auth(true)
+            .with_no_da(true)
+            .with_sign_encrypt(true)
+            .build()?;
+        PublicBuilder::new()
+            .with_public_algorithm(PublicAlgorithm::Ecc)
+            .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+            .with_object_attributes(attributes)
+            .with_ecc_parameters(
+                // The builder would have a signing key fixed to a scheme; what the key is for stands in its attributes.
+                PublicEccParametersBuilder::new()
+                    .with_symmetric(SymmetricDefinitionObject::Null)
+                    .with_key_derivation_function_scheme(KeyDerivationFunctionScheme::Null)
+                    .with_ecc_scheme(EccScheme::Null)
+                    .with_curve(EccCurve::NistP256)
+                    .build()?,
+            )
+            .with_ecc_unique_identifier(EccPoint::default())
+            .build()
+    })())
+}
+
 /// How a key of `algorithm` signs.
 pub(crate) fn signature_scheme(algorithm: KeyAlgorithm) -> Result<SignatureScheme, Error> {
     match algorithm {

@@ -139,3 +139,39 @@ fn openssl_speaks_mtls_with_the_key_in_the_tpm_and_a_renewal_drops_no_connection
     let mut fresh = Client::connect(&machine, &echo, certificate, "svid/current/svid.key");
     assert!(fresh.says("with the new key"));
 }
+
+/// The commands of `pkcs11.txt`, as they stand there.
+#[test]
+fn software_that_speaks_pkcs11_takes_the_key_as_the_hint_says() {
+    let mut machine = Machine::new("1h");
+    machine.manage();
+    machine.json(&["attest"]);
+    let store = machine.path("p11");
+    std::fs::create_dir(&store).unwrap();
+    let tcti = machine.variables().into_iter().find(|(name, _)| name == "TPM2TOOLS_TCTI").unwrap().1;
+    let more = [
+        ("TPM2_PKCS11_STORE".to_owned(), store.display().to_string()),
+        ("TPM2_PKCS11_TCTI".to_owned(), tcti),
+        ("TSS2_LOG".to_owned(), "all+NONE".to_owned()),
+    ];
+    let with = |tool: Tool| tool.with(&machine.variables()).with(&more);
+    let hint = machine.read("svid/current/pkcs11.txt");
+    let commands: Vec<_> = hint.lines().filter(|line| line.starts_with("tpm2_ptool ")).collect();
+    assert_eq!(commands.len(), 3, "{hint}");
+    for command in commands {
+        with(Tool::foreign("sh").args(["-c", &command.replace("PIN", "123456")])).done().unwrap();
+    }
+    let (message, signature) = (machine.path("message"), machine.path("signature"));
+    std::fs::write(&message, "a message").unwrap();
+    let module = "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so";
+    let sign = ["--token-label", "undercroft", "--pin", "123456", "--login", "--sign", "--label", "svid"];
+    let sign = Tool::foreign("pkcs11-tool").args(["--module", module]).args(sign);
+    let sign = sign.args(["--mechanism", "ECDSA-SHA256", "--signature-format", "openssl", "-i"]);
+    with(sign.arg(&message).arg("-o").arg(&signature)).done().unwrap();
+    let (svid, spki) = (machine.path("svid/current/svid.pem"), machine.path("spki"));
+    let public =
+        Tool::foreign("openssl").args(["x509", "-noout", "-pubkey", "-in"]).arg(svid).done().unwrap();
+    std::fs::write(&spki, public.stdout).unwrap();
+    let verify = Tool::foreign("openssl").args(["dgst", "-sha256", "-verify"]).arg(spki).arg("-signature");
+    verify.arg(signature).arg(message).done().unwrap();
+}
