@@ -30,6 +30,9 @@ struct Value {
     events: Vec<ReferenceEvent>,
 }
 
+/// The values of a PCR, each with the nodes that have it.
+type OfPcr<'a> = BTreeMap<&'a [u8], (BTreeSet<Digest>, &'a Value)>;
+
 /// A value that too few nodes have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -71,7 +74,7 @@ impl Learning {
 
     /// The set of values that at least `least` nodes have, and what was left out. `from` names where the evidence is from.
     pub fn finish(&self, from: &str, least: u64) -> (ReferenceSet, Vec<LeftOut>) {
-        let mut known: BTreeMap<(&str, u8), BTreeMap<&[u8], (BTreeSet<Digest>, &Value)>> = BTreeMap::new();
+        let mut known: BTreeMap<(&str, u8), OfPcr<'_>> = BTreeMap::new();
         for (node, shown) in &self.nodes {
             for value in &shown.values {
                 let of_pcr = known.entry((name_of(value.bank), value.index)).or_default();

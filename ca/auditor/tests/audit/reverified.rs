@@ -151,8 +151,8 @@ fn verdicts_come_out_again_and_each_change_of_one_is_found_by_name() {
             "verdict-id",
         ),
         (
-            "a time after the endorsement certificate",
-            &|log| log.edit(refused, |entry| entry["time"] = "9999-01-01T00:00:00Z".into()),
+            "a time before the endorsement certificate",
+            &|log| log.edit(refused, |entry| entry["time"] = "2001-01-01T00:00:00Z".into()),
             refused,
             "verdict-code",
         ),
