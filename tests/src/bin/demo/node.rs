@@ -109,9 +109,11 @@ impl Story<'_> {
         let show = Tool::ours("undercroft-audit")?.args(["--output", "json", "show"]).arg(log);
         let shown = show.arg("--key").arg(key).args(["--kind", "verdict"]).done()?.stdout;
         let told = || Failure::failed("undercroft-audit shows no verdict");
-        let value: serde_json::Value = serde_json::from_str(&shown).map_err(|_| told())?;
-        let entries = value.as_array().or_else(|| value["entries"].as_array()).ok_or_else(told)?;
-        let newest = entries.last().and_then(|entry| entry["index"].as_u64()).ok_or_else(told)?;
+        let newest = shown.lines().last().and_then(|line| {
+            let entry: serde_json::Value = serde_json::from_str(line).ok()?;
+            entry["index"].as_u64()
+        });
+        let newest = newest.ok_or_else(told)?;
         Ok(newest.to_string())
     }
 }
@@ -173,7 +175,8 @@ impl Machine {
         let _server = Running::start(server)?;
         let of = |name: &str| self.folder.join("svid/current").join(name);
         // The kernel's resource manager on a machine; a TPM has three places for objects, and OpenSSL wants more.
-        let manager = ResourceManager::start(&absolute(&self.folder)?.join("m"), &self.swtpm).map_err(simulated)?;
+        let manager =
+            ResourceManager::start(&absolute(&self.folder)?.join("m"), &self.swtpm).map_err(simulated)?;
         let mut variables = manager.variables();
         variables.push(("TPM2OPENSSL_TCTI".to_owned(), manager.tcti().to_owned()));
         let client = || {
