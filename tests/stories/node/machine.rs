@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use e2e::{Daemon, Domain, Listen, Site, Tool};
+use e2e::{Daemon, Domain, Site, Tool};
 use hsm_sim::measured_boot::{MeasuredBoot, SimBank};
 use hsm_sim::swtpm::{Manufacture, RunningSwtpm, Swtpm};
 use hsm_sim::tpm2_pkcs11::ResourceManager;

@@ -30,7 +30,7 @@ use undercroft_ca::service::{
 use undercroft_ca::store::Effect;
 use undercroft_ca::tbs::Urls;
 use undercroft_ca::time::Lifetime;
-use undercroft_cli::system::SystemEntropy;
+use undercroft_cli::system::{SystemClock, SystemEntropy};
 use undercroft_keymgr::{Error, ErrorKind, Key, SigningKey};
 use undercroft_keys::{KeyAlgorithm, PublicKey};
 use undercroft_log::Clock;
@@ -457,7 +457,7 @@ impl Rig {
             domain.intermediate = root.intermediate_until(2046, domain.name, domain.key.public_key(), false);
         }
         // A while ahead, so that what is made in between is valid.
-        rig.clock.0.store(Timestamp::now().as_second() + 60, Ordering::SeqCst);
+        rig.clock.0.store(SystemClock.now().as_second() + 60, Ordering::SeqCst);
         rig
     }
 
