@@ -123,7 +123,12 @@ fn steps(input: &Value, policy: &Policy) -> Result<Attested, Refusal> {
     match key.get("creation-data") {
         None => quoted.certified(&certification, &requested),
         Some(data) => {
-            quoted.certified_at_creation(&certification, &Creation { data: &bytes(data) }, &requested)
+            let fresh = bytes(&input["transcript"]).try_into().unwrap();
+            quoted.certified_at_creation(
+                &certification,
+                &Creation { data: &bytes(data), fresh: &fresh },
+                &requested,
+            )
         }
     }
 }

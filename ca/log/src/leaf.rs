@@ -42,7 +42,7 @@ const VERSION: u8 = 1;
 /// The largest integer in an entry: every JSON reader keeps it exactly (RFC 8259 section 6).
 pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 
-/// The kinds of entries. Those that nothing writes yet have their names reserved.
+/// The kinds of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -235,9 +235,6 @@ pub enum LeafError {
         /// What is wrong.
         error: serde_json::Error,
     },
-    /// A kind whose name is reserved and that nothing writes yet.
-    #[error("entries of kind {0} are not written by this version")]
-    Reserved(Kind),
     /// The entry would be longer than a bundle takes.
     #[error("an entry of {0} bytes is longer than {MAX_ENTRY}; large objects belong in a blob")]
     TooLong(usize),

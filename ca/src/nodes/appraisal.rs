@@ -101,7 +101,7 @@ pub fn appraise(record: &Record, policy: &NodePolicy, at: Timestamp) -> Result<A
         present = record.challenge.is_some();
         let quoted = quoted(record, policy, bound, &answer)?;
         present = true;
-        claims(policy, &hello, &request, quoted, &answer)
+        claims(policy, (&hello, &request), &record.exporter.0, quoted, &answer)
     });
     let claims =
         answered.map_err(|refused| Refused { endorsement: Some(endorsement), present, ..refused })?;
@@ -163,8 +163,8 @@ fn quoted<'p>(
 
 fn claims(
     policy: &NodePolicy,
-    hello: &Hello,
-    request: &Csr,
+    (hello, request): (&Hello, &Csr),
+    exported: &[u8; 32],
     quoted: Quoted<'_>,
     answer: &TpmAnswer,
 ) -> Result<Claims, Refused> {
@@ -175,9 +175,11 @@ fn claims(
         signature: &answer.certify.signature.0,
     };
     let attested = match &answer.creation {
-        Some(data) => {
-            quoted.certified_at_creation(&certification, &Creation { data: &data.0 }, request.public_key())?
-        }
+        Some(data) => quoted.certified_at_creation(
+            &certification,
+            &Creation { data: &data.0, fresh: exported },
+            request.public_key(),
+        )?,
         None => quoted.certified(&certification, request.public_key())?,
     };
     Ok(Claims { attested, boot })

@@ -28,6 +28,9 @@ pub struct Certification<'a> {
 pub struct Creation<'a> {
     /// TPMS_CREATION_DATA.
     pub data: &'a [u8],
+    /// What the key was to be created for: fresh, and known before there is a key, as the exporter of a connection is. The
+    /// transcript is of the request, and so of the key.
+    pub fresh: &'a [u8; 32],
 }
 
 impl Quoted<'_> {
@@ -85,7 +88,7 @@ impl Quoted<'_> {
         if data.parent == [0x40, 0, 0, 7] {
             return Err(Refusal::new(Code::KeyHierarchy, "the key is in no hierarchy that lasts"));
         }
-        if data.outside != Purpose::Creation.qualifying(&self.bound.transcript) {
+        if data.outside != Purpose::Creation.qualifying(creation.fresh) {
             return Err(Refusal::new(Code::CreationInfo, "the key was created for another exchange"));
         }
         self.is_taken(&area, requested)?;

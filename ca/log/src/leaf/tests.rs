@@ -363,7 +363,7 @@ fn strictness() {
         ("08:00:00Z", "08:00:00+00:00", "not a time"),
         ("T08:00:00Z", " 08:00:00Z", "not a time"),
         ("08:00:00Z", "08:00Z", "not a time"),
-        (r#""kind":"outcome""#, r#""kind":"verdict""#, "not written by this version"),
+        (r#""kind":"outcome""#, r#""kind":"verdict""#, "unknown field `intent`"),
         (r#""kind":"outcome""#, r#""kind":"anchor""#, "unknown field `intent`"),
         (r#""epoch":3"#, r#""epoch":3,"epoch":3"#, "duplicate field"),
         (r#""epoch":3"#, r#""epoch":3,"of":"x""#, "unknown field `of`"),
