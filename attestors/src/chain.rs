@@ -7,6 +7,7 @@
 pub mod crl;
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::signature::{
     self, ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1,
@@ -28,14 +29,18 @@ pub const MAX_CERTIFICATE: usize = 16 * 1024;
 /// The most certificates between a leaf and an anchor.
 pub const MAX_INTERMEDIATES: usize = 4;
 
-/// A certificate of which nothing is known but that it is one.
+/// A certificate of which nothing is known but that it is one. Copies share what was read.
 #[derive(Clone)]
-pub struct Certificate {
+pub struct Certificate(Arc<Parts>);
+
+struct Parts {
     der: Vec<u8>,
     signed: Signed,
     fields: TbsCertificate,
     subject: Vec<u8>,
     issuer: Vec<u8>,
+    /// Whether the key is sound takes longer to find out than what it signs takes to verify, so that is done once.
+    key: OnceLock<Result<PublicKey, ChainError>>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,7 +71,7 @@ impl Signed {
     /// Whether the key of `issuer` signed it; `what` is what it is, for errors.
     fn is_by(&self, issuer: &Certificate, what: &dyn Fn() -> String) -> Result<(), ChainError> {
         let key = issuer.public_key()?;
-        let bits = issuer.fields.subject_public_key_info().subject_public_key.as_bytes();
+        let bits = issuer.0.fields.subject_public_key_info().subject_public_key.as_bytes();
         let bits = bits.ok_or_else(|| ChainError::Malformed("a key of odd bits".into()))?;
         let algorithm = algorithm(self.algorithm, key.key_type())
             .ok_or_else(|| ChainError::Algorithm(what(), self.algorithm.to_string()))?;
@@ -96,38 +101,39 @@ impl Certificate {
             return Err(ChainError::Malformed("its two signature algorithms differ".into()));
         }
         let (subject, issuer) = (fields.subject().to_der(), fields.issuer().to_der());
-        Ok(Self {
+        Ok(Self(Arc::new(Parts {
             der: der.to_vec(),
             signed,
             subject: subject.map_err(malformed)?,
             issuer: issuer.map_err(malformed)?,
             fields,
-        })
+            key: OnceLock::new(),
+        })))
     }
 
     /// The DER.
     pub fn der(&self) -> &[u8] {
-        &self.der
+        &self.0.der
     }
 
     /// SHA-256 of the DER.
     pub fn digest(&self) -> [u8; 32] {
-        Sha256::digest(&self.der).into()
+        Sha256::digest(&self.0.der).into()
     }
 
     /// What is signed.
     pub fn fields(&self) -> &TbsCertificate {
-        &self.fields
+        &self.0.fields
     }
 
     /// The subject, as text.
     pub fn subject(&self) -> String {
-        self.fields.subject().to_string()
+        self.0.fields.subject().to_string()
     }
 
     /// DER of the issuer's name.
     pub fn issuer_der(&self) -> &[u8] {
-        &self.issuer
+        &self.0.issuer
     }
 
     /// The key, if it is of a kind that we use.
@@ -135,9 +141,12 @@ impl Certificate {
     /// # Errors
     /// It is of another kind, or unsound.
     pub fn public_key(&self) -> Result<PublicKey, ChainError> {
-        let spki = self.fields.subject_public_key_info().to_der();
-        let spki = spki.map_err(|error| ChainError::Malformed(error.to_string()))?;
-        PublicKey::from_spki(&spki).map_err(|error| ChainError::Key(self.subject(), error.to_string()))
+        let read = || {
+            let spki = self.0.fields.subject_public_key_info().to_der();
+            let spki = spki.map_err(|error| ChainError::Malformed(error.to_string()))?;
+            PublicKey::from_spki(&spki).map_err(|error| ChainError::Key(self.subject(), error.to_string()))
+        };
+        self.0.key.get_or_init(read).clone()
     }
 
     /// Verifies the certificate up to one of `anchors`, at a time. `intermediates` may stand in any order.
@@ -180,14 +189,14 @@ impl Certificate {
         below: usize,
     ) -> Result<(&'a Certificate, Vec<Certificate>), ChainError> {
         let mut reason = None;
-        for anchor in anchors.0.iter().filter(|anchor| anchor.subject == self.issuer) {
+        for anchor in anchors.0.iter().filter(|anchor| anchor.0.subject == self.0.issuer) {
             match self.is_issued_by(anchor).and_then(|()| anchor.may_issue(below, at)) {
                 Ok(()) => return Ok((anchor, vec![anchor.clone()])),
                 Err(error) => reason = Some(error),
             }
         }
         for (number, issuer) in intermediates.iter().enumerate() {
-            if issuer.subject != self.issuer || issuer.der == self.der {
+            if issuer.0.subject != self.0.issuer || issuer.0.der == self.0.der {
                 continue;
             }
             let rest: Vec<_> = [&intermediates[..number], &intermediates[number + 1..]].concat();
@@ -203,11 +212,11 @@ impl Certificate {
                 Err(error) => reason = Some(error),
             }
         }
-        Err(reason.unwrap_or_else(|| ChainError::UnknownIssuer(self.fields.issuer().to_string())))
+        Err(reason.unwrap_or_else(|| ChainError::UnknownIssuer(self.0.fields.issuer().to_string())))
     }
 
     fn is_issued_by(&self, issuer: &Certificate) -> Result<(), ChainError> {
-        self.signed.is_by(issuer, &|| self.subject())
+        self.0.signed.is_by(issuer, &|| self.subject())
     }
 
     /// Whether it is one of a CA that may have so many CAs below it (RFC 5280 section 6.1.4).
@@ -232,7 +241,7 @@ impl Certificate {
 
     fn is_valid(&self, at: Timestamp) -> Result<(), ChainError> {
         let seconds = |time: x509_cert::time::Time| time.to_unix_duration().as_secs();
-        let validity = self.fields.validity();
+        let validity = self.0.fields.validity();
         let at_seconds = u64::try_from(at.as_second()).unwrap_or(0);
         match (seconds(validity.not_before)..=seconds(validity.not_after)).contains(&at_seconds) {
             true => Ok(()),
@@ -251,7 +260,7 @@ impl Certificate {
         <T as der::Decode<'a>>::Error: fmt::Display,
     {
         let mut found = None;
-        for extension in self.fields.extensions().into_iter().flatten() {
+        for extension in self.0.fields.extensions().into_iter().flatten() {
             if extension.extn_id != T::OID {
                 continue;
             }
@@ -269,7 +278,7 @@ impl Certificate {
     fn knows_its_extensions(&self) -> Result<(), ChainError> {
         const KNOWN: [ObjectIdentifier; 4] =
             [BasicConstraints::OID, KeyUsage::OID, ExtendedKeyUsage::OID, SubjectAltName::OID];
-        let extensions = self.fields.extensions().into_iter().flatten();
+        let extensions = self.0.fields.extensions().into_iter().flatten();
         match extensions.into_iter().find(|it| it.critical && !KNOWN.contains(&it.extn_id)) {
             None => Ok(()),
             Some(unknown) => Err(ChainError::Critical(self.subject(), unknown.extn_id.to_string())),
@@ -279,7 +288,7 @@ impl Certificate {
 
 impl PartialEq for Certificate {
     fn eq(&self, other: &Self) -> bool {
-        self.der == other.der
+        self.0.der == other.0.der
     }
 }
 
@@ -332,7 +341,7 @@ impl Anchors {
 
     /// Whether one has this subject, in DER.
     pub fn has_subject(&self, name: &[u8]) -> bool {
-        self.0.iter().any(|anchor| anchor.subject == name)
+        self.0.iter().any(|anchor| anchor.0.subject == name)
     }
 
     /// The anchor whose DER has this SHA-256.

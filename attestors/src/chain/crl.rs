@@ -47,7 +47,7 @@ impl Crl {
 
     /// Whether it is by the name of this issuer. Only [`Crl::check`] looks at its signature.
     pub fn claims(&self, issuer: &Certificate) -> bool {
-        self.issuer == issuer.subject
+        self.issuer == issuer.0.subject
     }
 
     /// Checks that `issuer` signed the list, that it is of this time, and that `certificate` is not on it.
@@ -74,7 +74,7 @@ impl Crl {
         if until.is_none_or(|until| now > until) || now < seconds(&fields.this_update) {
             return Err(ChainError::StaleCrl(name(), at));
         }
-        let serial = certificate.fields.serial_number();
+        let serial = certificate.0.fields.serial_number();
         let mut revoked = fields.revoked_certificates.iter().flatten();
         match revoked.any(|entry| entry.serial_number == *serial) {
             true => Err(ChainError::Revoked(certificate.subject(), name())),

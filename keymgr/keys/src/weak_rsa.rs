@@ -1,5 +1,7 @@
 //! RSA moduli that factor: the mistakes of real key generators, seen from outside.
 
+use std::sync::LazyLock;
+
 /// Why an RSA modulus is no modulus to trust.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weakness {
@@ -9,17 +11,55 @@ pub(crate) enum Weakness {
     Roca,
 }
 
+/// The bound of Boulder's goodkey and of OpenSSL's first trial divisions.
+const SMALL: u32 = 752;
+
+/// The odd primes of ROCA's fingerprint are those below.
+const FINGERPRINT: u32 = 168;
+
 /// Looks for the weaknesses that can be found in microseconds. `modulus` is big-endian.
 pub(crate) fn weakness(modulus: &[u8]) -> Option<Weakness> {
-    // The bound of Boulder's goodkey and of OpenSSL's first trial divisions.
-    if let Some(factor) = primes_below(752).find(|&p| remainder(modulus, p) == 0) {
-        return Some(Weakness::SmallFactor(factor));
+    let remainders: Vec<_> = GROUPS.iter().flat_map(|group| group.remainders(modulus)).collect();
+    if let Some((factor, _)) = remainders.iter().find(|(_, rest)| *rest == 0) {
+        return Some(Weakness::SmallFactor(*factor));
     }
     // Primes of a ROCA key are k*M + (65537^a mod M), M the product of the first primes; hence the modulus lies
     // in the group that 65537 generates modulo each of them. For 38 primes at once that happens to a sound
     // modulus once in 2^27 (Nemec et al., "The Return of Coppersmith's Attack", 2017, section 3.1).
-    let roca = primes_below(168).skip(1).all(|p| generated_by_65537(p, remainder(modulus, p)));
-    roca.then_some(Weakness::Roca)
+    let mut fingerprint = remainders.iter().skip(1).take_while(|(p, _)| *p < FINGERPRINT);
+    fingerprint.all(|(p, rest)| generated_by_65537(*p, *rest)).then_some(Weakness::Roca)
+}
+
+/// Neighbouring primes whose product has 32 bits at the most: the modulus is divided once for all of them.
+struct Group {
+    product: u64,
+    primes: Vec<u32>,
+}
+
+static GROUPS: LazyLock<Vec<Group>> = LazyLock::new(|| {
+    let mut groups: Vec<Group> = Vec::new();
+    for prime in primes_below(SMALL) {
+        match groups.last_mut().filter(|group| group.product * u64::from(prime) <= u64::from(u32::MAX)) {
+            Some(group) => {
+                group.product *= u64::from(prime);
+                group.primes.push(prime);
+            }
+            None => groups.push(Group { product: prime.into(), primes: vec![prime] }),
+        }
+    }
+    groups
+});
+
+impl Group {
+    /// Each prime, and the rest of the modulus.
+    fn remainders(&self, modulus: &[u8]) -> impl Iterator<Item = (u32, u32)> {
+        let (first, words) = modulus.as_rchunks::<4>();
+        let first = first.iter().fold(0, |rest, byte| (rest << 8) | u64::from(*byte));
+        let rest = words.iter().fold(first % self.product, |rest, word| {
+            ((rest << 32) | u64::from(u32::from_be_bytes(*word))) % self.product
+        });
+        self.primes.iter().map(move |prime| (*prime, (rest % u64::from(*prime)) as u32))
+    }
 }
 
 fn generated_by_65537(p: u32, value: u32) -> bool {
@@ -32,10 +72,6 @@ fn generated_by_65537(p: u32, value: u32) -> bool {
         power = power * generator % p;
     }
     false
-}
-
-fn remainder(modulus: &[u8], p: u32) -> u32 {
-    modulus.iter().fold(0, |rest, &byte| ((rest << 8) | u32::from(byte)) % p)
 }
 
 fn primes_below(bound: u32) -> impl Iterator<Item = u32> {
@@ -67,6 +103,25 @@ mod tests {
     #[test]
     fn sound_modulus_passes() {
         assert_eq!(weakness(&hex::decode(SOUND).unwrap()), None);
+    }
+
+    /// Byte by byte, as one divides by hand.
+    fn remainder(modulus: &[u8], p: u32) -> u32 {
+        modulus.iter().fold(0, |rest, &byte| ((rest << 8) | u32::from(byte)) % p)
+    }
+
+    #[test]
+    fn groups_have_each_prime_once_and_leave_the_rests_of_division() {
+        let primes: Vec<_> = GROUPS.iter().flat_map(|group| group.primes.iter().copied()).collect();
+        assert_eq!(primes, primes_below(SMALL).collect::<Vec<_>>());
+        let sound = hex::decode(SOUND).unwrap();
+        for length in [0, 1, 3, 4, 5, 7, 8, 9, 127, 128] {
+            for modulus in [&sound[..length], &vec![0xff; length]] {
+                for (prime, rest) in GROUPS.iter().flat_map(|group| group.remainders(modulus)) {
+                    assert_eq!(rest, remainder(modulus, prime), "{length} bytes modulo {prime}");
+                }
+            }
+        }
     }
 
     #[test]
